@@ -1,0 +1,57 @@
+"""Errors that a user can act on: printed as one message, never as a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class BabError(Exception):
+    """A user's mistake or a missing thing: the message names the file or value and the remedy."""
+
+    exit_code = 2
+
+
+class AudioError(BabError):
+    """An audio file that can't be read as asked: the message names the file."""
+
+
+class CorpusError(BabError):
+    """A corpus whose files disagree with each other or with its layout."""
+
+
+class ConfigError(BabError):
+    """A key or value of the run's configuration that can't be used."""
+
+
+class PluginError(BabError):
+    """A plugin that is unknown, fails to import, or breaks its contract."""
+
+
+class LeakageError(CorpusError):
+    """A recording, voice or group that stands in two splits."""
+
+
+class DivergedError(BabError):
+    """A loss that is not finite: training stopped, the last good checkpoint is kept."""
+
+    exit_code = 3
+
+
+class InterruptedRunError(BabError):
+    """Ctrl-C or SIGTERM: state was saved, the same command resumes."""
+
+    exit_code = 130
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """The end of an error message: the nearest known names, or all of them.
+
+    Returns e.g. ``did you mean 'hubert'?`` or ``known: fbank, hubert``.
+    """
+    from difflib import get_close_matches
+
+    names = sorted(known)
+    near = get_close_matches(wrong, names, n=3, cutoff=0.6)
+    if near:
+        return "did you mean " + " or ".join(f"'{name}'" for name in near) + "?"
+    return "known: " + (", ".join(names) if names else "none")

@@ -1,0 +1,248 @@
+"""The five contracts, with shapes and units; nothing else.
+
+A component is one class in one file and one entry-point line. Each declares its options as a nested
+`Options` model: unknown keys are refused, `bab info NAME` prints them, and the run's record keeps
+them. B = batch, S = samples, T = frames, D = dimensions, L = layers, C = outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from bab.core.grid import Grid
+from bab.core.records import (
+    Batch,
+    Clip,
+    Encoded,
+    Labels,
+    Loss,
+    Output,
+    Prediction,
+    Trial,
+    View,
+    Waves,
+)
+
+Level = Literal["frame", "clip", "sequence", "pair"]
+
+
+class Options(BaseModel):
+    """Base of every component's options: strict and frozen; `Field(description=)` explains each."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Component:
+    """What every component declares about itself, for `bab info`."""
+
+    Options: ClassVar[type[Options]] = Options
+    source: ClassVar[str] = ""  # the paper or code that it follows
+
+
+class Encoder(nn.Module, Component):
+    """Audio -> frames. Input normalisation happens inside, over each valid span."""
+
+    # Weights a person may name after a colon -> what and whose they are. `default` is one of them.
+    weights: ClassVar[Mapping[str, str]] = {}
+    default: ClassVar[str] = ""
+
+    sample_rate: int  # Hz
+    dim: int  # D
+    depth: int  # L, the states returned; the input embedding is the first
+    grid: Grid  # when each frame is
+    max_seconds: float | None  # longer input must arrive as windows
+    fingerprint: str  # of weights, options and code version: caches and records depend on it
+    resolved: str  # what was really loaded, e.g. "hubert:random-tiny"
+
+    @classmethod
+    def load(
+        cls, weights: str, options: Any, *, offline: bool = False, trust_code: bool = False
+    ) -> Encoder:
+        """Build the encoder from what stands after the colon.
+
+        Args:
+            weights: a key of `cls.weights`, a local directory or file, or a hub id.
+            options: an instance of `cls.Options`.
+            offline: never ask a hub; a model that isn't on this machine is an error.
+            trust_code: allow code from the model's repository to run (off unless asked).
+
+        Raises:
+            BabError: with a remedy, where the weights can't be had.
+        """
+        raise NotImplementedError
+
+    def forward(
+        self, waves: Waves, mask: Tensor | None = None, layers: Literal["last", "all"] = "all"
+    ) -> Encoded:
+        """Encode a padded batch; no clip's frames depend on the other clips or on the padding.
+
+        Args:
+            waves: samples f32[B, S] in [-1, 1], lengths i64[B].
+            mask: bool[B, T]; True where the frame is replaced by the mask embedding (pretraining).
+            layers: "last" returns one state, "all" returns `depth` of them.
+        """
+        raise NotImplementedError
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by depth, the input first: {"conv": ..., "layer0": ..., "layer1": ...}.
+
+        `--freeze conv` holds the group "conv"; layer-wise learning rates decay from last to first.
+        """
+        return {"encoder": list(self.parameters())}
+
+
+class Head(nn.Module, Component):
+    """A map with weights: frames -> outputs. No loss, no metric."""
+
+    level: ClassVar[tuple[Level, ...]] = ()
+
+    def __init__(self, dim: int, classes: int, options: Any) -> None:
+        """dim: D of the input; classes: C of the output; options: an instance of `Options`."""
+        super().__init__()
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """f32[B, T, D], i64[B] -> [B, T, C] (frame, sequence), [B, C] (clip) or [B, E] (pair)."""
+        raise NotImplementedError
+
+
+class Scorer(nn.Module):
+    """What an objective is handed: `model(batch)` -> the head's output and its lengths.
+
+    An objective never learns whether the batch held audio or cached features.
+    """
+
+    encoder: Encoder | None
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+
+class Objective(nn.Module, Component):
+    """A loss; it may own weights (quantiser, code book, AM-softmax centres)."""
+
+    def __init__(self, dim: int, classes: int, options: Any) -> None:
+        """dim: what the model gives (the head's C, or a bare encoder's D); classes: of targets."""
+        super().__init__()
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """How many things each term sums over, known from the batch alone, before any forward pass.
+
+        The trainer adds them up over all micro-batches and ranks of a step, and divides once.
+        """
+        raise NotImplementedError
+
+    def forward(self, model: Scorer, batch: Batch) -> Loss:
+        """The terms as sums, with the counts that `counts` announced."""
+        raise NotImplementedError
+
+    def load_pretrained(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take what a checkpoint holds beyond the encoder (continued pretraining)."""
+
+
+class Corpus(Component):
+    """Annotated time: no torch, no frames. Listing it opens no audio beyond headers."""
+
+    version: ClassVar[str] = "1"
+    provides: ClassVar[frozenset[str]] = frozenset()  # segments, text, speaker, gender, ...
+    sample: ClassVar[Path | None] = None  # the small corpus of this layout that ships with bab
+
+    name: str
+    root: Path
+    notices: list[str]  # what was assumed or left out, for the record
+
+    def __init__(self, root: Path, options: Any) -> None:
+        """root: the corpus's folder; options: an instance of `Options`.
+
+        Raises:
+            CorpusError: naming the file, the line and the remedy.
+        """
+        self.root = root
+        self.options = options
+        self.notices = []
+
+    def splits(self) -> tuple[str, ...]:
+        """Names of the given splits, usually ("train", "dev", "test")."""
+        return ("train", "dev", "test")
+
+    def clips(self, split: str | None = None) -> Iterable[Clip]:
+        """The clips of a split, or of the whole corpus, in a stable order."""
+        raise NotImplementedError
+
+    def trials(self, split: str) -> Iterable[Trial]:
+        """The verification trials of a split (pair tasks only)."""
+        return ()
+
+
+class Task(Component):
+    """The join of a corpus and a model: labels, targets, decoding, score."""
+
+    version: ClassVar[str] = "1"
+    needs: ClassVar[frozenset[str]] = frozenset()  # what its corpus must provide
+    level: ClassVar[Level] = "frame"
+    corpus: ClassVar[str] = ""  # defaults, by name
+    head: ClassVar[str] = ""
+    objective: ClassVar[str] = ""
+    view: ClassVar[View] = View()
+    presets: ClassVar[tuple[str, ...]] = ("default",)  # ways to decode; the first is the headline
+    primary: ClassVar[str] = ""  # the metric that selects checkpoints and stands in tables
+    higher_is_better: ClassVar[bool] = True
+    units: ClassVar[Mapping[str, str]] = {}  # metric -> unit, "" for a share in [0, 1]
+    # Defaults of the run's options by mode, as a recipe would give them:
+    # {"probe": {"train": {"lr": 1e-3}}, "finetune": {"layers": "last"}}
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    notice: ClassVar[str] = ""  # stands in every output (e.g. "research only")
+
+    def __init__(self, options: Any) -> None:
+        """options: an instance of `Options`."""
+        self.options = options
+
+    def fit(self, clips: Sequence[Clip]) -> Labels:
+        """Classes, vocabulary or speakers, from the training clips alone; saved with the model."""
+        raise NotImplementedError
+
+    def targets(self, clip: Clip, grid: Grid, frames: int, labels: Labels) -> Tensor:
+        """What the model should say of one example (a clip narrowed to a window).
+
+        Returns f32 or i64 [frames, C] / [frames] (frame), [C] or scalar (clip), i64[U] (sequence).
+        """
+        raise NotImplementedError
+
+    def tune(self, outputs: Sequence[Output], grid: Grid, labels: Labels) -> dict[str, Any]:
+        """Thresholds and the like for each of `presets`, from dev outputs only."""
+        return {name: {} for name in self.presets}
+
+    def decode(
+        self, output: Output, grid: Grid, labels: Labels, tuned: Mapping[str, Any]
+    ) -> Prediction:
+        """One clip's (or annotated span's) output -> prediction. tuned: one preset's values."""
+        raise NotImplementedError
+
+    def statistics(self, reference: Clip, prediction: Prediction | None) -> dict[str, float]:
+        """Sums that `metrics` is a function of, for one clip; None = nothing was predicted for it.
+
+        Additive, so that pooling over clips and resampling groups are exact and fast.
+        """
+        raise NotImplementedError
+
+    def metrics(self, totals: Mapping[str, float]) -> dict[str, float]:
+        """The metrics from summed statistics."""
+        raise NotImplementedError
+
+    def score(
+        self, references: Sequence[Clip], predictions: Mapping[str, Prediction]
+    ) -> dict[str, float]:
+        """The metrics of a set of clips; a clip without a prediction counts as missed."""
+        totals: dict[str, float] = {}
+        for clip in references:
+            for key, value in self.statistics(clip, predictions.get(clip.id)).items():
+                totals[key] = totals.get(key, 0.0) + value
+        return self.metrics(totals)
+
+    def write(self, predictions: Sequence[Prediction], folder: Path) -> None:
+        """Write predictions in the field's own format, one atomic file each."""
+        raise NotImplementedError

@@ -1,0 +1,245 @@
+"""Plain typed values that pass between the rooms. Seconds are floats, from the start of the FILE.
+
+Importing this module imports neither torch nor numpy: a Corpus is made of these values alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+# What a task learns from the training split: output group -> class names, in the head's order.
+# `{"voice": ("KCHI", ...)}`, `{"char": (...)}`, `{"gender": (...), "age": (...)}`.
+Labels = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A labelled stretch of time: [start, end) in seconds from the start of the file."""
+
+    start: float
+    end: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A stretch of one audio file and what is known about it.
+
+    A corpus yields clips (a whole recording or an utterance); `within` narrows one to a window.
+    `start`, `end`, `segments` and `scored` all count seconds from the start of the file at `path`.
+    """
+
+    id: str  # unique in the corpus: the recording or utterance
+    path: str
+    start: float
+    end: float
+    group: str  # child, speaker or family: never in two splits, and the unit of the bootstrap
+    speaker: str | None = None
+    voices: tuple[str, ...] = ()  # who is heard, where known: none may be in two splits
+    labels: Mapping[str, str] = field(default_factory=dict)
+    text: str | None = None
+    segments: tuple[Segment, ...] = ()  # sorted by start
+    scored: tuple[tuple[float, float], ...] | None = None  # annotated spans (UEM); None = all of it
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return self.end - self.start
+
+    def within(self, start: float, end: float, segments: tuple[Segment, ...]) -> Clip:
+        """This clip narrowed to [start, end), with the segments that touch it."""
+        return replace(self, start=start, end=end, segments=segments, scored=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A verification trial: do these two clips (by id) share a speaker?"""
+
+    enrol: str
+    test: str
+    same: bool
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What one example is, in seconds.
+
+    window: length of a window; None = the whole clip.
+    hop: step between windows at inference; None = the windows' frames tile, each time spoken once.
+    crop: fine-tuning draws windows at random places instead of a fixed raster.
+    """
+
+    window: float | None = None
+    hop: float | None = None
+    crop: bool = False
+
+
+@dataclass(slots=True)
+class Waves:
+    """A padded batch of audio: samples f32[B, S], mono in [-1, 1]; lengths i64[B] in samples."""
+
+    samples: Tensor
+    lengths: Tensor
+
+    def to(self, device: Any) -> Waves:
+        return Waves(self.samples.to(device), self.lengths.to(device))
+
+
+@dataclass(slots=True)
+class Encoded:
+    """An encoder's answer: layers, each f32[B, T, D]; lengths i64[B] in frames.
+
+    local: f32[B, T, C], the convolutional features before masking and projection, or None.
+    """
+
+    layers: tuple[Tensor, ...]
+    lengths: Tensor
+    local: Tensor | None = None
+
+
+@dataclass(slots=True)
+class Features:
+    """Cached frozen features: states f32[B, L, T, D] of all layers; lengths i64[B] in frames."""
+
+    states: Tensor
+    lengths: Tensor
+
+    def to(self, device: Any) -> Features:
+        return Features(self.states.to(device), self.lengths.to(device))
+
+
+@dataclass(slots=True)
+class Batch:
+    """What an objective sees: inputs are audio or cached features, and it never asks which.
+
+    targets: frame level f32 or i64 [B, T, ...] padded to the longest; clip level [B, ...].
+    target_lengths: i64[B]; weights: f32[B] or None; mask: bool[B, T] (pretraining) or None.
+    step: the optimizer step, from which all randomness is drawn.
+    """
+
+    inputs: Waves | Features
+    targets: Tensor
+    target_lengths: Tensor
+    clips: tuple[Clip, ...]
+    step: int
+    weights: Tensor | None = None
+    mask: Tensor | None = None
+
+    def to(self, device: Any) -> Batch:
+        def move(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x.to(device)
+
+        return replace(
+            self,
+            inputs=self.inputs.to(device),
+            targets=self.targets.to(device),
+            target_lengths=self.target_lengths.to(device),
+            weights=move(self.weights),
+            mask=move(self.mask),
+        )
+
+
+@dataclass(slots=True)
+class Term:
+    """One part of a loss: a SUM over `count` things. The trainer divides, once, by the count over
+    all micro-batches and ranks, so the update doesn't depend on how the batch was cut up.
+
+    exact=False marks a term that is not a sum over examples (code diversity, from marginals).
+    """
+
+    total: Tensor
+    count: float
+    weight: float = 1.0
+    exact: bool = True
+
+
+@dataclass(slots=True)
+class Loss:
+    """The terms of a loss by name, and numbers worth logging (sums, with their own counts)."""
+
+    terms: dict[str, Term]
+    logs: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Output:
+    """What a model said of one clip, windows already joined.
+
+    values: f32, logits [T, C] (frame, sequence), [C] (clip) or an embedding [E] (pair).
+    For frames, frame t's centre is `clip.start + grid.centre(t)` seconds.
+    """
+
+    clip: Clip
+    values: np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A decoded output: what is written to disk and scored. Only what the task predicts is set."""
+
+    id: str
+    segments: tuple[Segment, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What an observer is told about the run that it watches."""
+
+    id: str
+    folder: str
+    task: str
+    corpus: str
+    encoder: str
+    steps: int
+    config: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Record:
+    """One run's result, as `record.json` holds it (docs/records.md explains every field)."""
+
+    id: str
+    status: str  # done | failed | not-applicable
+    task: str
+    task_version: str
+    corpus: str
+    corpus_version: str
+    corpus_digest: str
+    encoder: str
+    encoder_fingerprint: str
+    head: str
+    objective: str
+    mode: str
+    seed: int
+    protocol: str
+    split: str
+    metrics: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
+    primary: str = ""
+    higher_is_better: bool = True
+    bootstrap: dict[str, Any] = field(default_factory=dict)
+    presets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    groups: dict[str, dict[str, float]] = field(default_factory=dict)
+    subgroups: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    dev: dict[str, float] = field(default_factory=dict)
+    tuned: dict[str, Any] = field(default_factory=dict)
+    labels: dict[str, list[str]] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    cost: dict[str, float] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    device: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+    reason: str = ""
+    created: str = ""
+    format: int = 1
