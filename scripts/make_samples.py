@@ -1,0 +1,205 @@
+"""Make the small corpora that ship with bab: `bab/plugins/datasets/samples/`.
+
+    python scripts/make_samples.py [--out FOLDER] [--seed N]
+
+Needs espeak-ng on the path. All sound is synthetic. The same seed gives the same labels, byte for
+byte, and the same sound as far as the codecs repeat themselves, with the same espeak-ng.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import random
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from sampling.homes import Turn, converse, render
+from sampling.voices import RATE, Audio, Voice, cast
+
+SAMPLES = Path(__file__).resolve().parent.parent / "bab" / "plugins" / "datasets" / "samples"
+BLOCK = 4096  # frames a write: libvorbis overflows its stack on one huge write
+
+
+@dataclass(frozen=True)
+class Home:
+    """A recording to make: who lives there, and how it is written."""
+
+    name: str
+    split: str
+    kinds: tuple[str, ...] = ("KCHI", "OCH", "MAL", "FEM")
+    seconds: float = 60.0
+    form: str = "ogg"
+    rate: int = RATE
+    channels: int = 1
+
+
+HOMES = (
+    Home("home01", "train"),
+    Home("home02", "train", ("KCHI", "OCH", "MAL", "FEM", "FEM")),
+    Home("home03", "train", ("KCHI", "OCH", "OCH", "MAL", "FEM")),
+    Home("home04", "train", rate=44100, channels=2),
+    Home("home05", "train", seconds=40.0, form="flac"),
+    Home("home06", "train", seconds=30.0, form="wav", rate=8000),
+    Home("home07", "dev"),
+    Home("home08", "dev", ("KCHI", "OCH", "MAL", "MAL", "FEM")),
+    Home("home09", "test"),
+    Home("home10", "test", ("KCHI", "OCH", "OCH", "MAL", "FEM")),
+)
+
+CHILDREN = (  # child_id, sex, date of birth, language
+    ("C01", "f", "2021-03-04", "spa"),
+    ("C02", "m", "2021-07-19", "swh"),
+    ("C03", "f", "2020-11-30", "fin"),
+)
+
+
+def people(home: str, kinds: Iterable[str], draw: random.Random) -> list[Voice]:
+    """One voice for each of `kinds`, named like home01-FEM2."""
+    voices: list[Voice] = []
+    for kind in kinds:
+        number = 1 + sum(voice.kind == kind for voice in voices)
+        voices.append(cast(f"{home}-{kind}{number}", kind, draw))
+    return voices
+
+
+def record(home: Home, seed: int) -> tuple[list[Voice], list[Turn], Audio]:
+    """Who is in a home, what they say, and what the recorder hears (f64[samples, channels])."""
+    draw = random.Random(f"{seed} {home.name}")
+    voices = people(home.name, home.kinds, draw)
+    turns = converse(voices, home.seconds, draw)
+    sound = render(turns, home.seconds, home.channels, draw)
+    if home.rate != RATE:
+        sound = np.asarray(soxr.resample(sound, RATE, home.rate))
+    return voices, turns, np.clip(sound, -0.99, 0.99)
+
+
+def write_audio(path: Path, sound: Audio, rate: int) -> None:
+    """Write in blocks; Ogg at a quality of about 30 kbit/s for 16 kHz mono."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".ogg":
+        level = {"compression_level": 0.75, "subtype": "VORBIS"}
+    else:
+        level = {"subtype": "PCM_16"}
+    with soundfile.SoundFile(path, "w", rate, sound.shape[1], **level) as file:
+        for start in range(0, len(sound), BLOCK):
+            file.write(sound[start : start + BLOCK])
+
+
+def write_text(path: Path, lines: Iterable[str]) -> None:
+    """Lines to a file, ended alike on every system."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+
+
+def rttm_line(uri: str, turn: Turn) -> str:
+    start, length = turn.start / 1000, turn.length / 1000
+    return f"SPEAKER {uri} 1 {start:.3f} {length:.3f} <NA> <NA> {turn.voice.kind} <NA> <NA>"
+
+
+def make_rttm(root: Path, seed: int) -> None:
+    """The corpus of layout `rttm`: wav/ rttm/ uem/ and split lists, as pyannote and segma use."""
+    owners = []
+    for home in HOMES:
+        voices, turns, sound = record(home, seed)
+        turns = sorted(turns, key=lambda turn: (turn.start, turn.voice.name))
+        write_audio(root / "wav" / f"{home.name}.{home.form}", sound, home.rate)
+        write_text(root / "rttm" / f"{home.name}.rttm", [rttm_line(home.name, t) for t in turns])
+        write_text(root / "uem" / f"{home.name}.uem", [f"{home.name} 1 0.000 {home.seconds:.3f}"])
+        owners += [f"{home.name}\t{voice.name}" for voice in voices]
+    write_text(root / "groups.tsv", ["recording\tvoice", *owners])
+    for split in ("train", "dev", "test"):
+        write_text(root / f"{split}.txt", [home.name for home in HOMES if home.split == split])
+
+
+def make_childproject(root: Path, seed: int) -> None:
+    """The corpus of layout `childproject`: three children, four recordings, one annotation set."""
+    homes = [
+        Home(f"rec{i + 1}", "", ("KCHI", "OCH", "MAL", "FEM"), seconds=20.0)
+        for i in range(len(CHILDREN) + 1)
+    ]
+    annotated = []
+    for home in homes:
+        _, turns, sound = record(home, seed)
+        write_audio(root / "recordings" / "raw" / f"{home.name}.ogg", sound, home.rate)
+        annotated.append(write_annotation(root, home, turns))
+    owners = [CHILDREN[min(i, len(CHILDREN) - 1)][0] for i in range(len(homes))]
+    write_csv(
+        root / "metadata" / "recordings.csv",
+        "experiment,child_id,date_iso,start_time,recording_device_type,recording_filename,duration",
+        [
+            ["sample", child, "2022-05-01", "09:00", "unknown", f"{home.name}.ogg", 20000]
+            for child, home in zip(owners, homes, strict=True)
+        ],
+    )
+    write_csv(
+        root / "metadata" / "children.csv",
+        "experiment,child_id,child_sex,child_dob,language",
+        [["sample", child, sex, born, language] for child, sex, born, language in CHILDREN],
+    )
+    write_csv(
+        root / "metadata" / "annotations.csv",
+        "set,recording_filename,time_seek,range_onset,range_offset,raw_filename,format,"
+        "annotation_filename",
+        annotated,
+    )
+
+
+def write_annotation(root: Path, home: Home, turns: list[Turn]) -> list[object]:
+    """One converted annotation file, in ms; returns its row of annotations.csv."""
+    name = f"{home.name}_0_20000.csv"
+    rows = [
+        [
+            f"{home.name}.csv",
+            turn.start,
+            turn.start + turn.length,
+            "CHI" if turn.voice.kind == "KCHI" else turn.voice.kind,
+            turn.voice.name,
+        ]
+        for turn in sorted(turns, key=lambda turn: (turn.start, turn.voice.name))
+    ]
+    write_csv(
+        root / "annotations" / "truth" / "converted" / name,
+        "raw_filename,segment_onset,segment_offset,speaker_type,speaker_id",
+        rows,
+    )
+    return ["truth", f"{home.name}.ogg", 0, 0, 20000, f"{home.name}.csv", "csv", name]
+
+
+def write_csv(path: Path, header: str, rows: Iterable[list[object]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header.split(","))
+        writer.writerows(rows)
+
+
+def replace_folder(new: Path, old: Path) -> None:
+    """Put a finished folder in the place of an old one."""
+    if old.exists():
+        shutil.rmtree(old)
+    new.replace(old)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--out", type=Path, default=SAMPLES, help="where rttm/ and childproject/ go"
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name, make in (("rttm", make_rttm), ("childproject", make_childproject)):
+        fresh = args.out / f".{name}.part"
+        shutil.rmtree(fresh, ignore_errors=True)
+        make(fresh, args.seed)
+        replace_folder(fresh, args.out / name)
+
+
+if __name__ == "__main__":
+    main()

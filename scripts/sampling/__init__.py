@@ -1,0 +1,1 @@
+"""Parts of `scripts/make_samples.py`: made-up voices, made-up rooms, made-up homes."""
