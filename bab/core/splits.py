@@ -1,0 +1,187 @@
+"""Splits that leak nothing: given ones are checked, others are made by group.
+
+What must not stand in two splits is a *key* of a clip: its file, its id, its group (child,
+speaker, family), its speaker, and every voice that is heard in it. Clips that share a key, or are
+linked by a chain of shared keys, form a *component* and always move together. The order that
+decides where a component goes comes from SHA-256 of seed and name, so that it is the same with
+every version of Python, and doesn't depend on the order in which clips are listed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from bab.core.errors import CorpusError, LeakageError
+from bab.core.records import Clip
+
+THREE_WAY: Mapping[str, float] = {"train": 0.6, "dev": 0.2, "test": 0.2}
+
+Key = tuple[str, str]  # what kind of thing, and which one
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """One round of a cross-validation. No key is shared between the three."""
+
+    train: Sequence[Clip]
+    dev: Sequence[Clip]
+    test: Sequence[Clip]
+
+
+def keys(clip: Clip) -> Iterator[Key]:
+    """What ties this clip to others. The most telling comes first: error messages use that one."""
+    yield "recording", clip.path
+    yield "clip", clip.id
+    yield "group", clip.group
+    if clip.speaker is not None:
+        yield "speaker", clip.speaker
+    for voice in clip.voices:
+        yield "voice", voice
+
+
+def check_disjoint(splits: Mapping[str, Sequence[Clip]]) -> None:
+    """Refuse splits that share a file, an id, a group, a speaker or a voice.
+
+    Raises:
+        LeakageError: naming what is shared, the two splits, and a clip of each.
+    """
+    seen: dict[Key, tuple[str, str]] = {}
+    for split, clips in splits.items():
+        for clip in clips:
+            for key in keys(clip):
+                other, there = seen.setdefault(key, (split, clip.id))
+                if other != split:
+                    kind, name = key
+                    raise LeakageError(
+                        f"{kind} '{name}' stands in two splits: in '{other}' (clip '{there}') and "
+                        f"in '{split}' (clip '{clip.id}'). A score on it would flatter the model: "
+                        f"keep everything of one {kind} in one split."
+                    )
+
+
+def components(clips: Sequence[Clip]) -> list[list[Clip]]:
+    """Clips in lists that share no key with one another; clips keep their order in each."""
+    parent = list(range(len(clips)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    first: dict[Key, int] = {}
+    for i, clip in enumerate(clips):
+        for key in keys(clip):
+            parent[root(i)] = root(first.setdefault(key, i))
+    found: dict[int, list[Clip]] = {}
+    for i, clip in enumerate(clips):
+        found.setdefault(root(i), []).append(clip)
+    return list(found.values())
+
+
+def by_group(
+    clips: Sequence[Clip], fractions: Mapping[str, float] = THREE_WAY, seed: int = 0
+) -> dict[str, list[Clip]]:
+    """Split into shares of the total duration, whole components at a time.
+
+    Args:
+        clips: in any order; each split keeps that order.
+        fractions: split -> share of the seconds; scaled to sum to one.
+        seed: another seed gives another split.
+
+    Raises:
+        CorpusError: with fewer components than splits, or a share that isn't positive.
+    """
+    if not fractions or any(not 0 < share < math.inf for share in fractions.values()):
+        raise CorpusError(f"shares of a split must be positive numbers, not {dict(fractions)}.")
+    parts = components(clips)
+    if len(parts) < len(fractions):
+        raise CorpusError(_too_few(parts, len(fractions), f"splits ({', '.join(fractions)})"))
+    total = sum(fractions.values())
+    seconds = sum(_seconds(part) for part in parts)
+    missing = {name: share / total * seconds for name, share in fractions.items()}
+    chosen: dict[str, list[list[Clip]]] = {name: [] for name in fractions}
+    for left, part in zip(range(len(parts), 0, -1), _order(parts, seed), strict=True):
+        empty = [name for name, taken in chosen.items() if not taken]
+        open_to = empty if left <= len(empty) else list(chosen)
+        name = max(open_to, key=lambda split: missing[split])
+        chosen[name].append(part)
+        missing[name] -= _seconds(part)
+    return {name: _in_order(clips, taken) for name, taken in chosen.items()}
+
+
+def kfold(clips: Sequence[Clip], folds: int, seed: int = 0) -> list[Fold]:
+    """`folds` rounds; each component is tested exactly once, each time by models that never met it.
+
+    A round tests on one fold, tunes on the next one, and trains on the others.
+
+    Raises:
+        CorpusError: with fewer than three folds, or fewer components than folds.
+    """
+    if folds < 3:
+        raise CorpusError(
+            f"{folds} folds are too few: one tests, one tunes and the others train, so 3 or more."
+        )
+    parts = components(clips)
+    if len(parts) < folds:
+        raise CorpusError(_too_few(parts, folds, "folds"))
+    bins: list[list[list[Clip]]] = [[] for _ in range(folds)]
+    for part in _order(parts, seed):
+        min(bins, key=lambda taken: (bool(taken), sum(map(_seconds, taken)))).append(part)
+    return _rotate(clips, bins)
+
+
+def leave_one_group_out(clips: Sequence[Clip]) -> list[Fold]:
+    """One round for each component (group, and what shares a voice with it), as in `kfold`.
+
+    Raises:
+        CorpusError: with fewer than three components.
+    """
+    parts = components(clips)
+    if len(parts) < 3:
+        raise CorpusError(_too_few(parts, 3, "parts (train, dev, test)"))
+    return _rotate(clips, [[part] for part in parts])
+
+
+def _rotate(clips: Sequence[Clip], bins: Sequence[list[list[Clip]]]) -> list[Fold]:
+    """Round i tests on bin i, tunes on bin i + 1, trains on the rest."""
+    folds = []
+    for i in range(len(bins)):
+        after = (i + 1) % len(bins)
+        rest = [part for j, taken in enumerate(bins) if j not in (i, after) for part in taken]
+        folds.append(Fold(*(_in_order(clips, parts) for parts in (rest, bins[after], bins[i]))))
+    return folds
+
+
+def _order(parts: list[list[Clip]], seed: int) -> list[list[Clip]]:
+    """Components in the order in which they are dealt: long ones first, so that the short ones can
+    even things out; those within a factor of two of each other as the seed has it."""
+
+    def place(part: list[Clip]) -> tuple[int, bytes]:
+        name = min(clip.id for clip in part)
+        digest = hashlib.sha256(f"{seed}\0{name}".encode()).digest()
+        return -math.floor(math.log2(max(_seconds(part), 1e-3))), digest
+
+    return sorted(parts, key=place)
+
+
+def _seconds(part: Sequence[Clip]) -> float:
+    return math.fsum(clip.duration for clip in part)
+
+
+def _in_order(clips: Sequence[Clip], parts: Sequence[Sequence[Clip]]) -> list[Clip]:
+    """The clips of some components, in the order of the corpus."""
+    wanted = {clip.id for part in parts for clip in part}
+    return [clip for clip in clips if clip.id in wanted]
+
+
+def _too_few(parts: Sequence[Sequence[Clip]], needed: int, what: str) -> str:
+    clips = sum(len(part) for part in parts)
+    return (
+        f"{clips} clips can't be divided into {needed} {what}: what must stay together (files, "
+        f"groups, speakers, voices) leaves {len(parts)} independent parts. "
+        "Ask for fewer, or add recordings of other homes."
+    )
