@@ -149,6 +149,7 @@ class Corpus(Component):
 
     version: ClassVar[str] = "1"
     provides: ClassVar[frozenset[str]] = frozenset()  # segments, text, speaker, gender, ...
+    unit: ClassVar[str] = "group"  # what a clip's group is, for the record: "child", "speaker", ...
     sample: ClassVar[Path | None] = None  # the small corpus of this layout that ships with bab
 
     name: str

@@ -1,0 +1,274 @@
+"""A resolved configuration -> the components, the device and the data of a run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bab.core import registry, splits
+from bab.core.content import cache_root, content_id
+from bab.core.datacheck import bad_files
+from bab.core.errors import AudioError, ConfigError, CorpusError
+from bab.core.interfaces import Corpus, Encoder, Head, Objective, Task
+from bab.core.records import Clip, View
+from bab.core.schema import CorpusConfig, EncoderConfig, RunConfig
+from bab.core.splits import Fold
+
+Progress = Callable[[float, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The components of a run, built."""
+
+    encoder: Encoder
+    task: Task
+    corpus: Corpus
+    head: type[Head]
+    objective: type[Objective]
+    view: View
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The clips of a run by fold, and what stands for their content."""
+
+    folds: list[Fold]
+    clips: list[Clip]  # of all splits, each once, in the corpus's order
+    skipped: dict[str, str]  # file -> why it was left out
+    digest: str
+
+
+def parts(config: RunConfig) -> Parts:
+    """Load and build every component that the configuration names, and nothing else.
+
+    Raises:
+        ConfigError: a corpus that lacks what the task needs, or a head of another level.
+    """
+    task = build_task(config)
+    corpus = build_corpus(config.corpus)
+    missing = task.needs - corpus.provides
+    if missing:
+        raise ConfigError(
+            f"task '{config.task.name}' needs {', '.join(sorted(missing))}, which corpus "
+            f"'{config.corpus.name}' does not provide (it has {', '.join(sorted(corpus.provides))})"
+        )
+    head = registry.load("heads", config.head.name)
+    if task.level not in head.level:
+        raise ConfigError(
+            f"head '{config.head.name}' gives {' or '.join(head.level)} outputs; task "
+            f"'{config.task.name}' needs one for level '{task.level}'"
+        )
+    objective = registry.load("objectives", config.objective.name)
+    encoder = build_encoder(config.encoder, config.offline, config.trust_code)
+    return Parts(encoder, task, corpus, head, objective, config.view.view())
+
+
+def build_task(config: RunConfig) -> Task:
+    cls = registry.load("tasks", config.task.name)
+    task: Task = cls(cls.Options(**config.task.options))
+    return task
+
+
+def build_corpus(config: CorpusConfig) -> Corpus:
+    """A corpus at its root, or its shipped sample.
+
+    Raises:
+        ConfigError: no root was named and no sample of this layout ships.
+        CorpusError: the root is not a folder.
+    """
+    cls = registry.load("datasets", config.name)
+    root = cls.sample if config.root is None else Path(config.root).expanduser()
+    if root is None:
+        raise ConfigError(
+            f"corpus '{config.name}' ships no sample: name its folder, {config.name}:PATH"
+        )
+    if not root.is_dir():
+        raise CorpusError(f"{root} is not a folder (corpus '{config.name}')")
+    corpus: Corpus = cls(root.resolve(), cls.Options(**config.options))
+    corpus.name = config.name
+    return corpus
+
+
+def build_encoder(config: EncoderConfig, offline: bool, trust_code: bool) -> Encoder:
+    """An encoder with the weights that were named, or its default ones."""
+    cls = registry.load("encoders", config.name)
+    encoder: Encoder = cls.load(
+        config.weights or cls.default,
+        cls.Options(**config.options),
+        offline=offline,
+        trust_code=trust_code,
+    )
+    return encoder.eval()
+
+
+def data(config: RunConfig, corpus: Corpus, progress: Callable[[str, float, float], None]) -> Data:
+    """The run's clips: unreadable files found, splits made and checked for leakage.
+
+    Raises:
+        AudioError: unreadable files, unless `skip_bad`.
+        CorpusError: a split without a clip, or (LeakageError) a group or voice in two splits.
+    """
+    given = {name: list(corpus.clips(name)) for name in ("train", "dev", "test")}
+    everything = list(corpus.clips(None)) if config.protocol != "given" else None
+    listed = everything if everything is not None else [c for part in given.values() for c in part]
+    skipped = bad_files(listed, lambda done, total: progress("checking files", done, total))
+    if skipped and not config.skip_bad:
+        shown = "\n  ".join(list(skipped.values())[:5])
+        more = f"\n  and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+        raise AudioError(
+            f"{len(skipped)} unreadable file(s):\n  {shown}{more}\n"
+            "Mend them (`bab data check` lists all), or leave them out with --skip-bad"
+        )
+    kept = [c for c in listed if c.path not in skipped]
+    if everything is not None:
+        folds = splits.kfold(kept, config.folds, 0)
+    else:
+        good = {name: [c for c in part if c.path not in skipped] for name, part in given.items()}
+        splits.check_disjoint(good)
+        folds = [Fold(good["train"], good["dev"], good["test"])]
+    _refuse_empty(folds, corpus)
+    digest = _digest(kept, folds, lambda done, total: progress("checksums", done, total))
+    return Data(folds, kept, skipped, digest)
+
+
+def _refuse_empty(folds: Iterable[Fold], corpus: Corpus) -> None:
+    for fold in folds:
+        for name in ("train", "dev", "test"):
+            if not getattr(fold, name):
+                raise CorpusError(
+                    f"{corpus.root}: the {name} split has no clip. Every run needs train, dev (to "
+                    "tune on) and test; `bab data check` shows what was found"
+                )
+
+
+def _digest(clips: Sequence[Clip], folds: Sequence[Fold], progress: Progress) -> str:
+    """A hash of all that a corpus says and of the audio itself, wherever it lies on disk."""
+    paths = list(dict.fromkeys(c.path for c in clips))
+    content = {}
+    for done, path in enumerate(paths, start=1):
+        content[path] = content_id(Path(path), content_memo())
+        progress(done, len(paths))
+    state = hashlib.blake2b(digest_size=16)
+    for c in clips:
+        facts = (c.id, content[c.path], c.start, c.end, c.group, c.speaker, c.voices)
+        more = (sorted(c.labels.items()), c.text, c.scored)
+        state.update(repr((facts, more)).encode())
+        for s in c.segments:
+            state.update(f"{s.start!r} {s.end!r} {s.label}\n".encode())
+    for fold in folds:
+        state.update(
+            repr([[c.id for c in getattr(fold, n)] for n in ("train", "dev", "test")]).encode()
+        )
+    return state.hexdigest()
+
+
+def content_memo() -> Path:
+    """Where content ids of files seen before are kept."""
+    return cache_root() / "content"
+
+
+def feature_folder(config: RunConfig) -> Path:
+    """Where cached features are kept: `cache.dir`, or the user's cache folder."""
+    return Path(config.cache.dir).expanduser() if config.cache.dir else cache_root() / "features"
+
+
+def run_id(config: RunConfig, parts: Parts, digest: str) -> str:
+    """12 hex digits: a hash of all that the result depends on. Where the corpus lies is left out:
+    its digest stands for what is in it."""
+    identity = config.identity()
+    identity["corpus"].pop("root", None)
+    facts = [identity, parts.encoder.fingerprint, parts.task.version, parts.corpus.version, digest]
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+
+def run_folder(config: RunConfig, parts: Parts, identifier: str) -> Path:
+    """runs/<task>/<corpus>/<encoder>/<id>."""
+    corpus = (
+        f"{config.corpus.name}-{'sample' if config.corpus.root is None else parts.corpus.root.name}"
+    )
+    names = [config.task.name, corpus, _short(parts.encoder.resolved), identifier]
+    return Path(config.runs).joinpath(*(_slug(name) for name in names))
+
+
+def _short(resolved: str) -> str:
+    """`hubert:/long/path/to/checkpoint` -> `hubert-checkpoint`."""
+    name, _, weights = resolved.partition(":")
+    return f"{name}-{Path(weights).name}" if weights else name
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-.") or "x"
+
+
+def accelerator(config: RunConfig) -> Any:
+    """Accelerate's handle on device, precision and processes.
+
+    Raises:
+        ConfigError: a device that isn't there, or a precision that would only be slower on it.
+    """
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.state import AcceleratorState
+
+    device = resolve_device(config.device)
+    refuse_precision(device, config.train.precision)
+    # A second run in one process (a bench, a notebook) may ask for another precision.
+    AcceleratorState._reset_state(reset_partial_state=False)
+    # Fine-tuning leaves weights without a gradient in some steps (a mask embedding without a mask,
+    # layers above the one that is used): DDP must be told to look for them.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=config.mode == "finetune")
+    mixed = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}[config.train.precision]
+    return Accelerator(cpu=device == "cpu", mixed_precision=mixed, kwargs_handlers=[unused])
+
+
+def resolve_device(name: str) -> str:
+    """auto -> the first of cuda, mps and cpu that this machine has.
+
+    Raises:
+        ConfigError: a device that was named and isn't there.
+    """
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return next(device for device, found in there.items() if found)
+    if not there[name]:
+        found = ", ".join(device for device, ok in there.items() if ok)
+        raise ConfigError(
+            f"device '{name}' is not available here (there is {found}): --device auto"
+        )
+    return name
+
+
+def refuse_precision(device: str, precision: str) -> None:
+    """Half precision only where the hardware computes in it.
+
+    On a CPU without AVX512-bf16 or AMX, bf16 was measured 3 to 500 times slower than fp32, and
+    fp16 has no CPU kernels worth the name (docs/decisions.md).
+
+    Raises:
+        ConfigError: with the reason.
+    """
+    if precision == "fp32":
+        return
+    if device == "cpu":
+        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        if precision == "bf16" and fast:
+            return
+        reason = (
+            "has no bf16 units (AVX512-bf16, AMX)" if precision == "bf16" else "has no fp16 units"
+        )
+        raise ConfigError(
+            f"train.precision={precision}: this CPU {reason}, so it would only be slower; use fp32"
+        )
+    if device == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported(False):
+        raise ConfigError("train.precision=bf16: this GPU has no bf16 units; use fp16 or fp32")

@@ -1,0 +1,264 @@
+"""Frozen features on disk: addressed by content, bounded, safe under concurrent processes.
+
+A block holds the features of some neighbouring windows of one file, in one safetensors file that
+appears whole or not at all. Its name is a hash of everything that the features depend on: the
+encoder's fingerprint, the audio's content (not its name), the exact samples, the layers, the
+number type, the device's kind and torch's version. Nothing is ever looked up by a model's name.
+
+Features that the budget has no room for are computed again each time they are needed. On a CPU
+every window is encoded by itself, so both ways give the same bits, whatever was cached.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from bab.core.atomic import atomic_path
+from bab.core.content import content_id
+from bab.core.interfaces import Encoder
+from bab.core.loader import WaveSource
+from bab.core.records import Clip, Features, Waves
+from bab.core.views import samples_of
+
+_FORMAT = 1
+_BLOCK_BYTES = 32 * 2**20  # a block is read by slices, so this only bounds the cost of writing one
+
+Layers = Literal["all", "last"] | int
+Progress = Callable[[float, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a window's features are: rows [begin, end) of a block."""
+
+    block: int
+    index: int
+
+
+class Store:
+    """A folder of blocks with a budget in bytes; the blocks used least recently go first."""
+
+    def __init__(self, root: Path, budget: int) -> None:
+        self.root = root
+        self.budget = budget
+        self.own: set[Path] = set()
+        self._used: int | None = None
+        self._full = False
+
+    def path(self, key: str) -> Path:
+        return self.root / key[:2] / f"{key}.safetensors"
+
+    def claim(self, key: str) -> bool:
+        """True where the block is there; it is marked as used, so that others go before it."""
+        path = self.path(key)
+        try:
+            os.utime(path)
+        except OSError:
+            return False
+        self.own.add(path)
+        return True
+
+    def put(self, key: str, tensors: dict[str, Tensor]) -> bool:
+        """Keep a block if the budget has room, or can make room among blocks not in use here."""
+        size = sum(t.numel() * t.element_size() for t in tensors.values())
+        if not self.make_room(size):
+            return False
+        path = self.path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary)
+        self._used = (self._used or 0) + size
+        self.own.add(path)
+        return True
+
+    def make_room(self, size: int) -> bool:
+        """Can `size` more bytes be kept, at the cost of blocks that nobody here uses?"""
+        if self._full or size > self.budget:
+            return False
+        if self._used is None:
+            self._used = sum(s for _, s, _ in self._blocks())
+        if self._used + size <= self.budget:
+            return True
+        # Others write here too: look again before anything is thrown out.
+        blocks = sorted(self._blocks())
+        self._used = sum(s for _, s, _ in blocks)
+        for _, bytes_, path in blocks:
+            if self._used + size <= self.budget:
+                break
+            if path not in self.own:
+                path.unlink(missing_ok=True)
+                self._used -= bytes_
+        self._full = self._used + size > self.budget
+        return not self._full
+
+    def _blocks(self) -> Iterable[tuple[float, int, Path]]:
+        """(last use, bytes, path) of each block; temporary files a killed process left are removed
+        once they are a day old."""
+        for path in self.root.glob("??/*"):
+            with contextlib.suppress(FileNotFoundError):
+                stat = path.stat()
+                if path.suffix == ".safetensors":
+                    yield stat.st_mtime, stat.st_size, path
+                elif time.time() - stat.st_mtime > 86400:
+                    path.unlink(missing_ok=True)
+
+
+class FeatureSource:
+    """The features of known windows, from the store or computed on the spot."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        layers: Layers,
+        store: Store,
+        memo: Path,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        batch: int = 1,
+    ) -> None:
+        """layers: which states to keep; memo: of content ids; batch: windows per pass, which is 1
+        on a CPU so that a window's features never depend on its company."""
+        self.encoder = encoder.eval()
+        self.layers = layers
+        self.store = store
+        self.memo = memo
+        self.device = device
+        self.dtype = dtype
+        self.batch = batch
+        self.waves = WaveSource(encoder.sample_rate)
+        self.places: dict[tuple[str, float, float], Place] = {}
+        self.blocks: list[tuple[str, list[Clip]]] = []
+        self.encoded_seconds = 0.0
+        self.busy_seconds = 0.0
+
+    def plan(self, windows: Iterable[Clip]) -> None:
+        """Take note of windows that will be asked for, in an order that keeps files together."""
+        per_block = self._windows_per_block()
+        for path, group in groupby(windows, key=lambda w: w.path):
+            ours = [w for w in group if _key(w) not in self.places]
+            for begin in range(0, len(ours), per_block):
+                part = ours[begin : begin + per_block]
+                self.places.update(
+                    {_key(w): Place(len(self.blocks), i) for i, w in enumerate(part)}
+                )
+                self.blocks.append((self._address(path, part), part))
+
+    def fill(self, rank: int, world: int, progress: Progress, stop: Callable[[], bool]) -> None:
+        """Compute what is missing, this process's share of it, until `stop` says so."""
+        todo = self.blocks[rank::world]
+        total = sum(w.duration for _, part in todo for w in part)
+        done = 0.0
+        for key, part in todo:
+            if stop():
+                return
+            if not self.store.claim(key) and self._fits(part):
+                self.store.put(key, self._block(part))
+            done += sum(w.duration for w in part)
+            progress(done, total)
+
+    def inputs(self, windows: Sequence[Clip]) -> Features:
+        """states [B, L, T, D] as float32, lengths i64[B]."""
+        states = [self._states(w) for w in windows]
+        lengths = torch.tensor([s.shape[1] for s in states])
+        padded = pad_sequence([s.transpose(0, 1).float() for s in states], batch_first=True)
+        return Features(padded.transpose(1, 2), lengths)
+
+    def _states(self, window: Clip) -> Tensor:
+        place = self.places.get(_key(window))
+        if place is not None:
+            found = self._read(self.blocks[place.block][0], place.index)
+            if found is not None:
+                return found
+        return self._encode([window])[0]
+
+    def _read(self, key: str, index: int) -> Tensor | None:
+        """[L, T, D] of one window, by reading only its rows; None where the block isn't there."""
+        path = self.store.path(key)
+        try:
+            with safe_open(path, framework="pt") as block:
+                bounds = block.get_tensor("bounds")
+                begin, end = bounds[index].item(), bounds[index + 1].item()
+                rows: Tensor = block.get_slice("states")[begin:end]
+                return rows.transpose(0, 1)
+        except FileNotFoundError:
+            return None
+        except (SafetensorError, IndexError, OSError):
+            path.unlink(missing_ok=True)  # damaged on disk: computed again, here and by others
+            return None
+
+    def _block(self, part: list[Clip]) -> dict[str, Tensor]:
+        states = self._encode(part)
+        bounds = [0]
+        for s in states:
+            bounds.append(bounds[-1] + s.shape[1])
+        rows = torch.cat([s.transpose(0, 1) for s in states]).contiguous()
+        return {"states": rows, "bounds": torch.tensor(bounds)}
+
+    @torch.no_grad()
+    def _encode(self, windows: Sequence[Clip]) -> list[Tensor]:
+        """[L, T, D] of each window, on the CPU, in the store's number type."""
+        began = time.perf_counter()
+        found: list[Tensor] = []
+        for begin in range(0, len(windows), self.batch):
+            waves: Waves = self.waves.inputs(windows[begin : begin + self.batch])
+            encoded = self.encoder(
+                waves.to(self.device), layers="last" if self.layers == "last" else "all"
+            )
+            kept = encoded.layers
+            if isinstance(self.layers, int):
+                kept = (kept[self.layers],)
+            stacked = torch.stack(kept, dim=1).to(self.dtype).cpu()
+            lengths = encoded.lengths.tolist()
+            found += [stacked[i, :, :n] for i, n in enumerate(lengths)]
+        self.encoded_seconds += sum(w.duration for w in windows)
+        self.busy_seconds += time.perf_counter() - began
+        return found
+
+    def _window_bytes(self, window: Clip) -> int:
+        frames = self.encoder.grid.frames(samples_of(window, self.encoder.sample_rate)[1])
+        layers = self.encoder.depth if self.layers == "all" else 1
+        return frames * layers * self.encoder.dim * self.dtype.itemsize
+
+    def _windows_per_block(self) -> int:
+        """For windows of ten seconds, a fixed number, so that a block's name is stable."""
+        ten = round(10 * self.encoder.sample_rate)
+        layers = self.encoder.depth if self.layers == "all" else 1
+        size = self.encoder.grid.frames(ten) * layers * self.encoder.dim * self.dtype.itemsize
+        return max(1, min(32, _BLOCK_BYTES // max(1, size)))
+
+    def _fits(self, part: list[Clip]) -> bool:
+        """Is it worth computing: can the store take it? (What it can't is computed when needed.)"""
+        return self.store.make_room(sum(self._window_bytes(w) for w in part))
+
+    def _address(self, path: str, part: list[Clip]) -> str:
+        rate = self.encoder.sample_rate
+        facts = (
+            _FORMAT,
+            self.encoder.fingerprint,
+            content_id(Path(path), self.memo),
+            rate,
+            [samples_of(w, rate) for w in part],
+            self.layers,
+            str(self.dtype),
+            self.device.type,
+            torch.__version__,
+        )
+        return hashlib.blake2b(repr(facts).encode(), digest_size=20).hexdigest()
+
+
+def _key(window: Clip) -> tuple[str, float, float]:
+    return window.path, window.start, window.end

@@ -1,0 +1,120 @@
+"""The state of a training run in one safetensors file: it appears whole or not at all.
+
+`step-<n>.safetensors` holds the trainable weights, the optimizer's state and, as metadata, where
+the run stood; `best-<n>.safetensors` the weights of the best dev score. The newest step names its
+best, so a kill between two writes leaves the older pair, which is still consistent.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from bab.core.atomic import atomic_path
+from bab.core.errors import BabError
+
+
+@dataclass(slots=True)
+class State:
+    """Where a run stands after `step` optimizer steps."""
+
+    step: int = 0
+    best_step: int = -1  # -1: no dev score yet
+    best_value: float = 0.0
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    stale: int = 0  # evaluations since the best one
+    audio_seconds: float = 0.0
+    seconds: float = 0.0  # of training, over all the attempts
+    scaler: dict[str, float] = field(default_factory=dict)  # fp16's loss scale
+
+
+def trainable(module: nn.Module) -> dict[str, Tensor]:
+    """What training changes: parameters that take gradients, and buffers; no frozen weights."""
+    return {
+        name: value.detach()
+        for name, value in module.state_dict(keep_vars=True).items()
+        if value.requires_grad or not isinstance(value, nn.Parameter)
+    }
+
+
+def save(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> Path:
+    """Write the state after `state.step` steps; returns the file."""
+    tensors = {f"model/{k}": v for k, v in trainable(module).items()}
+    names = {id(p): n for n, p in module.named_parameters()}
+    for parameter, values in optimizer.state.items():
+        for key, value in values.items():
+            tensors[f"optimizer/{names[id(parameter)]}/{key}"] = torch.as_tensor(value)
+    path = folder / f"step-{state.step:09d}.safetensors"
+    _write(path, tensors, {"state": json.dumps(asdict(state))})
+    return path
+
+
+def save_best(folder: Path, module: nn.Module, step: int) -> None:
+    """Write the weights of the best dev score so far."""
+    _write(best_path(folder, step), trainable(module), {})
+
+
+def best_path(folder: Path, step: int) -> Path:
+    """Where the weights of the best dev score, reached at `step`, are."""
+    return folder / f"best-{step:09d}.safetensors"
+
+
+def prune(folder: Path, state: State) -> None:
+    """Remove what the newest checkpoint does not need. Call after `save`, never before."""
+    keep = {f"step-{state.step:09d}.safetensors", best_path(folder, state.best_step).name}
+    for path in folder.glob("*.safetensors*"):
+        if path.name not in keep:
+            path.unlink(missing_ok=True)
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest checkpoint of a run, if any."""
+    return max(folder.glob("step-*.safetensors"), default=None)
+
+
+def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> State:
+    """Put weights and optimizer back as `save` found them.
+
+    Raises:
+        BabError: where the file is damaged or of another model.
+    """
+    try:
+        tensors = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            state = State(**json.loads(file.metadata()["state"]))
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise BabError(
+            f"{path} is damaged ({error}): delete it to resume from nothing, or use --force"
+        ) from None
+    load_trainable(module, {k[6:]: v for k, v in tensors.items() if k.startswith("model/")}, path)
+    names = dict(module.named_parameters())
+    for key, value in tensors.items():
+        if key.startswith("optimizer/"):
+            name, _, entry = key.removeprefix("optimizer/").rpartition("/")
+            parameter = names[name]
+            # Adam's step counter lives on the CPU whatever the device (torch.optim.AdamW, not fused).
+            device = "cpu" if entry == "step" else parameter.device
+            optimizer.state[parameter][entry] = value.to(device)
+    return state
+
+
+def load_trainable(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Put trained weights into a module whose frozen weights are in place already."""
+    missing, unexpected = module.load_state_dict(tensors, strict=False)
+    lost = set(missing) & set(trainable(module))
+    if lost or unexpected:
+        odd = sorted([*lost, *unexpected])[0]
+        raise BabError(f"{path} does not fit this model (first difference: {odd}); use --force")
+
+
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, temporary, metadata)

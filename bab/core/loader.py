@@ -1,0 +1,148 @@
+"""Views -> batches. Which examples a step sees is a function of (seed, step): nothing to restore.
+
+The global batch of a step is the same whatever the number of processes and micro-batches; they
+only cut it up. Within a shuffled epoch, examples of like length stand together: little is padded.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from bab.core import audio
+from bab.core.errors import ConfigError
+from bab.core.grid import Grid
+from bab.core.records import Batch, Clip, Features, Waves
+from bab.core.seeds import derive
+
+_POOL = 50  # batches that are sorted by length together: enough to group, few enough to stay random
+
+
+class Source(Protocol):
+    """Where a window's input comes from: its audio, or its cached features."""
+
+    def inputs(self, windows: Sequence[Clip]) -> Waves | Features:
+        """The padded inputs of some windows."""
+
+
+class WaveSource:
+    """Reads windows from their files, at the encoder's rate."""
+
+    def __init__(self, rate: int) -> None:
+        self.rate = rate
+
+    def inputs(self, windows: Sequence[Clip]) -> Waves:
+        """samples f32[B, S] padded with zeros, lengths i64[B]."""
+        waves = [torch.from_numpy(audio.read(w.path, w.start, w.end, self.rate)) for w in windows]
+        lengths = torch.tensor([len(w) for w in waves])
+        return Waves(pad_sequence(waves, batch_first=True), lengths)
+
+
+class Order:
+    """Which examples make up the global batch of each step, over as many epochs as it takes."""
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+        """lengths: of each example, in samples or frames; batch: examples per optimizer step."""
+        if not lengths:
+            raise ConfigError("there is nothing to train on: the training split has no audio")
+        self.lengths = lengths
+        self.batch = batch
+        self.seed = seed
+        self.per_epoch = max(1, len(lengths) // batch)
+        self._epoch: tuple[int, list[list[int]]] = (-1, [])
+
+    def epoch(self, step: int) -> int:
+        """The pass over the data that a step (from 0) belongs to."""
+        return step // self.per_epoch
+
+    def at(self, step: int) -> list[int]:
+        """Indices of the examples of a step (from 0). The rest of an epoch under one batch is left
+        out; the next shuffle picks others."""
+        epoch = self.epoch(step)
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, self._shuffled(epoch))
+        return self._epoch[1][step % self.per_epoch]
+
+    def _shuffled(self, epoch: int) -> list[list[int]]:
+        draw = random.Random(derive(self.seed, "epoch", epoch))
+        order = list(range(len(self.lengths)))
+        draw.shuffle(order)
+        order = order[: self.per_epoch * self.batch]
+        pool = _POOL * self.batch
+        batches = []
+        for begin in range(0, len(order), pool):
+            part = sorted(order[begin : begin + pool], key=lambda i: self.lengths[i])
+            batches += [part[i : i + self.batch] for i in range(0, len(part), self.batch)]
+        draw.shuffle(batches)
+        return batches
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """This process's part of every global batch."""
+
+    rank: int = 0
+    world: int = 1
+    accumulation: int = 1
+
+    def cut(self, indices: Sequence[int]) -> list[list[int]]:
+        """The micro-batches of this process: every index falls to just one process and micro-batch.
+
+        Raises:
+            ConfigError: where there are fewer examples than parts.
+        """
+        if len(indices) < self.world * self.accumulation:
+            raise ConfigError(
+                f"a batch of {len(indices)} examples can't be cut into {self.world} processes x "
+                f"{self.accumulation} micro-batches: raise train.batch or lower train.accumulation"
+            )
+        own = indices[self.rank :: self.world]
+        return [list(own[i :: self.accumulation]) for i in range(self.accumulation)]
+
+
+Targets = Callable[[Clip, int], Tensor]
+
+
+class Collator:
+    """Windows -> a Batch: inputs from a source, targets for just the frames of each window."""
+
+    def __init__(self, source: Source, grid: Grid, targets: Targets) -> None:
+        self.source = source
+        self.grid = grid
+        self.targets = targets
+
+    def __call__(self, windows: Sequence[Clip], step: int) -> Batch:
+        inputs = self.source.inputs(windows)
+        lengths = inputs.lengths.tolist()
+        if isinstance(inputs, Waves):
+            lengths = [self.grid.frames(n) for n in lengths]
+        targets = [self.targets(w, t) for w, t in zip(windows, lengths, strict=True)]
+        if targets[0].ndim == 0:
+            return Batch(
+                inputs, torch.stack(targets), torch.ones(len(targets)), tuple(windows), step
+            )
+        sizes = torch.tensor([len(t) for t in targets])
+        return Batch(inputs, pad_sequence(targets, batch_first=True), sizes, tuple(windows), step)
+
+
+class Prefetcher:
+    """Runs `make(step)` for the steps ahead in a thread, so that reading overlaps computing."""
+
+    def __init__(self, make: Callable[[int], list[Batch]], start: int, stop: int) -> None:
+        self.make = make
+        self.range = range(start, stop)
+
+    def __iter__(self) -> Iterator[tuple[int, list[Batch]]]:
+        with ThreadPoolExecutor(1, thread_name_prefix="bab-loader") as pool:
+            ahead: Future[list[Batch]] | None = None
+            for step in self.range:
+                batch = (ahead or pool.submit(self.make, step)).result()
+                ahead = pool.submit(self.make, step + 1) if step + 1 < self.range.stop else None
+                yield step, batch

@@ -1,0 +1,198 @@
+"""One run: build, train, tune on dev, score on test, write the record.
+
+A run's folder is named by a hash of all that its result depends on: a finished run is found and
+not repeated, an unfinished one goes on from its newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from bab.core import build, registry, results
+from bab.core.build import Data, Parts
+from bab.core.errors import BabError, InterruptedRunError
+from bab.core.fold import Context, feature_source, fill_features, run_fold
+from bab.core.records import Record, RunInfo
+from bab.core.report import make_record
+from bab.core.schema import RunConfig
+
+RECORD = "record.json"
+
+
+def run(config: RunConfig, force: bool = False) -> tuple[Record, Path]:
+    """Do one run, or find it done.
+
+    Args:
+        config: fully resolved (bab.core.config).
+        force: throw an earlier result of this very run away and repeat it.
+
+    Returns:
+        The record and the run's folder.
+
+    Raises:
+        BabError: a user's mistake, with its remedy; what was computed so far is kept.
+    """
+    began = time.perf_counter()
+    with stopper() as stop:
+        accelerator = build.accelerator(config)
+        main = bool(accelerator.is_main_process)
+        watchers = registry.observers(config.observers if main else [])
+        parts = build.parts(config)
+        with accelerator.main_process_first():
+            found = build.data(config, parts.corpus, _before(watchers, config))
+        identifier = build.run_id(config, parts, found.digest)
+        folder = build.run_folder(config, parts, identifier)
+        done = None if force else _finished(folder)
+        accelerator.wait_for_everyone()
+        if done is not None:
+            return done, folder
+        info = _info(config, parts, identifier, folder)
+        with _locked(folder, main):
+            if force and main:
+                _clear(folder)
+            accelerator.wait_for_everyone()
+            context = Context(config, parts, accelerator, watchers, info, stop, None)
+            return _watched(context, found, folder, began), folder
+
+
+def _watched(context: Context, found: Data, folder: Path, began: float) -> Record:
+    """Run between the events of start and end; whatever happens, the observers hear of it."""
+    watchers, info = context.watchers, context.info
+    watchers.bab_run_start(run=info)
+    try:
+        for line in _resolved(context, found):
+            watchers.bab_notice(run=info, message=line)
+        record = _run(context, found, folder, began)
+    except BaseException as error:
+        watchers.bab_run_end(run=info, record=None, error=f"{type(error).__name__}: {error}")
+        raise
+    watchers.bab_run_end(run=info, record=record, error="")
+    return record
+
+
+def _run(context: Context, found: Data, folder: Path, began: float) -> Record:
+    config, parts = context.config, context.parts
+    if config.mode == "probe":
+        context.features = feature_source(config, parts, context.accelerator.device, found.clips)
+        fill_features(context)
+    folds = []
+    for index, fold in enumerate(found.folds):
+        place = folder if len(found.folds) == 1 else folder / "folds" / str(index)
+        folds.append(run_fold(context, fold, index, place))
+    record = make_record(context, found, folds, time.perf_counter() - began)
+    if context.accelerator.is_main_process:
+        for preset in parts.task.presets:
+            predictions = [p for fold in folds for p in fold.predictions[preset]]
+            parts.task.write(predictions, folder / "predictions" / preset)
+        results.save(record, folder)
+        for checkpoints in folder.rglob("checkpoints"):
+            shutil.rmtree(checkpoints, ignore_errors=True)
+    context.accelerator.wait_for_everyone()
+    return record
+
+
+def _resolved(context: Context, found: Data) -> Iterator[str]:
+    """What was understood, line by line, before anything slow begins."""
+    config, parts = context.config, context.parts
+    million = sum(p.numel() for p in parts.encoder.parameters()) / 1e6
+    yield f"encoder {parts.encoder.resolved} ({million:.1f} million parameters), {config.mode}"
+    where = "the shipped sample" if config.corpus.root is None else str(parts.corpus.root)
+    hours = sum(c.duration for c in found.clips) / 3600
+    yield f"task {config.task.name} on {config.corpus.name} ({where}): {hours:.2f} h of audio"
+    yield f"head {config.head.name}, device {context.accelerator.device}, seed {config.seed}"
+    yield f"folder {context.info.folder}"
+    yield from parts.corpus.notices
+    if found.skipped:
+        yield f"{len(found.skipped)} unreadable file(s) left out: {', '.join(found.skipped)}"
+    if parts.task.notice:
+        yield parts.task.notice
+
+
+def _before(watchers: Any, config: RunConfig) -> Callable[[str, float, float], None]:
+    """Progress of what happens before the run's id, and so its folder, is known."""
+    info = RunInfo("", "", config.task.name, config.corpus.name, config.encoder.spec, 0, {})
+
+    def tell(stage: str, done: float, total: float) -> None:
+        watchers.bab_progress(run=info, stage=stage, done=done, total=total, unit="files")
+
+    return tell
+
+
+def _info(config: RunConfig, parts: Parts, identifier: str, folder: Path) -> RunInfo:
+    return RunInfo(
+        identifier,
+        str(folder),
+        config.task.name,
+        config.corpus.name,
+        parts.encoder.resolved,
+        config.train.steps,
+        asdict(parts.view) | config.model_dump(mode="json"),
+    )
+
+
+def _finished(folder: Path) -> Record | None:
+    if not (folder / RECORD).exists():
+        return None
+    record = results.load(folder / RECORD)
+    return record if record.status == "done" else None
+
+
+def _clear(folder: Path) -> None:
+    """Throw a run's files away; the record goes first, so that no half of it looks finished."""
+    (folder / RECORD).unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if path.name == ".lock":
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+@contextmanager
+def _locked(folder: Path, main: bool) -> Iterator[None]:
+    """Hold the run's folder, so that two processes never write into it. The lock goes with the
+    process, so a killed one leaves none behind."""
+    if not main:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BabError(f"another bab process is at work in {folder}: wait for it") from None
+        yield
+
+
+@contextmanager
+def stopper() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM ask for a stop at the next safe place; a second Ctrl-C stops at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    try:
+        before = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread (a notebook's worker): signals are not ours
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(asked)
+    except KeyboardInterrupt:
+        raise InterruptedRunError("stopped at once; the last checkpoint stands") from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,281 @@
+"""The one training loop, on Accelerate: probing, fine-tuning and pretraining alike.
+
+A step's update is a function of the global batch alone. The loss arrives as sums with counts; the
+counts of all micro-batches and ranks are added up before the first backward pass, and each sum is
+divided by them once. So accumulation and DDP give what one big batch gives. All randomness is
+drawn from (seed, step, rank), so a resumed run goes on to the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from bab.core import checkpoint
+from bab.core.checkpoint import State
+from bab.core.errors import DivergedError, InterruptedRunError
+from bab.core.interfaces import Objective
+from bab.core.loader import Prefetcher
+from bab.core.model import Model
+from bab.core.records import Batch, RunInfo
+from bab.core.seeds import derive
+
+if TYPE_CHECKING:
+    from bab.core.schema import TrainConfig
+
+Evaluate = Callable[[int], tuple[dict[str, float], float]]
+
+
+class Bundle(nn.Module):
+    """Model and objective as one module, so that DDP sees one forward pass and all the weights."""
+
+    def __init__(self, model: Model, objective: Objective) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+
+    def forward(self, batch: Batch, divisors: dict[str, float]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum of the terms, each over its divisor, and the bare sums for the log."""
+        loss = self.objective(self.model, batch)
+        parts = {k: term.weight * term.total / divisors[k] for k, term in loss.terms.items()}
+        return torch.stack(list(parts.values())).sum(), {k: v.detach() for k, v in parts.items()}
+
+
+@dataclass(slots=True)
+class Job:
+    """What to train, on what, and who watches."""
+
+    model: Model
+    objective: Objective
+    batches: Callable[[int], list[Batch]]  # this process's micro-batches of a step
+    evaluate: Evaluate | None  # step -> dev metrics and the one that decides, higher is better
+    config: TrainConfig
+    seed: int
+    folder: Path  # of checkpoints
+    accelerator: Any
+    watchers: Any  # bab.core.hooks.Events, called by name
+    info: RunInfo
+    stop: Callable[[], bool]  # True once the user wants out
+
+
+class Trainer:
+    """Runs a Job to its end, from its newest checkpoint if there is one."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.accelerator = job.accelerator
+        self.bundle = Bundle(job.model, job.objective)
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(self.bundle, job.config),
+            lr=job.config.lr,
+            betas=job.config.betas,
+            eps=job.config.eps,
+            weight_decay=job.config.weight_decay,
+        )
+        self.scales = [group["scale"] for group in self.optimizer.param_groups]
+        self.state = State()
+        self.bundle.to(self.accelerator.device)
+        newest = checkpoint.latest(job.folder)
+        if newest is not None:
+            self.state = checkpoint.restore(newest, self.bundle, self.optimizer)
+        self.wrapped, self.stepper = self.accelerator.prepare(self.bundle, self.optimizer)
+        if self.state.scaler and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(self.state.scaler)
+
+    def fit(self) -> State:
+        """Train to the last step, or until dev has not improved for `patience` evaluations.
+
+        The weights of the best dev score are in the model afterwards.
+
+        Raises:
+            DivergedError: a loss or gradient that is not finite; the last checkpoint stands.
+            InterruptedRunError: Ctrl-C or SIGTERM; state was saved.
+        """
+        self._train_mode()
+        steps = Prefetcher(self.job.batches, self.state.step, self._end())
+        for step, parts in steps:
+            began = time.perf_counter()
+            values, stopping = self._step(step, parts)
+            self.state.step = step + 1
+            self.state.seconds += time.perf_counter() - began
+            self.job.watchers.bab_step(run=self.job.info, step=step + 1, values=values)
+            last = step + 1 == self.job.config.steps
+            evaluated = last or (step + 1) % self.job.config.eval_every == 0
+            if evaluated:
+                self._evaluate()
+            if evaluated or stopping or (step + 1) % self.job.config.save_every == 0:
+                self._save()
+            if stopping and not last:
+                raise InterruptedRunError(
+                    f"stopped at step {step + 1} of {self.job.config.steps}; "
+                    "the same command goes on from here"
+                )
+            if self._patience_spent():
+                break
+        self._load_best()
+        return self.state
+
+    def _end(self) -> int:
+        """No further steps where the run had already stopped for want of improvement."""
+        return self.state.step if self._patience_spent() else self.job.config.steps
+
+    def _patience_spent(self) -> bool:
+        patience = self.job.config.patience
+        return patience is not None and self.state.stale >= patience
+
+    def _step(self, step: int, parts: Sequence[Batch]) -> tuple[dict[str, float], bool]:
+        torch.manual_seed(derive(self.job.seed, "step", step, self.accelerator.process_index))
+        began = time.perf_counter()
+        rate = self.job.config.lr * schedule(self.job.config, step)
+        for group, scale in zip(self.optimizer.param_groups, self.scales, strict=True):
+            group["lr"] = rate * scale
+        divisors = self._divisors(parts)
+        sums: dict[str, float] = dict.fromkeys(divisors, 0.0)
+        for index, part in enumerate(parts):
+            wait = index + 1 < len(parts)
+            with self.accelerator.no_sync(self.wrapped) if wait else nullcontext():
+                loss, logs = self.wrapped(part.to(self.accelerator.device), divisors)
+                # DDP averages gradients over ranks; the sums were divided by the count over all.
+                self.accelerator.backward(loss * self.accelerator.num_processes)
+            for key, value in logs.items():
+                sums[key] += value.item()
+        seconds = sum(clip.duration for part in parts for clip in part.clips)
+        totals = self._reduce([*sums.values(), seconds, float(self.job.stop())])
+        losses, seconds, stopping = (
+            dict(zip(sums, totals, strict=False)),
+            totals[-2],
+            totals[-1] > 0,
+        )
+        self._check(math.fsum(losses.values()), step, parts, "loss")
+        norm = self._update(step, parts)
+        self.state.audio_seconds += seconds
+        values = {"loss": math.fsum(losses.values()), "lr": rate, "grad_norm": norm}
+        if len(losses) > 1:
+            values.update({f"loss/{k}": v for k, v in losses.items()})
+        values["audio_seconds"] = seconds
+        values["audio_per_second"] = seconds / (time.perf_counter() - began)
+        return values, stopping
+
+    def _divisors(self, parts: Sequence[Batch]) -> dict[str, float]:
+        """The count of each term over all micro-batches and ranks."""
+        own: dict[str, float] = {}
+        for part in parts:
+            for key, count in self.job.objective.counts(part).items():
+                own[key] = own.get(key, 0.0) + count
+        return {k: max(v, 1.0) for k, v in zip(own, self._reduce(list(own.values())), strict=True)}
+
+    def _reduce(self, values: list[float]) -> list[float]:
+        """Sums over ranks, in double precision where the device has it."""
+        if self.accelerator.num_processes == 1:
+            return values
+        exact = torch.float32 if self.accelerator.device.type == "mps" else torch.float64
+        tensor = torch.tensor(values, dtype=exact, device=self.accelerator.device)
+        summed: list[float] = self.accelerator.reduce(tensor, reduction="sum").tolist()
+        return summed
+
+    def _update(self, step: int, parts: Sequence[Batch]) -> float:
+        limit = self.job.config.clip
+        norm = self.accelerator.clip_grad_norm_(
+            self.wrapped.parameters(), math.inf if limit is None else limit
+        )
+        # In fp16 a gradient that overflows is expected now and then: the scaler skips that update.
+        if self.accelerator.scaler is None:
+            self._check(float(norm), step, parts, "gradient norm")
+        self.stepper.step()
+        self.stepper.zero_grad()
+        return float(norm)
+
+    def _check(self, value: float, step: int, parts: Sequence[Batch], what: str) -> None:
+        if math.isfinite(value):
+            return
+        newest = checkpoint.latest(self.job.folder)
+        ids = sorted({clip.id for part in parts for clip in part.clips})
+        raise DivergedError(
+            f"the {what} is {value} at step {step + 1} (clips: {', '.join(ids[:5])}"
+            f"{', ...' if len(ids) > 5 else ''}). The last good state is "
+            f"{newest or 'the start: nothing was saved yet'}. A lower train.lr, a longer "
+            "train.warmup or a smaller train.clip usually helps; `bab data check` finds bad audio"
+        )
+
+    def _evaluate(self) -> None:
+        if self.job.evaluate is None:
+            return
+        self.bundle.eval()
+        metrics, value = self.job.evaluate(self.state.step)
+        self._train_mode()
+        best = self.state.best_step < 0 or value > self.state.best_value
+        if best:
+            self.state.best_step = self.state.step
+            self.state.best_value, self.state.best_metrics = value, metrics
+            self.state.stale = 0
+            if self.accelerator.is_main_process:
+                checkpoint.save_best(self.job.folder, self.bundle, self.state.step)
+        else:
+            self.state.stale += 1
+        self.job.watchers.bab_evaluated(
+            run=self.job.info, step=self.state.step, split="dev", metrics=metrics, best=best
+        )
+
+    def _save(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        if self.accelerator.scaler is not None:
+            self.state.scaler = self.accelerator.scaler.state_dict()
+        path = checkpoint.save(self.job.folder, self.bundle, self.optimizer, self.state)
+        checkpoint.prune(self.job.folder, self.state)
+        self.job.watchers.bab_checkpoint(run=self.job.info, step=self.state.step, path=str(path))
+
+    def _load_best(self) -> None:
+        self.accelerator.wait_for_everyone()
+        if self.state.best_step >= 0 and self.state.best_step != self.state.step:
+            path = checkpoint.best_path(self.job.folder, self.state.best_step)
+            checkpoint.load_trainable(self.bundle, checkpoint.load_file(path), path)
+        self.bundle.eval()
+
+    def _train_mode(self) -> None:
+        self.bundle.train()
+        encoder = self.job.model.encoder
+        if encoder is not None and not any(p.requires_grad for p in encoder.parameters()):
+            encoder.eval()
+
+
+def schedule(config: TrainConfig, step: int) -> float:
+    """The learning rate of a step (from 0), as a share of `config.lr`.
+
+    Linear warm-up over `warmup` steps, then constant, linear to 0, or half a cosine to 0.
+    """
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    if config.schedule == "constant":
+        return 1.0
+    progress = (step - config.warmup) / max(1, config.steps - config.warmup)
+    if config.schedule == "linear":
+        return max(0.0, 1.0 - progress)
+    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+
+def parameter_groups(bundle: Bundle, config: TrainConfig) -> list[dict[str, Any]]:
+    """Trainable parameters with their learning-rate scales.
+
+    Head and objective take the full rate; encoder groups, from the last to the first, take
+    `layer_decay` to the power of their distance from the head (layer-wise decay, Clark et al. 2020,
+    arXiv 2003.10555). At 1.0 all are alike.
+    """
+    encoder = bundle.model.encoder
+    inside = list(encoder.groups().values()) if encoder is not None else []
+    of_encoder = {id(p) for group in inside for p in group}
+    rest = [p for p in bundle.parameters() if p.requires_grad and id(p) not in of_encoder]
+    groups = [{"params": rest, "scale": 1.0}]
+    for distance, parameters in enumerate(reversed(inside), start=1):
+        held = [p for p in parameters if p.requires_grad]
+        if held:
+            groups.append({"params": held, "scale": config.layer_decay**distance})
+    return groups
