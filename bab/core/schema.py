@@ -1,0 +1,179 @@
+"""The keys of a run, their types and defaults: strict pydantic models, each key explained.
+
+`bab.core.config` builds a `RunConfig` from recipe, files and command line.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from bab.core.records import View
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Strict(BaseModel):
+    """Unknown keys and wrong types are refused; values don't change once built."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ComponentConfig(Strict):
+    """A head, objective or task: written as its name, or as {name: NAME, OPTION: VALUE}."""
+
+    name: str = Field(min_length=1, description="the component's name (`bab list`)")
+    options: dict[str, Any] = Field(
+        default={}, description="its options, all of them once resolved"
+    )
+
+
+class EncoderConfig(ComponentConfig):
+    """An encoder: written NAME or NAME:WEIGHTS, or {name: NAME, weights: ..., OPTION: VALUE}."""
+
+    weights: str = Field(
+        default="", description="named weights, a folder or a hub id; the encoder's own"
+    )
+
+    @property
+    def spec(self) -> str:
+        """As a person types it: `hubert:random-tiny`."""
+        return f"{self.name}:{self.weights}" if self.weights else self.name
+
+
+class CorpusConfig(ComponentConfig):
+    """A corpus: written NAME or NAME:ROOT, or {name: NAME, root: ..., OPTION: VALUE}."""
+
+    root: str | None = Field(
+        default=None, description="its folder; none = the sample shipped with bab"
+    )
+
+
+class ViewConfig(Strict):
+    """What one example is."""
+
+    window: PositiveFloat | None = Field(default=None, description="seconds; none = the whole clip")
+    hop: PositiveFloat | None = Field(
+        default=None, description="seconds between windows at inference; none = the windows tile"
+    )
+    crop: bool = Field(
+        default=False, description="fine-tune on random windows, not on a fixed raster"
+    )
+
+    def view(self) -> View:
+        return View(self.window, self.hop, self.crop)
+
+
+class TrainConfig(Strict):
+    """The optimisation: AdamW on the sum of a step's terms, divided once by their counts."""
+
+    steps: PositiveInt = Field(default=500, description="optimizer steps")
+    batch: PositiveInt = Field(
+        default=16, description="examples per optimizer step, over all processes and micro-batches"
+    )
+    accumulation: PositiveInt = Field(
+        default=1, description="micro-batches that a step is cut into"
+    )
+    lr: PositiveFloat = Field(default=1e-3, description="peak learning rate")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        default=0.01, description="AdamW's weight decay"
+    )
+    betas: tuple[Fraction, Fraction] = Field(default=(0.9, 0.999), description="AdamW's betas")
+    eps: PositiveFloat = Field(default=1e-8, description="AdamW's epsilon")
+    clip: PositiveFloat | None = Field(
+        default=1.0, description="largest gradient norm; none = no clipping"
+    )
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        default="constant",
+        description="learning rate after the warm-up; linear and cosine end at 0",
+    )
+    warmup: NonNegativeInt = Field(default=0, description="steps of linear warm-up")
+    eval_every: PositiveInt = Field(default=100, description="steps between evaluations on dev")
+    save_every: PositiveInt = Field(default=100, description="steps between checkpoints")
+    patience: PositiveInt | None = Field(
+        default=None,
+        description="stop after so many evaluations without a better one; none = never",
+    )
+    precision: Literal["fp32", "fp16", "bf16"] = Field(
+        default="fp32", description="arithmetic; refused where the device only gets slower"
+    )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0,
+        description="fine-tuning: learning rate of each layer over that of the layer above",
+    )
+
+
+class CacheConfig(Strict):
+    """Features of a frozen encoder, kept on disk."""
+
+    dir: str | None = Field(default=None, description="folder; none = `features` beside the runs")
+    budget_gb: Annotated[float, Field(ge=0)] = Field(
+        default=20.0, description="most gigabytes to keep; what is over is recomputed"
+    )
+    dtype: Literal["float32", "float16"] = Field(
+        default="float32", description="how features are kept"
+    )
+
+
+class RunConfig(Strict):
+    """One run, fully resolved."""
+
+    encoder: EncoderConfig = Field(description="encoder[:weights]")
+    task: ComponentConfig = Field(description="what is learned and how it is scored")
+    corpus: CorpusConfig = Field(description="corpus[:root]; default: the task's")
+    head: ComponentConfig = Field(description="the map from frames to outputs; default: the task's")
+    objective: ComponentConfig = Field(description="the loss; default: the task's")
+    view: ViewConfig = Field(
+        default=ViewConfig(), description="what one example is; default: the task's"
+    )
+    mode: Literal["probe", "finetune"] = Field(
+        default="probe",
+        description="probe: frozen encoder, cached features; finetune: train it too",
+    )
+    freeze: Literal["none", "conv", "all"] = Field(
+        default="conv",
+        description="what stays fixed in finetune mode (none, where the weights are random)",
+    )
+    layers: Literal["mix", "last"] | NonNegativeInt = Field(
+        default="mix",
+        description="the encoder's states: softmax-weighted sum, the last, or one by number",
+    )
+    protocol: Literal["given", "kfold"] = Field(
+        default="given", description="the corpus's own splits, or k folds over groups"
+    )
+    folds: Annotated[int, Field(ge=2)] = Field(default=6, description="folds of protocol kfold")
+    seed: NonNegativeInt = Field(default=0, description="of weights, order, crops and dropout")
+    train: TrainConfig = Field(default=TrainConfig(), description="the optimisation")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto", description="auto: cuda, mps, cpu, the first there is"
+    )
+    skip_bad: bool = Field(default=False, description="leave out unreadable audio, and count it")
+    offline: bool = Field(default=False, description="never ask a hub")
+    trust_code: bool = Field(default=False, description="let code from a model's repository run")
+    cache: CacheConfig = Field(default=CacheConfig(), description="features of a frozen encoder")
+    runs: str = Field(default="runs", min_length=1, description="folder of all runs")
+    observers: tuple[str, ...] = Field(
+        default=("progress", "jsonl"), description="who watches the run (`bab list observers`)"
+    )
+    quiet: bool = Field(default=False, description="progress as a few plain lines")
+    bootstrap: NonNegativeInt = Field(
+        default=1000, description="resamples behind each 95 % interval; 0 = no intervals"
+    )
+
+    def identity(self) -> dict[str, Any]:
+        """Everything that may change the result: what a run's id is hashed over.
+
+        Left out: where it runs, who watches, where files are kept, how often it is saved, and
+        permissions; and in probe mode what only fine-tuning reads.
+        """
+        whole = self.model_dump(mode="json")
+        for key in ("device", "runs", "observers", "quiet", "offline", "trust_code"):
+            del whole[key]
+        whole["cache"] = {"dtype": self.cache.dtype} if self.mode == "probe" else {}
+        del whole["train"]["save_every"]
+        if self.mode == "probe":
+            del whole["freeze"], whole["train"]["layer_decay"]
+        if self.protocol == "given":
+            del whole["folds"]
+        return whole
