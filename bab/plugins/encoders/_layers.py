@@ -1,0 +1,66 @@
+"""Parts that make a speech encoder's output independent of the batch; they replace a library's."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class ValidGroupNorm(nn.GroupNorm):
+    """Group norm over each item's valid frames only; the padding comes out as zeros.
+
+    `lengths` (valid frames of each item) is set before each forward pass; None means all of them.
+    Item by item, so that the statistics are the very ones that the item alone would get.
+    """
+
+    lengths: list[int] | None = None
+
+    def forward(self, input: Tensor) -> Tensor:
+        """f32[B, C, T] -> f32[B, C, T]."""
+        frames = input.shape[-1]
+        if self.lengths is None or min(self.lengths) == frames:
+            return super().forward(input)
+        rows = [
+            functional.pad(super(ValidGroupNorm, self).forward(row[None, :, :n]), (0, frames - n))
+            for row, n in zip(input, self.lengths, strict=True)
+        ]
+        return torch.cat(rows)
+
+
+class ValidBatchNorm(nn.BatchNorm1d):
+    """Batch norm with the statistics that were learned, never the batch's; padding stays zero.
+
+    `lengths` as in `ValidGroupNorm`.
+    """
+
+    lengths: list[int] | None = None
+
+    def forward(self, input: Tensor) -> Tensor:
+        """f32[B, C, T] -> f32[B, C, T]."""
+        out = functional.batch_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
+        if self.lengths is None:
+            return out
+        lengths = torch.tensor(self.lengths, device=out.device)
+        return out * valid(lengths, out.shape[-1])[:, None]
+
+
+def valid(lengths: Tensor, size: int) -> Tensor:
+    """i64[B] -> bool[B, size]: True before each length."""
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def standardise(samples: Tensor, lengths: Tensor) -> Tensor:
+    """Zero mean and unit variance over each valid span, zeros after it.
+
+    f32[B, S], i64[B] -> f32[B, S]. As transformers' Wav2Vec2FeatureExtractor: population variance,
+    and 1e-7 under the root.
+    """
+    inside = valid(lengths, samples.shape[1])
+    count = lengths.clamp(min=1)[:, None]
+    mean = samples.sum(1, keepdim=True) / count
+    centred = (samples - mean).masked_fill(~inside, 0.0)
+    variance = centred.square().sum(1, keepdim=True) / count
+    return centred / (variance + 1e-7).sqrt()

@@ -1,0 +1,277 @@
+"""What wav2vec 2.0 and HuBERT share: transformers' model with two parts replaced.
+
+Sources: Baevski et al. 2020 (arXiv 2006.11477), Hsu et al. 2021 (arXiv 2106.07447), and the models
+of Hugging Face transformers. The replaced parts make each clip's frames independent of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from bab.core.errors import BabError
+from bab.core.grid import Grid
+from bab.core.interfaces import Encoder, Options
+from bab.core.records import Encoded, Waves
+from bab.core.weights import WeightsError, fingerprint, locate
+from bab.plugins.encoders._layers import ValidBatchNorm, ValidGroupNorm, standardise, valid
+from bab.plugins.encoders._states import Weights, read
+
+# Raise it when the same weights give another output: cached features depend on it.
+CODE_VERSION = "1"
+
+SAMPLE_RATE = 16000
+RANDOM = {
+    "random": "untrained control of full base size (95 M parameters), drawn from option `seed`",
+    "random-tiny": "untrained, base style, 1.7 M parameters, drawn from option `seed`",
+}
+# Base style in small: the same convolutions, 96 wide; four layers of three heads.
+_TINY: dict[str, Any] = {
+    "conv_dim": [96] * 7,
+    "hidden_size": 192,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 3,
+    "intermediate_size": 576,
+    "num_conv_pos_embeddings": 32,
+    "num_conv_pos_embedding_groups": 16,
+}
+# The part of a configuration, besides the weights, that the output depends on.
+_SHAPES = (
+    "adapter_attn_dim",
+    "conv_bias",
+    "conv_dim",
+    "conv_kernel",
+    "conv_pos_batch_norm",
+    "conv_stride",
+    "do_stable_layer_norm",
+    "feat_extract_activation",
+    "feat_extract_norm",
+    "feat_proj_layer_norm",
+    "hidden_act",
+    "hidden_size",
+    "intermediate_size",
+    "layer_norm_eps",
+    "num_attention_heads",
+    "num_conv_pos_embedding_groups",
+    "num_conv_pos_embeddings",
+    "num_hidden_layers",
+)
+
+
+class SpeechOptions(Options):
+    """Options of the hubert and wav2vec2 encoders."""
+
+    seed: int = Field(0, description="draws the weights of `random` and `random-tiny`")
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="all dropouts in training; unset: as the weights' config says"
+    )
+    layerdrop: float = Field(
+        0.0, ge=0, lt=1, description="chance to skip a layer in training (needs `layers: last`)"
+    )
+    normalize: bool | None = Field(
+        None,
+        description="input to zero mean, unit variance; unset: as preprocessor_config.json says",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Which of transformers' models a plugin runs. hub: named weights -> hub ids."""
+
+    model_type: str  # as in config.json, and the prefix of the encoder in task models
+    model: str  # class names in transformers
+    config: str
+    hub: Mapping[str, str]
+
+
+class Speech(Encoder):
+    """A convolutional front end at 50 Hz and a transformer, on transformers' own modules."""
+
+    Options = SpeechOptions
+    family: ClassVar[Family]
+
+    def __init__(self, weights: Weights, options: SpeechOptions, resolved: str) -> None:
+        """weights: a configuration and, where trained, its tensors; resolved: the record's name.
+
+        Raises:
+            WeightsError: the tensors are not the encoder that the configuration describes.
+        """
+        super().__init__()
+        config = self._config(weights, options)
+        self.sample_rate = SAMPLE_RATE
+        self.dim = int(config.hidden_size)
+        self.depth = int(config.num_hidden_layers) + 1
+        self.grid = _grid(config.conv_kernel, config.conv_stride)
+        self.max_seconds = 30.0
+        self.resolved = resolved
+        self.normalize = weights.normalize if options.normalize is None else options.normalize
+        self.model = self._build(config, options.seed)
+        self._valid_norms = _replace_norms(self.model)
+        if weights.tensors is not None:
+            weights.fill(self.model)
+        # transformers asks for gradients on the input while training, for its old checkpointing:
+        # that would run the backward pass of a frozen front end for nothing.
+        self.model.feature_extractor._requires_grad = False
+        self.model.feature_extractor.register_forward_hook(self._keep_local)
+        self._local: Tensor | None = None
+        shapes = {key: getattr(config, key, None) for key in _SHAPES}
+        self.fingerprint = fingerprint(
+            self.model,
+            f"{self.family.model_type} {CODE_VERSION}",
+            {"normalize": self.normalize, **shapes},
+        )
+        self.eval()
+
+    @classmethod
+    def load(
+        cls, weights: str, options: Any, *, offline: bool = False, trust_code: bool = False
+    ) -> Speech:
+        """See `Encoder.load`. Code from a model's repository is never run, asked for or not."""
+        name = cls.family.model_type
+        if weights in RANDOM:
+            changes = _TINY if weights == "random-tiny" else {}
+            return cls(Weights(changes, None, True, weights), options, f"{name}:{weights}")
+        source = locate(
+            weights, encoder=name, hub=cls.family.hub, known=cls.weights, offline=offline
+        )
+        return cls(read(source.path, name), options, f"{name}:{source.name}")
+
+    def _config(self, weights: Weights, options: SpeechOptions) -> Any:
+        """transformers' configuration, with the randomness of training set by the options."""
+        import transformers
+
+        training: dict[str, Any] = {
+            "layerdrop": options.layerdrop,
+            # Masking is the objective's: it hands over a mask, and nothing else is ever masked.
+            # The probability is only what makes transformers create the mask embedding.
+            "apply_spec_augment": True,
+            "mask_time_prob": 0.05,
+            "mask_feature_prob": 0.0,
+            "add_adapter": False,  # it sits after the encoder, and changes the frame rate
+        }
+        if options.dropout is not None:
+            for place in ("hidden", "attention", "activation", "feat_proj"):
+                training[f"{place}_dropout"] = options.dropout
+        try:
+            config = getattr(transformers, self.family.config).from_dict(
+                {**weights.config, **training}
+            )
+        except Exception as error:  # the library's own checks; several unrelated classes
+            message = " ".join(str(error).split())[:300]
+            raise WeightsError(f"{weights.where}: bad configuration: {message}") from error
+        if config.feat_extract_norm not in ("group", "layer"):
+            raise WeightsError(f"{weights.where}: feat_extract_norm must be group or layer")
+        return config
+
+    def _build(self, config: Any, seed: int) -> Any:
+        import transformers
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return getattr(transformers, self.family.model)(config)
+
+    def _keep_local(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        self._local = output.transpose(1, 2)
+
+    def forward(
+        self, waves: Waves, mask: Tensor | None = None, layers: Literal["last", "all"] = "all"
+    ) -> Encoded:
+        """See `Encoder.forward`. "all" is the input embedding, then the output of each layer.
+
+        The last state is the one after the final layer norm, where the model has one.
+
+        Raises:
+            BabError: layers "all" while training with layerdrop, which skips states.
+        """
+        if layers == "all" and self.training and self.model.config.layerdrop > 0:
+            raise BabError("layerdrop skips layers in training: set it to 0, or use layers: last")
+        samples, lengths = self._input(waves)
+        steps = samples.shape[1]
+        frames = self.grid.frames(steps)
+        counts = (lengths - self.grid.field) // self.grid.hop + 1
+        padded = bool((lengths < steps).any())
+        self._announce(lengths if padded else None, counts)
+        inside = valid(counts, frames)
+        out = self.model(
+            samples,
+            attention_mask=valid(lengths, steps).long() if padded else None,
+            # An empty mask, too, keeps the mask embedding in the graph: DDP wants all parameters.
+            mask_time_indices=torch.zeros_like(inside) if mask is None else mask,
+            output_hidden_states=layers == "all",
+        )
+        local, self._local = self._local, None
+        states = (out.last_hidden_state,)
+        if layers == "all":
+            states = (*out.hidden_states[:-1], out.last_hidden_state)
+        if padded:
+            states = tuple(state.masked_fill(~inside[..., None], 0.0) for state in states)
+            local = None if local is None else local.masked_fill(~inside[..., None], 0.0)
+        return Encoded(states, counts, local)
+
+    def _input(self, waves: Waves) -> tuple[Tensor, Tensor]:
+        """Zeros after each span, normalised, at least one field long; lengths to match."""
+        inside = valid(waves.lengths, waves.samples.shape[1])
+        samples = waves.samples.masked_fill(~inside, 0.0)
+        if self.normalize:
+            samples = standardise(samples, waves.lengths)
+        short = self.grid.field - samples.shape[1]
+        if short > 0:
+            samples = nn.functional.pad(samples, (0, short))
+        return samples, waves.lengths.clamp(min=self.grid.field)
+
+    def _announce(self, lengths: Tensor | None, counts: Tensor) -> None:
+        """Tell the replaced norms which of their frames are valid; None: all of them."""
+        config = self.model.config
+        for norm in self._valid_norms:
+            norm.lengths = None
+            if lengths is not None and isinstance(norm, ValidGroupNorm):
+                norm.lengths = (
+                    (lengths - config.conv_kernel[0]) // config.conv_stride[0] + 1
+                ).tolist()
+            elif lengths is not None:
+                norm.lengths = counts.tolist()
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """ "conv", "input" (projection, mask embedding, positions), "layer0", "layer1", ..."""
+        model = self.model
+        groups = {"conv": list(model.feature_extractor.parameters()), "input": []}
+        for index, layer in enumerate(model.encoder.layers):
+            groups[f"layer{index}"] = list(layer.parameters())
+        taken = {id(parameter) for group in groups.values() for parameter in group}
+        # The transformer's own norm stands before its layers, or, in "stable" models, after them.
+        after = model.encoder.layer_norm if model.config.do_stable_layer_norm else None
+        if after is not None:
+            groups[f"layer{self.depth - 2}"] += list(after.parameters())
+            taken |= {id(parameter) for parameter in after.parameters()}
+        groups["input"] += [p for p in self.parameters() if id(p) not in taken]
+        return groups
+
+
+def _grid(kernels: list[int], strides: list[int]) -> Grid:
+    """Hop and field of a stack of convolutions without padding: (320, 400) for the usual seven."""
+    field, hop = 1, 1
+    for kernel, stride in zip(kernels, strides, strict=True):
+        field += (kernel - 1) * hop
+        hop *= stride
+    return Grid(SAMPLE_RATE, hop, field)
+
+
+def _replace_norms(model: Any) -> list[ValidGroupNorm | ValidBatchNorm]:
+    """Swap the norms that look across time for ones that see the valid frames only."""
+    norms: list[ValidGroupNorm | ValidBatchNorm] = []
+    first = model.feature_extractor.conv_layers[0]
+    old = getattr(first, "layer_norm", None)
+    if isinstance(old, nn.GroupNorm):
+        first.layer_norm = ValidGroupNorm(old.num_groups, old.num_channels, old.eps)
+        norms.append(first.layer_norm)
+    positions = model.encoder.pos_conv_embed
+    batch = getattr(positions, "batch_norm", None)  # of mHuBERT-147
+    if isinstance(batch, nn.BatchNorm1d):
+        positions.batch_norm = ValidBatchNorm(batch.num_features, batch.eps)
+        norms.append(positions.batch_norm)
+    return norms

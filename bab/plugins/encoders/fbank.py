@@ -1,0 +1,152 @@
+"""Log-mel filter banks with deltas: SUPERB's baseline, the floor under every learned encoder.
+
+Configuration: s3prl, `s3prl/upstream/baseline/fbank.yaml` and `extracter.py` (at ec8064b):
+Kaldi filter banks of 80 bins, 25 ms every 10 ms, two orders of deltas over 5 frames, and mean and
+variance normalisation over the utterance.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+from torchaudio.compliance import kaldi
+
+from bab.core.grid import Grid
+from bab.core.interfaces import Encoder, Options
+from bab.core.records import Encoded, Waves
+from bab.core.weights import WeightsError, fingerprint
+from bab.plugins.encoders._layers import valid
+
+CODE_VERSION = "1"
+
+_RATE, _FIELD, _HOP, _FFT = 16000, 400, 160, 512
+_LOW = 20.0  # Hz; this and the next two are the defaults of Kaldi, and of torchaudio
+_PREEMPHASIS = 0.97
+_FLOOR = torch.finfo(torch.float32).eps
+_CHUNK = 1 << 17  # framed samples worked on at a time: they stay in the processor's cache
+
+
+class FbankOptions(Options):
+    """Options of the fbank encoder."""
+
+    mels: int = Field(80, ge=4, le=128, description="mel bins, from 20 to 8000 Hz")
+    deltas: int = Field(2, ge=0, le=3, description="orders of deltas stacked onto the bins")
+    cmvn: Literal["utterance", "none"] = Field(
+        "utterance", description="zero mean and unit variance per dimension over the utterance"
+    )
+
+
+class Fbank(Encoder):
+    """80 log-mel bins, deltas and double deltas every 10 ms; nothing to train.
+
+    `local` is the log-mel energy alone, before deltas and normalisation. A masked frame becomes
+    zero, which after normalisation is the utterance's mean.
+    """
+
+    Options = FbankOptions
+    banks: Tensor
+    window: Tensor
+    source = "SUPERB (arXiv 2105.01051), s3prl upstream/baseline/fbank.yaml"
+
+    def __init__(self, options: FbankOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.sample_rate = _RATE
+        self.dim = options.mels * (1 + options.deltas)
+        self.depth = 1
+        self.grid = Grid(_RATE, _HOP, _FIELD)
+        self.max_seconds = None
+        self.resolved = "fbank"
+        banks, _ = kaldi.get_mel_banks(options.mels, _FFT, _RATE, _LOW, 0.0, 100.0, -500.0, 1.0)
+        window = torch.hann_window(_FIELD, periodic=False).pow(0.85)  # Kaldi's "povey"
+        self.register_buffer("banks", functional.pad(banks, (0, 1)).T.contiguous(), False)
+        self.register_buffer("window", window, False)
+        self.fingerprint = fingerprint(self, f"fbank {CODE_VERSION}", options.model_dump())
+        self.eval()
+
+    @classmethod
+    def load(
+        cls, weights: str, options: Any, *, offline: bool = False, trust_code: bool = False
+    ) -> Fbank:
+        """See `Encoder.load`; there are no weights to name.
+
+        Raises:
+            WeightsError: something stands after the colon.
+        """
+        if weights:
+            raise WeightsError(f"fbank has no weights: write 'fbank', not 'fbank:{weights}'")
+        return cls(options)
+
+    def forward(
+        self, waves: Waves, mask: Tensor | None = None, layers: Literal["last", "all"] = "all"
+    ) -> Encoded:
+        """See `Encoder.forward`; there is one state, and "last" is "all"."""
+        inside = valid(waves.lengths, waves.samples.shape[1])
+        samples = waves.samples.masked_fill(~inside, 0.0)
+        samples = functional.pad(samples, (0, max(0, _FIELD - samples.shape[1])))
+        lengths = (waves.lengths.clamp(min=_FIELD) - _FIELD) // _HOP + 1
+        mels = self._log_mel(samples)
+        outside = ~valid(lengths, mels.shape[1])[..., None]
+        stack = [mels]
+        for _ in range(self.options.deltas):
+            stack.append(_delta(_hold_last(stack[-1], lengths)))
+        state = torch.cat(stack, -1)
+        if self.options.cmvn == "utterance":
+            state = _cmvn(state, lengths)
+        if mask is not None:
+            state = state.masked_fill(mask[..., None], 0.0)
+        return Encoded((state.masked_fill(outside, 0.0),), lengths, mels.masked_fill(outside, 0.0))
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """None: it has no parameters."""
+        return {}
+
+    def _log_mel(self, samples: Tensor) -> Tensor:
+        """f32[B, S] -> f32[B, T, mels], as torchaudio.compliance.kaldi.fbank of each row."""
+        frames = samples.unfold(1, _FIELD, _HOP)  # a view
+        step = max(1, _CHUNK // (_FIELD * len(samples)))
+        parts = [frames[:, i : i + step] for i in range(0, frames.shape[1], step)]
+        return torch.cat([self._energies(part) for part in parts], 1)
+
+    def _energies(self, frames: Tensor) -> Tensor:
+        """f32[B, T, field] -> f32[B, T, mels]: Kaldi's steps, in Kaldi's order."""
+        frames = frames - frames.mean(-1, keepdim=True)
+        before = torch.cat([frames[..., :1], frames[..., :-1]], -1)
+        frames = (frames - _PREEMPHASIS * before) * self.window
+        power = torch.fft.rfft(frames, n=_FFT).abs().square()
+        return torch.matmul(power, self.banks).clamp(min=_FLOOR).log()
+
+
+def _hold_last(x: Tensor, lengths: Tensor) -> Tensor:
+    """f32[B, T, D] with each item's last valid frame repeated over its padding."""
+    index = torch.arange(x.shape[1], device=x.device).minimum(lengths[:, None] - 1)
+    return x.gather(1, index[..., None].expand_as(x))
+
+
+def _delta(x: Tensor) -> Tensor:
+    """Regression slope over 5 frames, ends repeated: torchaudio's compute_deltas on [B, T, D].
+
+    Written as differences, so that a constant (digital silence) has a slope of exactly zero:
+    normalisation would blow rounding noise up to full size.
+    """
+    padded = torch.cat([x[:, :1], x[:, :1], x, x[:, -1:], x[:, -1:]], 1)
+    near = padded[:, 3:-1] - padded[:, 1:-3]
+    far = padded[:, 4:] - padded[:, :-4]
+    return (near + 2 * far) / 10
+
+
+def _cmvn(x: Tensor, lengths: Tensor) -> Tensor:
+    """Mean 0 and variance 1 (of a sample) over each item's valid frames; s3prl's 1e-10 added.
+
+    Shifted by the first frame before anything is summed, so that a constant becomes exactly zero.
+    """
+    inside = valid(lengths, x.shape[1])[..., None]
+    shifted = (x - x[:, :1]).masked_fill(~inside, 0.0)
+    count = lengths[:, None, None]
+    centred = (shifted - shifted.sum(1, keepdim=True) / count).masked_fill(~inside, 0.0)
+    variance = centred.square().sum(1, keepdim=True) / (count - 1).clamp(min=1)
+    return centred / (1e-10 + variance.sqrt())

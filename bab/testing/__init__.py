@@ -1,0 +1,1 @@
+"""Contract suites that plugin authors run in their own tests."""

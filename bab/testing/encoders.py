@@ -1,0 +1,296 @@
+"""The contract of an encoder, as checks that raise AssertionError with what is wrong.
+
+    import pytest
+    from bab.testing.encoders import CHECKS
+
+    @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+    def test_contract(check):
+        check(lambda: MyEncoder.load("random", MyEncoder.Options()))
+
+`make` builds the same encoder each time it is called. `check_encoder(make)` runs all of them.
+Encoders whose frames follow each other (grid.hop > 0) are checked; a small one keeps this fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bab.core.interfaces import Encoder
+from bab.core.records import Encoded, Waves
+
+Make = Callable[[], Encoder]
+
+TOLERANCE = 1e-4
+
+
+def check_encoder(make: Make, other: Make | None = None) -> None:
+    """Every check; `other` builds the encoder with other weights or options that change output."""
+    for check in CHECKS:
+        check(make)
+    if other is not None:
+        check_identity(make, other)
+
+
+def check_attributes(make: Make) -> None:
+    """What an encoder says of itself: types, units, and a grid at its own sample rate."""
+    encoder = make()
+    for name, kind in (("sample_rate", int), ("dim", int), ("depth", int), ("resolved", str)):
+        value = getattr(encoder, name, None)
+        assert isinstance(value, kind) and value, f"{name} is {value!r}, not a {kind.__name__}"
+    assert encoder.grid.sample_rate == encoder.sample_rate, "the grid has another sample rate"
+    longest = encoder.max_seconds
+    assert longest is None or longest > 0, f"max_seconds is {longest}"
+    assert not encoder.training, "load() must return the encoder in eval mode"
+
+
+def check_shapes(make: Make) -> None:
+    """Layers, widths and frame counts, at odd lengths and for a clip shorter than one field."""
+    encoder = make()
+    field, hop = encoder.grid.field, max(1, encoder.grid.hop)
+    for samples in (field - 7, field, field + hop - 1, field + hop, field + 5 * hop + 3):
+        out = _run(encoder, [_noise(samples)])
+        frames = encoder.grid.frames(samples)
+        said = out.lengths.tolist()
+        assert said == [frames], f"{samples} samples: {said} frames, the grid says [{frames}]"
+        assert len(out.layers) == encoder.depth, f"{len(out.layers)} states, depth {encoder.depth}"
+        for index, state in enumerate(out.layers):
+            want = (1, frames, encoder.dim)
+            assert tuple(state.shape) == want, f"state {index} is {tuple(state.shape)}, not {want}"
+            assert state.dtype == torch.float32, f"state {index} is {state.dtype}, not float32"
+            assert bool(state.isfinite().all()), f"state {index} is not finite at {samples} samples"
+        if out.local is not None:
+            assert out.local.shape[:2] == (1, frames), f"local is {tuple(out.local.shape)}"
+        last = _run(encoder, [_noise(samples)], layers="last").layers
+        assert len(last) == 1, f"layers='last' returned {len(last)} states"
+        _close(last[0], out.layers[-1], "layers='last' against the last of layers='all'")
+
+
+def check_batch(make: Make) -> None:
+    """A clip's frames, at every layer, don't depend on the other clips or on what the padding is.
+
+    Lengths differ threefold, loudness a hundredfold, and the padding is filled with loud noise.
+    """
+    encoder = make()
+    field, hop = encoder.grid.field, max(1, encoder.grid.hop)
+    sizes = [field + 30 * hop + 1, field - 7, field + 11 * hop, field + 90 * hop + hop // 2]
+    clips = [_noise(size, i, 0.003 * 10**i) for i, size in enumerate(sizes[:3])]
+    clips.append(_noise(sizes[3], 9, 0.1))
+    batch = _run(encoder, clips)
+    for row, clip in enumerate(clips):
+        alone = _run(encoder, [clip])
+        frames = int(alone.lengths[0])
+        assert int(batch.lengths[row]) == frames, f"clip {row}: another frame count in a batch"
+        for index, (one, many) in enumerate(zip(alone.layers, batch.layers, strict=True)):
+            _close(many[row, :frames], one[0], f"clip {row}, layer {index}, in a batch and alone")
+        if alone.local is not None and batch.local is not None:
+            _close(batch.local[row, :frames], alone.local[0], f"clip {row}, local features")
+
+
+def check_silence(make: Make) -> None:
+    """Digital silence gives finite states."""
+    out = _run(make(), [torch.zeros(16000), _noise(8000)])
+    for index, state in enumerate(out.layers):
+        assert bool(state.isfinite().all()), f"layer {index} is not finite on silence"
+
+
+def check_clicks(make: Make) -> None:
+    """A click moves exactly the local features of the frames whose span holds it.
+
+    Normalisation makes every frame depend on every sample, so it is held still on both sides.
+    Over the input: the click is made by exchanging two samples, far apart, so mean and variance
+    stay what they are; frames that hold either may move. Inside (group norm, over time): the
+    first pass's statistics are kept for the second. For encoders without local features there is
+    nothing to check.
+    """
+    encoder = make()
+    grid = encoder.grid
+    frames = 40
+    wave = _noise(grid.samples(frames))
+    if _run(encoder, [wave]).local is None or grid.hop == 0:
+        return
+    first = grid.offset + 20 * grid.hop  # the first sample of frame 20's span
+    held = grid.offset + 4 * grid.hop + grid.field // 2
+    wave[held] = 0.9
+    for sample in (first, first + grid.field // 2, first + grid.field - 1, first + grid.field):
+        moved = _moved(encoder, wave, held, sample)
+        for frame in range(frames):
+            start, end = (round(second * grid.sample_rate) for second in grid.span(frame))
+            inside = start <= held < end or start <= sample < end
+            edge = sample in (start, end - 1)  # one tap of the outermost weights: may be tiny
+            if not inside:
+                assert moved[frame] < TOLERANCE, (
+                    f"a click at sample {sample} moved frame {frame} by {moved[frame]:.2g}, "
+                    f"but the grid says that it sees samples {start} to {end - 1}"
+                )
+            elif not edge:
+                assert moved[frame] > TOLERANCE, (
+                    f"a click at sample {sample} did not move frame {frame} ({moved[frame]:.2g}), "
+                    f"but the grid says that it sees samples {start} to {end - 1}"
+                )
+
+
+def check_mask(make: Make) -> None:
+    """A mask changes the states of its clip, and leaves the local features as they are."""
+    encoder = make()
+    clip = _noise(encoder.grid.samples(12))
+    plain = _run(encoder, [clip])
+    mask = torch.zeros(1, encoder.grid.frames(len(clip)), dtype=torch.bool)
+    _close(_run(encoder, [clip], mask=mask).layers[-1], plain.layers[-1], "an empty mask")
+    mask[:, mask.shape[1] // 2] = True
+    masked = _run(encoder, [clip], mask=mask)
+    change = float((masked.layers[-1] - plain.layers[-1]).abs().max())
+    assert change > TOLERANCE, f"masking a frame changed the last state by {change:.2g} only"
+    if plain.local is not None and masked.local is not None:
+        _close(masked.local, plain.local, "local features under a mask")
+
+
+def check_determinism(make: Make) -> None:
+    """In eval mode the same input gives the same bits, and another copy of the encoder does too."""
+    clip = _noise(9000)
+    encoder = make()
+    first, second, copy = (_run(one, [clip]) for one in (encoder, encoder, make()))
+    for index, state in enumerate(first.layers):
+        assert torch.equal(state, second.layers[index]), f"layer {index} differs on a second run"
+        assert torch.equal(state, copy.layers[index]), f"layer {index} differs after reloading"
+
+
+def check_fingerprint(make: Make) -> None:
+    """The fingerprint is a printable string, and stable over reloads."""
+    first, second = make().fingerprint, make().fingerprint
+    assert isinstance(first, str) and first.isprintable() and first, f"fingerprint {first!r}"
+    assert first == second, f"two loads of the same weights: {first} and {second}"
+
+
+def check_identity(make: Make, other: Make) -> None:
+    """Encoders with other output have other fingerprints."""
+    one, two, clip = make(), other(), _noise(9000)
+    a, b = _run(one, [clip]).layers[-1], _run(two, [clip]).layers[-1]
+    assert a.shape != b.shape or not torch.equal(a, b), "`other` gives the same output as `make`"
+    assert one.fingerprint != two.fingerprint, "another output under the same fingerprint"
+
+
+def check_state(make: Make) -> None:
+    """The state dict reloads, in float32, and holds no tensor twice."""
+    encoder = make()
+    state = encoder.state_dict()
+    places: dict[int, str] = {}
+    for name, tensor in state.items():
+        if tensor.is_floating_point():
+            assert tensor.dtype == torch.float32, f"{name} is {tensor.dtype}, not float32"
+        if tensor.numel():
+            twin = places.setdefault(tensor.data_ptr(), name)
+            assert twin == name, f"{name} and {twin} are the same tensor under two names"
+    make().load_state_dict(state)
+
+
+def check_groups(make: Make) -> None:
+    """groups() holds every parameter exactly once."""
+    encoder = make()
+    names = {id(parameter): name for name, parameter in encoder.named_parameters()}
+    seen: dict[int, str] = {}
+    for group, parameters in encoder.groups().items():
+        for parameter in parameters:
+            name = names.get(id(parameter))
+            assert name is not None, f"group {group} holds a parameter that is not the encoder's"
+            assert id(parameter) not in seen, f"{name} is in {seen[id(parameter)]} and in {group}"
+            seen[id(parameter)] = group
+    missing = [name for key, name in names.items() if key not in seen]
+    assert not missing, f"in no group: {', '.join(missing[:5])}"
+
+
+def check_gradients(make: Make) -> None:
+    """In training mode every parameter gets a gradient, mask or no mask, as DDP demands."""
+    encoder = make().train()
+    if not any(parameter.requires_grad for parameter in encoder.parameters()):
+        return
+    out = encoder(_waves([_noise(6000), _noise(9000, 1)]))
+    torch.autograd.backward([state.square().mean() for state in out.layers])
+    missing = [n for n, p in encoder.named_parameters() if p.requires_grad and p.grad is None]
+    assert not missing, f"without a gradient: {', '.join(missing[:5])}"
+
+
+CHECKS: tuple[Callable[[Make], None], ...] = (
+    check_attributes,
+    check_shapes,
+    check_batch,
+    check_silence,
+    check_clicks,
+    check_mask,
+    check_determinism,
+    check_fingerprint,
+    check_state,
+    check_groups,
+    check_gradients,
+)
+
+
+# ------------------------------------------------------------------------------ tools
+
+
+def _noise(samples: int, seed: int = 0, loudness: float = 0.1) -> Tensor:
+    """f32[samples]: white noise that stays within [-1, 1]."""
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.randn(samples, generator=generator) * loudness).clamp(-1, 1)
+
+
+def _waves(clips: list[Tensor]) -> Waves:
+    """A batch whose padding is loud noise: nobody may look at it."""
+    lengths = torch.tensor([len(clip) for clip in clips])
+    samples = torch.stack([_noise(int(lengths.max()), 99, 0.5) for _ in clips])
+    for row, clip in zip(samples, clips, strict=True):
+        row[: len(clip)] = clip
+    return Waves(samples, lengths)
+
+
+def _run(encoder: Encoder, clips: list[Tensor], mask: Tensor | None = None, **how: Any) -> Encoded:
+    with torch.no_grad():
+        out: Encoded = encoder(_waves(clips), mask=mask, **how)
+    return out
+
+
+def _close(got: Tensor, want: Tensor, what: str) -> None:
+    gap = float((got - want).abs().max())
+    assert gap <= TOLERANCE, f"{what}: they differ by {gap:.2g}, more than {TOLERANCE}"
+
+
+def _moved(encoder: Encoder, wave: Tensor, held: int, sample: int) -> list[float]:
+    """How far each frame's local features move when two samples are exchanged."""
+    swapped = wave.clone()
+    swapped[held], swapped[sample] = wave[sample], wave[held]
+    with _statistics_kept(encoder):
+        before, after = (_run(encoder, [one]).local for one in (wave, swapped))
+    assert before is not None and after is not None
+    moved: list[float] = (after - before).abs().amax(-1)[0].tolist()
+    return moved
+
+
+@contextmanager
+def _statistics_kept(encoder: Encoder) -> Iterator[None]:
+    """Every group norm uses, from its second pass on, the mean and variance of its first."""
+    kept: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        assert isinstance(module, nn.GroupNorm)
+        x = inputs[0].reshape(inputs[0].shape[0], module.num_groups, -1)
+        if module not in kept:
+            kept[module] = (x.mean(-1, keepdim=True), x.var(-1, unbiased=False, keepdim=True))
+        mean, variance = kept[module]
+        normed: Tensor = ((x - mean) / (variance + module.eps).sqrt()).reshape(inputs[0].shape)
+        if not module.affine:
+            return normed
+        shape = (1, -1) + (1,) * (normed.dim() - 2)
+        normed = normed * module.weight.view(shape) + module.bias.view(shape)
+        return normed
+
+    norms = [module for module in encoder.modules() if isinstance(module, nn.GroupNorm)]
+    handles = [norm.register_forward_hook(hook) for norm in norms]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
