@@ -192,7 +192,10 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """What an observer is told about the run that it watches."""
+    """What an observer is told about the run that it watches.
+
+    Each fold counts its steps from 1: `fold` of `folds` (from 0) says which one an event is from.
+    """
 
     id: str
     folder: str
@@ -201,6 +204,9 @@ class RunInfo:
     encoder: str
     steps: int
     config: Mapping[str, Any]
+    primary: str = ""  # the task's headline metric
+    fold: int = 0
+    folds: int = 1
 
 
 @dataclass(slots=True)
