@@ -8,8 +8,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from bab.plugins.heads.frames import Frames, FramesOptions
+from bab.plugins.heads.frames import BiLSTM, Frames, FramesOptions
 
 VARIANTS = [
     FramesOptions(),
@@ -30,7 +31,7 @@ def test_one_linear_is_the_published_row_of_linears() -> None:
     )
     x = torch.randn(3, 11, 16)
     wanted = torch.cat([row(x) for row in published], dim=-1)
-    torch.testing.assert_close(head(x, torch.tensor([11, 5, 7])), wanted)
+    torch.testing.assert_close(head(x, torch.full((3,), 11)), wanted)
 
 
 def test_initial_weights_are_drawn_as_for_single_outputs() -> None:
@@ -71,6 +72,33 @@ def test_the_bilstm_hears_both_sides() -> None:
     assert (x.grad[0].abs().sum(-1) > 0).all()
 
 
+def test_the_bilstm_is_pytorchs_on_packed_sequences() -> None:
+    torch.manual_seed(4)
+    ours, theirs = BiLSTM(6, 8, 2), nn.LSTM(6, 8, 2, batch_first=True, bidirectional=True)
+    with torch.no_grad():
+        for layer in range(2):
+            for rows, suffix in ((ours.forwards, ""), (ours.backwards, "_reverse")):
+                for name, value in rows[layer].named_parameters():
+                    value.copy_(getattr(theirs, name.replace("_l0", f"_l{layer}") + suffix))
+    lengths = torch.tensor([9, 20, 1, 14])
+    x = torch.randn(4, 20, 6)
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    wanted, _ = pad_packed_sequence(theirs(packed)[0], batch_first=True, total_length=20)
+    found = ours(x, lengths)
+    for i, n in enumerate(lengths.tolist()):
+        torch.testing.assert_close(found[i, :n], wanted[i, :n], atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_nan_in_the_padding_stays_out_of_the_gradient(options: FramesOptions) -> None:
+    head = Frames(6, 3, options)
+    x = torch.randn(2, 10, 6)
+    x[0, 4:] = float("nan")
+    out = head(x, torch.tensor([4, 10]))
+    (out[0, :4].sum() + out[1].sum()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in head.parameters() if p.grad is not None)
+
+
 def test_dropout_acts_in_training_only() -> None:
     head = Frames(6, 3, FramesOptions(dropout=0.5))
     x, lengths = torch.randn(1, 50, 6), torch.tensor([50])
@@ -82,7 +110,8 @@ def test_dropout_acts_in_training_only() -> None:
 def test_the_options_shape_the_head() -> None:
     head = Frames(6, 3, FramesOptions(rnn="bilstm", hidden=5, layers=3, conv=7))
     assert head.rnn is not None and head.conv is not None
-    assert (head.rnn.hidden_size, head.rnn.num_layers, head.rnn.input_size) == (5, 3, 7)
+    sizes = [(net.input_size, net.hidden_size) for net in head.rnn.backwards]
+    assert sizes == [(7, 5), (10, 5), (10, 5)]
     with pytest.raises(ValidationError):
         FramesOptions.model_validate({"rnn": "gru"})
     with pytest.raises(ValidationError):

