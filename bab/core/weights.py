@@ -132,10 +132,14 @@ def fetch(spec: str, *, offline: bool = False) -> Source:
             if found is None:
                 raise
             return found
-        commit = str(info.sha)
         files = _needed([item.rfilename for item in info.siblings or []], repo, inner)
-        paths = [Path(api.hf_hub_download(repo, file, revision=commit)) for file in files]
-    return Source(paths[-1] if _single(files) else paths[-1].parent, f"{name}@{commit}")
+        # The first by the revision's name, which the cache then knows offline; the others by the
+        # commit that it turned out to be.
+        path = Path(api.hf_hub_download(repo, files[0], revision=revision or None))
+        commit = path.parents[files[0].count("/")].name
+        for file in files[1:]:
+            path = Path(api.hf_hub_download(repo, file, revision=commit))
+    return Source(path if _single(files) else path.parent, f"{name}@{commit}")
 
 
 def _cached(repo: str, inner: str, revision: str | None) -> Source | None:
@@ -201,14 +205,15 @@ def _unreachable(error: BaseException) -> bool:
     """Whether an error, or what caused it, means that no answer came from the hub."""
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-    while True:
+    while not isinstance(error, HfHubHTTPError):  # that one is an answer
         network = type(error).__module__.split(".")[0] in {"httpx", "httpx2", "httpcore"}
         if isinstance(error, (ConnectionError, TimeoutError, OfflineModeIsEnabled)) or network:
-            return not isinstance(error, HfHubHTTPError)
+            return True
         cause = error.__cause__ or error.__context__
         if cause is None:
-            return False
+            break
         error = cause
+    return False
 
 
 @contextmanager
@@ -249,7 +254,9 @@ def _remedy(error: Exception, repo: str, revision: str) -> str:
         status = error.response.status_code
         if status in (401, 403):
             return f"the hub refused the access token for {repo} (HTTP {status}): {token}"
-        return f"the hub answered {page} with HTTP {status}: try again later, or use a local folder"
+        return (
+            f"the hub answered for {page} with HTTP {status}: try later, or --offline with a copy"
+        )
     if isinstance(error, errors.HFValidationError):
         return f"{repo} can't be a hub id: {_line(error)}"
     if _unreachable(error):
