@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from bab.core import audio, splits
@@ -50,16 +52,33 @@ def audio_by_uri(files: Iterable[Path]) -> dict[str, list[Path]]:
     return found
 
 
-def lines(path: Path) -> list[str]:
-    """The lines of a text file.
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(number from 1, line) of a text file.
 
     Raises:
         CorpusError: where it isn't UTF-8 text or can't be read.
     """
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        with path.open(encoding="utf-8-sig") as file:
+            yield from enumerate(file, 1)
     except (OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"{path}: can't be read as UTF-8 text ({error}).") from error
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Hold the garbage collector while a manifest is read.
+
+    Turns and segments are millions of small objects without a cycle; walking them again and again
+    as they grow takes longer than making them.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def read_split_lists(
@@ -103,7 +122,7 @@ def read_split_lists(
 
 def _read_list(path: Path, name: Callable[[str], str]) -> dict[str, str]:
     names: dict[str, str] = {}
-    for number, line in enumerate(lines(path), 1):
+    for number, line in lines(path):
         entry = line.strip()
         if not entry or entry.startswith("#"):
             continue

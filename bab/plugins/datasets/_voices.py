@@ -86,7 +86,7 @@ def read_groups(path: Path) -> Groups:
     """
     if not path.exists():
         return Groups({}, {})
-    rows = [line.split("\t") for line in lines(path)]
+    rows = [line.rstrip("\r\n").split("\t") for _, line in lines(path)]
     header = [name.strip() for name in rows[0]] if rows else []
     if "recording" not in header or not {"voice", "group"} & set(header):
         raise CorpusError(

@@ -41,6 +41,7 @@ from bab.plugins.datasets._recordings import (
     duration_of,
     merge,
     read_split_lists,
+    uncollected,
 )
 
 KIND = {"CHI": "KCHI", "OCH": "OCH", "MAL": "MAL", "FEM": "FEM"}  # speaker_type -> label
@@ -73,6 +74,10 @@ class ChildProject(interfaces.Corpus):
 
     def __init__(self, root: Path, options: Any) -> None:
         super().__init__(Path(root).resolve(), options)
+        with uncollected():
+            self._divided = self._read()
+
+    def _read(self) -> Divided:
         children = self._children()
         recordings = self._recordings(children)
         ranges = self._ranges(recordings)
@@ -90,7 +95,7 @@ class ChildProject(interfaces.Corpus):
         if dropped:
             tally = ", ".join(f"{kind or 'empty'} ({n})" for kind, n in sorted(dropped.items()))
             self.notices.append(f"Segments left out, by speaker_type: {tally}.")
-        self._divided = Divided(clips, lists, self.root, self.notices)
+        return Divided(clips, lists, self.root, self.notices)
 
     def splits(self) -> tuple[str, ...]:
         return self._divided.names
@@ -306,7 +311,7 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """(line number, the cells of two or more `columns`) of a CSV file, as fast as may be."""
+    """(line number, the cells of two or more `columns`, as written): for long tables."""
     rows = _rows(path, columns)
     _, header = next(rows)
     pick = itemgetter(*map(header.index, columns))
@@ -331,9 +336,11 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]
                 )
             yield 1, header
             for cells in reader:
+                if not any(cells):
+                    continue
                 if len(cells) == len(header):
                     yield reader.line_num, cells
-                elif any(cells):
+                else:
                     raise CorpusError(
                         f"{path}:{reader.line_num}: {len(cells)} cells under {len(header)} columns."
                     )
@@ -361,7 +368,7 @@ def _span(path: Path, number: int, onset: str, offset: str, columns: Sequence[st
 
 
 def _labels(child: Row, recording: Row) -> dict[str, str]:
-    """What results may be divided by, and the age in months from the dates of birth and of recording."""
+    """What results may be divided by; the age in months is from the two tables' dates."""
     labels = {name: child[name] for name in CHILD_COLUMNS if child.get(name, "") not in EMPTY}
     labels |= {
         name: recording[name] for name in RECORDING_COLUMNS if recording.get(name, "") not in EMPTY

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from pathlib import Path
+from sys import intern
 from typing import Any, ClassVar, NamedTuple
 
 from pydantic import Field
@@ -31,6 +32,7 @@ from bab.plugins.datasets._recordings import (
     lines,
     merge,
     read_split_lists,
+    uncollected,
     uri_of,
     walk,
 )
@@ -72,6 +74,11 @@ class Rttm(interfaces.Corpus):
 
     def __init__(self, root: Path, options: Any) -> None:
         super().__init__(Path(root).resolve(), options)
+        with uncollected():
+            self._divided = self._read()
+
+    def _read(self) -> Divided:
+        options = self.options
         files = list(walk(self.root))
         recordings = audio_by_uri(_under(files, self.root, options.audio))
         annotated = read_rttm(_under(files, self.root, options.rttm))
@@ -82,14 +89,14 @@ class Rttm(interfaces.Corpus):
         counts = Counter(turn[2] for uri in wanted for turn in annotated.turns.get(uri, ()))
         meaning = label_map(counts, options.labels, self.root, self.notices)
         clips = [
-            self._clip(uri, path, annotated.turns.get(uri, []), uems.get(uri), groups, meaning)
+            self._clip(uri, path, annotated.turns.pop(uri, []), uems.get(uri), groups, meaning)
             for uri, path in wanted.items()
         ]
         if uems:
             self._count(
                 "without a UEM are scored whole", [uri for uri in wanted if uri not in uems]
             )
-        self._divided = Divided(clips, lists, self.root, self.notices)
+        return Divided(clips, lists, self.root, self.notices)
 
     def splits(self) -> tuple[str, ...]:
         return self._divided.names
@@ -252,7 +259,7 @@ def _read_one_rttm(path: Path) -> dict[str, list[Turn]]:
     """uri -> turns of one file. The loop is plain: a corpus may have millions of lines."""
     found: dict[str, list[Turn]] = {}
     uris: dict[str, list[Turn]] = {}  # as written, so that each spelling is looked at once
-    for number, line in enumerate(lines(path), 1):
+    for number, line in lines(path):
         fields = line.split()
         if not fields or fields[0] != "SPEAKER":
             if fields and fields[0] not in OTHER_TYPES and not line.startswith((";", "#")):
@@ -279,7 +286,7 @@ def _read_one_rttm(path: Path) -> dict[str, list[Turn]]:
         if turns is None:
             turns = uris[name] = found.setdefault(uri_of(name), [])
         if length:
-            turns.append((start, start + length, fields[7]))
+            turns.append((start, start + length, intern(fields[7])))
     return found
 
 
@@ -293,7 +300,7 @@ def read_uem(files: list[Path]) -> dict[str, list[Span]]:
     for path in files:
         if path.suffix.lower() != ".uem":
             continue
-        for number, line in enumerate(lines(path), 1):
+        for number, line in lines(path):
             fields = line.split()
             if not fields or line.startswith((";", "#")):
                 continue
