@@ -71,7 +71,7 @@ class Progress:
 
     def _on(self, run: RunInfo) -> Display:
         if self._display is None:
-            plain = bool(run.config.get("quiet")) or not _moving(sys.stderr)
+            plain = bool(run.config.get("quiet")) or not moving(sys.stderr)
             self._display = Plain(sys.stderr, time.monotonic) if plain else Live()
         return self._display
 
@@ -80,7 +80,7 @@ def _fold(run: RunInfo) -> str:
     return f" (fold {run.fold + 1} of {run.folds})" if run.folds > 1 else ""
 
 
-def _moving(stream: TextIO) -> bool:
+def moving(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
 

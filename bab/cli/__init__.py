@@ -1,0 +1,83 @@
+"""The command line. Importing it imports click and nothing heavy; commands import what they use."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from bab import __version__
+from bab.cli.components import info_command, list_command
+from bab.cli.data import data_group
+from bab.cli.runs import predict_command, run_command, table_command
+from bab.core.errors import BabError
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+_PIPE_CLOSED = 141  # 128 + SIGPIPE
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="bab", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Train, adapt and compare self-supervised audio encoders on child-centred speech.
+
+    \b
+    Begin with:
+      bab run --encoder hubert --task vtc    on the recordings that ship with bab
+      bab run --encoder hubert --task vtc --corpus rttm:/data/homes
+      bab table                              what was found
+      bab list                               what there is
+      bab info vtc                           what one of them is, and its options
+    """
+
+
+for _command in (
+    run_command,
+    table_command,
+    predict_command,
+    list_command,
+    info_command,
+    data_group,
+):
+    cli.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the process's exit status is returned.
+
+    A user's mistake is one message on standard error. A traceback is a fault of bab or a plugin.
+    """
+    try:
+        status = cli.main(
+            args=None if arguments is None else list(arguments),
+            prog_name="bab",
+            standalone_mode=False,
+        )
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BabError as error:
+        click.echo(f"bab: error: {error}", err=True)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("bab: stopped", err=True)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has gone. Python would complain once more at exit: give it a
+        # place to write to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        click.echo(
+            "bab: this is a fault of bab or of a plugin, not yours. Please report it with the "
+            f"lines above, the command, and the output of `bab list plugins` (bab {__version__})",
+            err=True,
+        )
+        return 1

@@ -1,0 +1,165 @@
+"""Components and options as text, for `bab info`. Imports pydantic, and the component's code."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+import click
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from bab.core import registry
+from bab.core.config import COMPONENTS
+from bab.core.schema import RunConfig
+
+Row = tuple[str, str]  # a term, and what it means
+
+_WIDTH = 100
+_SECTIONS = {kind: section for section, (kind, _) in COMPONENTS.items()}
+_BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+
+
+def describe(kind: str, name: str) -> str:
+    """What `bab info NAME` prints of one component.
+
+    Raises:
+        PluginError: it can't be loaded.
+    """
+    entry, found = registry.find(kind, name), registry.load(kind, name)
+    form = click.HelpFormatter(width=_WIDTH)
+    form.write_text(f"{name}: {registry.KINDS[kind][0]} of {entry.owner} ({entry.value})")
+    form.write_paragraph()
+    for paragraph in inspect.cleandoc(found.__doc__ or "").split("\n\n"):
+        form.indent()
+        form.write_text(paragraph)
+        form.dedent()
+        form.write_paragraph()
+    _table(form, "Facts", list(_facts(kind, found)))
+    if kind == "encoders":
+        default = f" (default: {found.default})" if found.default else ""
+        _table(form, f"Weights, {name}:WEIGHTS{default}", list(found.weights.items()))
+    if kind in _SECTIONS:
+        section = _SECTIONS[kind]
+        title = f"Options (--set {section}.KEY=VALUE, or under `{section}:` in a recipe)"
+        _table(form, title, list(options(found.Options)) or [("none", "")])
+    return form.getvalue().rstrip()
+
+
+def describe_run() -> str:
+    """Every key of a run: type, default, meaning."""
+    form = click.HelpFormatter(width=_WIDTH)
+    form.write_text(
+        "Keys of a run: `--set KEY=VALUE`, or in a recipe or bab.toml. A component's own options "
+        "stand beside its name (encoder.KEY, task.KEY, ...): `bab info NAME` shows them."
+    )
+    rows: list[Row] = []
+    for name, field in RunConfig.model_fields.items():
+        kind = field.annotation
+        if name in COMPONENTS:
+            after = COMPONENTS[name][1]
+            form_of = f"NAME[:{after.upper()}]" if after else "NAME"
+            rows.append((name, f"{field.description} [{form_of}]"))
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
+            rows += options(kind, f"{name}.", field.description if name == "view" else None)
+        else:
+            rows.append(_row(name, field))
+    _table(form, "Keys", rows)
+    return form.getvalue().rstrip()
+
+
+def options(model: type[BaseModel], prefix: str = "", note: str | None = None) -> Iterator[Row]:
+    """A model's fields: (dotted name, description with type and default)."""
+    for name, field in model.model_fields.items():
+        yield _row(prefix + name, field, "the task's" if note else None)
+
+
+def _row(name: str, field: FieldInfo, default: str | None = None) -> Row:
+    said = f"{field.description} " if field.description else ""
+    if default is None:
+        needed = field.is_required()
+        default = "required" if needed else f"default {_value(field.get_default(True))}"
+    else:
+        default = f"default: {default}"
+    return name, f"{said}[{_type(field)}; {default}]"
+
+
+def _facts(kind: str, found: Any) -> Iterator[Row]:
+    """The class attributes of its contract that a user can act on, where they say something."""
+    names = {
+        "heads": ("level",),
+        "tasks": ("needs", "level", "corpus", "head", "objective", "presets", "primary", "notice"),
+        "datasets": ("provides", "unit"),
+    }
+    for name in names.get(kind, ()):
+        value = getattr(found, name)
+        if value:
+            yield name, value if isinstance(value, str) else ", ".join(sorted(value))
+    if kind == "tasks":
+        view = found.view
+        yield "view", f"window {_value(view.window)} s, hop {_value(view.hop)} s, crop {view.crop}"
+        for mode, defaults in found.defaults.items():
+            yield f"in {mode}", ", ".join(f"{k}={_value(v)}" for k, v in _flat(defaults))
+    if kind == "datasets":
+        yield "sample", f"{found.sample}" if found.sample else "none: name a folder, NAME:ROOT"
+    if kind == "observers":
+        yield "events", ", ".join(name for name in vars(found) if name.startswith("bab_"))
+    elif found.source:
+        yield "source", found.source
+
+
+def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _table(form: click.HelpFormatter, title: str, rows: list[Row]) -> None:
+    if rows:
+        with form.section(title):
+            form.write_dl(rows, col_max=24)
+
+
+def _value(value: Any) -> str:
+    """A value as it is typed in a recipe."""
+    if value is None:
+        return "none" if value is None else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return "[" + ", ".join(_value(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k}: {_value(v)}" for k, v in value.items()) + "}"
+    return str(value) if str(value) else '""'
+
+
+def _type(field: FieldInfo) -> str:
+    bounds = [
+        f"{sign} {getattr(item, name):g}"
+        for item in field.metadata
+        for name, sign in _BOUNDS.items()
+        if isinstance(getattr(item, name, None), (int, float))
+    ]
+    return " ".join([_annotation(field.annotation), *bounds])
+
+
+def _annotation(kind: Any) -> str:
+    """`Literal["a", "b"] | None` -> "a | b | none"."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if kind is NoneType:
+        return "none"
+    if origin is Literal:
+        return " | ".join(map(str, parts))
+    if hasattr(kind, "__metadata__"):
+        return _annotation(parts[0])
+    if origin in (list, tuple, set, frozenset):
+        return f"list of {_annotation(parts[0])}" if parts else "list"
+    if origin is not None and issubclass(origin if isinstance(origin, type) else int, dict):
+        return "mapping"
+    if parts:
+        return " | ".join(_annotation(part) for part in parts)
+    return getattr(kind, "__name__", str(kind))
