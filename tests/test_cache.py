@@ -1,0 +1,193 @@
+"""The feature store: same bits cached or not, addressed by content, bounded, shared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from train_worker import Small
+
+from bab.core.cache import FeatureSource, Store
+from bab.core.interfaces import Encoder
+from bab.core.records import Clip, View
+from bab.core.views import Examples
+
+Make = Callable[..., FeatureSource]
+
+
+def never() -> bool:
+    return False
+
+
+def quiet(done: float, total: float) -> None:
+    """No progress."""
+
+
+class Counting(Small):
+    """Counts its forward passes."""
+
+    calls = 0
+
+    def forward(self, waves, mask=None, layers="all"):  # type: ignore[no-untyped-def]
+        Counting.calls += 1
+        return super().forward(waves, mask, layers)
+
+
+@pytest.fixture
+def wav(tmp_path: Path) -> Path:
+    path = tmp_path / "home.wav"
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 100 * 300)
+    soundfile.write(path, noise.astype(np.float32), 100, subtype="FLOAT")
+    return path
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    def build(encoder: Encoder | None = None, budget: int = 10**9, layers="all", **more):  # type: ignore[no-untyped-def]
+        torch.manual_seed(0)
+        return FeatureSource(
+            encoder or Counting(),
+            layers,
+            Store(tmp_path / "features", budget),
+            tmp_path / "memo",
+            torch.device("cpu"),
+            **more,
+        )
+
+    return build
+
+
+def windows(path: Path, encoder: Encoder, seconds: float = 4.0) -> list[Clip]:
+    region = Clip("home", str(path), 0.0, 300.0, "home")
+    return Examples([region], View(window=seconds), encoder.grid, None).windows
+
+
+def filled(source: FeatureSource, found: list[Clip]) -> FeatureSource:
+    source.plan(found)
+    source.fill(0, 1, quiet, never)
+    return source
+
+
+def test_cached_and_computed_features_have_the_same_bits(wav: Path, make: Make) -> None:
+    cached = make()
+    found = windows(wav, cached.encoder)
+    filled(cached, found)
+    before = Counting.calls
+    kept = cached.inputs(found[3:9])
+    assert Counting.calls == before
+    fresh = make(budget=0)
+    fresh.plan(found)
+    computed = fresh.inputs(found[3:9])
+    assert Counting.calls == before + 6
+    assert torch.equal(kept.states, computed.states) and torch.equal(kept.lengths, computed.lengths)
+    assert kept.states.shape == (6, 2, 40, 8)
+
+
+def test_nothing_is_encoded_twice_also_not_by_the_next_process(wav: Path, make: Make) -> None:
+    found = windows(wav, Small())
+    filled(make(), found)
+    before = Counting.calls
+    again = filled(make(), found)
+    again.inputs(found)
+    assert Counting.calls == before
+
+
+def test_a_renamed_file_is_the_same_and_a_changed_one_is_not(wav: Path, make: Make) -> None:
+    filled(make(), windows(wav, Small()))
+    before = Counting.calls
+    moved = wav.rename(wav.with_name("renamed.wav"))
+    filled(make(), windows(moved, Small()))
+    assert Counting.calls == before
+    samples, rate = soundfile.read(moved)
+    samples[7] += 0.01
+    soundfile.write(moved, samples, rate, subtype="FLOAT")
+    filled(make(), windows(moved, Small()))
+    assert Counting.calls == before + len(windows(moved, Small()))
+
+
+@pytest.mark.parametrize("change", ["weights", "layers", "window", "dtype"])
+def test_whatever_features_depend_on_is_in_their_address(
+    wav: Path, make: Make, change: str
+) -> None:
+    first = make()
+    first.plan(windows(wav, first.encoder))
+    encoder = Counting()
+    encoder.fingerprint = "other" if change == "weights" else "small"
+    other = make(
+        encoder,
+        layers="last" if change == "layers" else "all",
+        dtype=torch.float16 if change == "dtype" else torch.float32,
+    )
+    other.plan(windows(wav, encoder, 2.0 if change == "window" else 4.0))
+    assert not {key for key, _ in first.blocks} & {key for key, _ in other.blocks}
+
+
+def test_the_budget_is_kept_and_what_is_over_is_recomputed(
+    wav: Path, make: Make, tmp_path: Path
+) -> None:
+    found = windows(wav, Small())
+    whole = filled(make(), found).inputs(found).states
+    for path in (tmp_path / "features").glob("??/*"):
+        path.unlink()
+    budget = 2 * 32 * 40 * 2 * 8 * 4 + 1000  # room for two blocks of 32 windows, and headers
+    small = filled(make(budget=budget), found)
+    sizes = [p.stat().st_size for p in (tmp_path / "features").glob("??/*.safetensors")]
+    assert len(sizes) == 2 and sum(sizes) <= budget * 1.01
+    before = Counting.calls
+    assert torch.equal(small.inputs(found).states, whole)
+    assert Counting.calls == before + len(found) - 64
+
+
+def test_room_is_made_among_the_least_recently_used(wav: Path, make: Make, tmp_path: Path) -> None:
+    store = Store(tmp_path / "features", 1000)
+    for number, key in enumerate(("aa1", "bb2", "cc3")):
+        assert store.put(key, {"x": torch.zeros(50)})
+        os.utime(store.path(key), (number, number))
+    later = Store(tmp_path / "features", 1000)
+    assert later.claim("aa1")  # in use now: safe, though it was the oldest
+    assert later.put("dd4", {"x": torch.zeros(60)})
+    left = {p.stem for p in (tmp_path / "features").glob("??/*")}
+    assert "aa1" in left and "dd4" in left and "bb2" not in left
+
+
+def test_a_damaged_block_is_computed_again(wav: Path, make: Make, tmp_path: Path) -> None:
+    found = windows(wav, Small())
+    source = filled(make(), found)
+    whole = source.inputs(found).states
+    block = sorted((tmp_path / "features").glob("??/*.safetensors"))[0]
+    block.write_bytes(block.read_bytes()[:100])
+    assert torch.equal(source.inputs(found).states, whole)
+    assert not block.exists()
+    filled(make(), found)
+    assert block.exists()
+
+
+def test_a_process_takes_its_share_and_all_can_read_the_rest(wav: Path, make: Make) -> None:
+    found = windows(wav, Small())
+    for rank in range(2):
+        source = make()
+        source.plan(found)
+        source.fill(rank, 2, quiet, never)
+    before = Counting.calls
+    assert source.inputs(found).states.shape[0] == len(found)
+    assert Counting.calls == before
+
+
+def test_asked_to_stop_it_keeps_what_is_done(wav: Path, make: Make, tmp_path: Path) -> None:
+    answers = iter([False, True])
+    source = make()
+    source.plan(windows(wav, source.encoder))
+    source.fill(0, 1, quiet, lambda: next(answers))
+    assert len(list((tmp_path / "features").glob("??/*.safetensors"))) == 1
+
+
+def test_layers_by_number_or_last_are_those_of_the_whole(wav: Path, make: Make) -> None:
+    found = windows(wav, Small())[:2]
+    whole = make(budget=0).inputs(found).states
+    torch.testing.assert_close(make(budget=0, layers=0).inputs(found).states, whole[:, :1])
+    torch.testing.assert_close(make(budget=0, layers="last").inputs(found).states, whole[:, 1:])

@@ -1,0 +1,67 @@
+"""The order of examples: a function of (seed, step), the same however it is cut up."""
+
+from __future__ import annotations
+
+import pytest
+
+from bab.core.errors import ConfigError
+from bab.core.loader import Order, Prefetcher, Share
+
+
+def test_an_epoch_shows_every_example_once_and_the_next_is_shuffled_anew() -> None:
+    order = Order([10] * 96, batch=8, seed=3)
+    epochs = [[i for s in range(12 * e, 12 * e + 12) for i in order.at(s)] for e in range(2)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(96))
+    assert epochs[0] != epochs[1]
+
+
+def test_any_step_is_found_without_the_ones_before() -> None:
+    lengths = [100 + i % 17 for i in range(75)]
+    order = Order(lengths, 8, 5)
+    walked = [order.at(step) for step in range(40)]
+    assert [Order(lengths, 8, 5).at(step) for step in (39, 3, 20)] == [
+        walked[i] for i in (39, 3, 20)
+    ]
+    assert Order(lengths, 8, 6).at(0) != walked[0]
+
+
+def test_batches_group_like_lengths() -> None:
+    lengths = [(i * 7919) % 1000 + 1 for i in range(800)]
+    order = Order(lengths, 8, 0)
+    spread = [
+        max(lengths[i] for i in b) - min(lengths[i] for i in b) for b in map(order.at, range(100))
+    ]
+    assert sum(spread) / len(spread) < 40  # a random batch of 8 spreads over about 780
+
+
+@pytest.mark.parametrize("world,accumulation", [(1, 1), (1, 4), (2, 1), (2, 2), (3, 2)])
+def test_processes_and_micro_batches_share_a_batch_without_loss(
+    world: int, accumulation: int
+) -> None:
+    indices = list(range(100, 113))
+    parts = [p for r in range(world) for p in Share(r, world, accumulation).cut(indices)]
+    assert len(parts) == world * accumulation
+    assert sorted(i for part in parts for i in part) == indices
+
+
+def test_a_batch_too_small_to_cut_is_an_error_that_says_so() -> None:
+    with pytest.raises(ConfigError, match="raise train.batch"):
+        Share(0, 2, 4).cut(range(7))
+
+
+def test_nothing_to_train_on_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="training split"):
+        Order([], 8, 0)
+
+
+def test_prefetching_keeps_the_order_and_passes_errors_on() -> None:
+    def make(step: int):
+        if step == 4:
+            raise ValueError("bad file")
+        return [step]
+
+    seen = []
+    with pytest.raises(ValueError, match="bad file"):
+        for step, parts in Prefetcher(make, 1, 10):
+            seen.append((step, parts))
+    assert seen == [(1, [1]), (2, [2]), (3, [3])]
