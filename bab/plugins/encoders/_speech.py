@@ -102,7 +102,8 @@ class Speech(Encoder):
             WeightsError: the tensors are not the encoder that the configuration describes.
         """
         super().__init__()
-        config = self._config(weights, options)
+        self.model = self._build(weights, options)
+        config = self.model.config
         self.sample_rate = SAMPLE_RATE
         self.dim = int(config.hidden_size)
         self.depth = int(config.num_hidden_layers) + 1
@@ -110,7 +111,6 @@ class Speech(Encoder):
         self.max_seconds = 30.0
         self.resolved = resolved
         self.normalize = weights.normalize if options.normalize is None else options.normalize
-        self.model = self._build(config, options.seed)
         self._valid_norms = _replace_norms(self.model)
         if weights.tensors is not None:
             weights.fill(self.model)
@@ -141,8 +141,8 @@ class Speech(Encoder):
         )
         return cls(read(source.path, name), options, f"{name}:{source.name}")
 
-    def _config(self, weights: Weights, options: SpeechOptions) -> Any:
-        """transformers' configuration, with the randomness of training set by the options."""
+    def _build(self, weights: Weights, options: SpeechOptions) -> Any:
+        """transformers' model, untrained, with the randomness of training set by the options."""
         import transformers
 
         training: dict[str, Any] = {
@@ -158,22 +158,14 @@ class Speech(Encoder):
             for place in ("hidden", "attention", "activation", "feat_proj"):
                 training[f"{place}_dropout"] = options.dropout
         try:
-            config = getattr(transformers, self.family.config).from_dict(
-                {**weights.config, **training}
-            )
+            changed = {**weights.config, **training}
+            config = getattr(transformers, self.family.config).from_dict(changed)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(options.seed)
+                return getattr(transformers, self.family.model)(config)
         except Exception as error:  # the library's own checks; several unrelated classes
             message = " ".join(str(error).split())[:300]
             raise WeightsError(f"{weights.where}: bad configuration: {message}") from error
-        if config.feat_extract_norm not in ("group", "layer"):
-            raise WeightsError(f"{weights.where}: feat_extract_norm must be group or layer")
-        return config
-
-    def _build(self, config: Any, seed: int) -> Any:
-        import transformers
-
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return getattr(transformers, self.family.model)(config)
 
     def _keep_local(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
         self._local = output.transpose(1, 2)
