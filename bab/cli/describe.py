@@ -31,12 +31,11 @@ def describe(kind: str, name: str) -> str:
     entry, found = registry.find(kind, name), registry.load(kind, name)
     form = click.HelpFormatter(width=_WIDTH)
     form.write_text(f"{name}: {registry.KINDS[kind][0]} of {entry.owner} ({entry.value})")
-    form.write_paragraph()
     for paragraph in inspect.cleandoc(found.__doc__ or "").split("\n\n"):
+        form.write_paragraph()
         form.indent()
         form.write_text(paragraph)
         form.dedent()
-        form.write_paragraph()
     _table(form, "Facts", list(_facts(kind, found)))
     if kind == "encoders":
         default = f" (default: {found.default})" if found.default else ""
@@ -78,12 +77,13 @@ def options(model: type[BaseModel], prefix: str = "", note: str | None = None) -
 
 def _row(name: str, field: FieldInfo, default: str | None = None) -> Row:
     said = f"{field.description} " if field.description else ""
-    if default is None:
-        needed = field.is_required()
-        default = "required" if needed else f"default {_value(field.get_default(True))}"
+    if default is not None:
+        given = f"default: {default}"
+    elif field.is_required():
+        given = "required"
     else:
-        default = f"default: {default}"
-    return name, f"{said}[{_type(field)}; {default}]"
+        given = f"default {_value(field.get_default(call_default_factory=True))}"
+    return name, f"{said}[{_type(field)}; {given}]"
 
 
 def _facts(kind: str, found: Any) -> Iterator[Row]:
@@ -127,7 +127,7 @@ def _table(form: click.HelpFormatter, title: str, rows: list[Row]) -> None:
 def _value(value: Any) -> str:
     """A value as it is typed in a recipe."""
     if value is None:
-        return "none" if value is None else str(value)
+        return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -148,10 +148,10 @@ def _type(field: FieldInfo) -> str:
 
 
 def _annotation(kind: Any) -> str:
-    """`Literal["a", "b"] | None` -> "a | b | none"."""
+    """`Literal["a", "b"] | None` -> "a | b | null"."""
     origin, parts = get_origin(kind), get_args(kind)
     if kind is NoneType:
-        return "none"
+        return "null"
     if origin is Literal:
         return " | ".join(map(str, parts))
     if hasattr(kind, "__metadata__"):

@@ -201,10 +201,15 @@ def build(layers: Sequence[Layer], extra_observers: Sequence[str] = ()) -> RunCo
     """
     asked = list(reversed(layers))
     stated = _merge(asked).values
-    for section in ("encoder", "task"):
-        if not stated.get(section, {}).get("name"):
-            known = ", ".join(registry.names(COMPONENTS[section][0]))
-            raise ConfigError(f"no {section} is named: give --{section} NAME. Known: {known}")
+    unnamed = [key for key in ("encoder", "task") if "name" not in stated.get(key, {})]
+    if unnamed:
+        known = {key: ", ".join(registry.names(COMPONENTS[key][0])) for key in unnamed}
+        raise ConfigError(
+            "\n".join(
+                f"no {key} is named: give --{key} NAME. Known: {names}"
+                for key, names in known.items()
+            )
+        )
     task = registry.load("tasks", stated["task"]["name"])
     merge = _merge([*_task_layers(task, stated), *asked])
     values, wrong = _with_options(merge)
@@ -303,7 +308,8 @@ def _explained(
     for path, (value, expected) in invalid.items():
         source = merge.source(path)
         origin = f" (from {source})" if source else ""
-        lines.append(f"{path}: {value!r:.80} is not valid{origin}: {' or '.join(expected)}")
+        hint = ". Nothing is written `null`" if value in ("none", "None") else ""
+        lines.append(f"{path}: {value!r:.80} is not valid{origin}: {' or '.join(expected)}{hint}")
     return lines
 
 

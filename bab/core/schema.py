@@ -46,16 +46,16 @@ class CorpusConfig(ComponentConfig):
     """A corpus: written NAME or NAME:ROOT, or {name: NAME, root: ..., OPTION: VALUE}."""
 
     root: str | None = Field(
-        default=None, description="its folder; none = the sample shipped with bab"
+        default=None, description="its folder; null = the sample shipped with bab"
     )
 
 
 class ViewConfig(Strict):
     """What one example is."""
 
-    window: PositiveFloat | None = Field(default=None, description="seconds; none = the whole clip")
+    window: PositiveFloat | None = Field(default=None, description="seconds; null = the whole clip")
     hop: PositiveFloat | None = Field(
-        default=None, description="seconds between windows at inference; none = the windows tile"
+        default=None, description="seconds between windows at inference; null = the windows tile"
     )
     crop: bool = Field(
         default=False, description="fine-tune on random windows, not on a fixed raster"
@@ -82,7 +82,7 @@ class TrainConfig(Strict):
     betas: tuple[Fraction, Fraction] = Field(default=(0.9, 0.999), description="AdamW's betas")
     eps: PositiveFloat = Field(default=1e-8, description="AdamW's epsilon")
     clip: PositiveFloat | None = Field(
-        default=1.0, description="largest gradient norm; none = no clipping"
+        default=1.0, description="largest gradient norm; null = no clipping"
     )
     schedule: Literal["constant", "linear", "cosine"] = Field(
         default="constant",
@@ -93,7 +93,7 @@ class TrainConfig(Strict):
     save_every: PositiveInt = Field(default=100, description="steps between checkpoints")
     patience: PositiveInt | None = Field(
         default=None,
-        description="stop after so many evaluations without a better one; none = never",
+        description="stop after so many evaluations without a better one; null = never",
     )
     precision: Literal["fp32", "fp16", "bf16"] = Field(
         default="fp32", description="arithmetic; refused where the device only gets slower"
@@ -107,7 +107,7 @@ class TrainConfig(Strict):
 class CacheConfig(Strict):
     """Features of a frozen encoder, kept on disk."""
 
-    dir: str | None = Field(default=None, description="folder; none = `features` beside the runs")
+    dir: str | None = Field(default=None, description="folder; null = the user's cache folder")
     budget_gb: Annotated[float, Field(ge=0)] = Field(
         default=20.0, description="most gigabytes to keep; what is over is recomputed"
     )
