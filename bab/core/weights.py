@@ -372,7 +372,7 @@ def fingerprint(module: nn.Module, code_version: str, options: Mapping[str, Any]
 
     SHA-256 over every tensor of the state dict (name, type, shape, bytes; sorted by name), the
     version of the code that runs them, and the options that change the output (plain JSON values).
-    It reads every weight (about .3 s for 95 million): compute it once, after loading.
+    It reads every weight (about half a second for 95 million): compute it once, after loading.
     """
     import torch
 
