@@ -331,6 +331,13 @@ def test_listed_without_audio_or_rttm(tmp_path):
         load(tmp_path)
 
 
+def test_an_rttm_that_names_another_recording_inside(tmp_path):
+    homes(tmp_path)
+    write(tmp_path / "rttm" / "a.rttm", turn("a_channel1"))
+    with pytest.raises(CorpusError, match=r"a\.rttm: .*'a_channel1', but the audio is 'a'"):
+        load(tmp_path)
+
+
 def test_unlisted_without_rttm_or_audio_is_left_out(tmp_path):
     homes(tmp_path, lists=False)
     sound(tmp_path / "wav" / "spare.wav")

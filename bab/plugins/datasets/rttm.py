@@ -116,7 +116,7 @@ class Rttm(interfaces.Corpus):
         if lists is not None:
             listed = {uri: place for names in lists.values() for uri, place in names.items()}
             for uri, place in listed.items():
-                self._check_listed(uri, place, recordings, known)
+                self._check_listed(uri, place, recordings, known, annotated)
             uris = set(listed)
             self._count("in no split list were left out", (recordings.keys() & known) - uris)
         else:
@@ -141,18 +141,29 @@ class Rttm(interfaces.Corpus):
         return {uri: recordings[uri][0] for uri in sorted(uris)}
 
     def _check_listed(
-        self, uri: str, place: str, recordings: dict[str, list[Path]], known: set[str]
+        self,
+        uri: str,
+        place: str,
+        recordings: dict[str, list[Path]],
+        known: set[str],
+        annotated: Annotations,
     ) -> None:
         if uri not in recordings:
             raise CorpusError(
                 f"{place}: no audio for '{uri}' under {self.root / self.options.audio}. "
                 "Add it, or take it off the list."
             )
-        if uri not in known:
-            raise CorpusError(
-                f"{place}: no RTTM for '{uri}' under {self.root / self.options.rttm}. Add it (an "
-                f"empty {uri}.rttm says that nobody speaks), or take it off the list."
-            )
+        if uri in known:
+            return
+        for other, path in annotated.source.items():
+            if path.stem == uri:
+                raise CorpusError(
+                    f"{path}: column 2 names '{other}', but the audio is '{uri}' ({place})."
+                )
+        raise CorpusError(
+            f"{place}: no RTTM for '{uri}' under {self.root / self.options.rttm}. Add it (an "
+            f"empty {uri}.rttm says that nobody speaks), or take it off the list."
+        )
 
     def _groups(self, wanted: dict[str, Path]) -> Groups:
         path = self.root / "groups.tsv"
