@@ -85,14 +85,21 @@ class VoiceType(Task):
         **{f"{name}/{v}": "" for name in METRICS for v in VOICES},
     }
     # Fine-tuning follows VTC 2: last layer, dropout .5, learning rate 1e-5, 128 windows of 4 s per
-    # step (32 x 4, so that it fits in memory). Its length isn't published: 5,000 steps, stopped
+    # step (cut into 4, so that it fits in memory). Its length isn't published: 5,000 steps, stopped
     # early by dev. From random weights, set train.lr higher (1e-3 for a small model).
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "probe": {"layers": "mix", "train": {"lr": 1e-3, "steps": 500, "batch": 32}},
         "finetune": {
             "layers": "last",
             "head": {"dropout": 0.5},
-            "train": {"lr": 1e-5, "steps": 5000, "batch": 32, "accumulation": 4, "patience": 10},
+            "train": {
+                "lr": 1e-5,
+                "steps": 5000,
+                "batch": 128,
+                "accumulation": 4,
+                "eval_every": 250,
+                "patience": 10,
+            },
         },
     }
 
