@@ -1,4 +1,4 @@
-"""fbank against torchaudio's Kaldi filter banks, by s3prl's recipe (upstream/baseline/fbank.yaml)."""
+"""fbank against torchaudio's Kaldi filter banks, put together as s3prl does (fbank.yaml)."""
 
 from __future__ import annotations
 
