@@ -18,7 +18,20 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["AudioInfo", "Problem", "UnreadableError", "check", "duration", "info", "peek", "read"]
+__all__ = [
+    "SUFFIXES",
+    "AudioInfo",
+    "Problem",
+    "UnreadableError",
+    "check",
+    "duration",
+    "info",
+    "peek",
+    "read",
+]
+
+# Names of audio files, where a folder is searched for them. What is in one decides how it is read.
+SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
 
 StrPath = str | os.PathLike[str]
 
