@@ -1,0 +1,47 @@
+"""Shared fixtures: distributions made up on the spot, as a stranger's plugins are installed."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+Install = Callable[..., Path]
+
+
+def write_distribution(
+    site: Path,
+    name: str,
+    entries: Mapping[str, Mapping[str, str]],
+    modules: Mapping[str, str] | None = None,
+    version: str = "1.0",
+) -> Path:
+    """Lay a distribution into `site` as pip would: modules, METADATA and entry_points.txt.
+
+    entries: kind -> {component name: "module:Class"}; modules: module name -> source.
+    """
+    info = site / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    lines = []
+    for kind, named in entries.items():
+        lines += [f"[bab.{kind}]", *(f"{key} = {value}" for key, value in named.items()), ""]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    for module, source in (modules or {}).items():
+        (site / f"{module}.py").write_text(textwrap.dedent(source))
+    return site
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """A function like `write_distribution`, each in a folder of its own on the module path."""
+
+    def lay(name, entries, modules=None, version="1.0", site=None):
+        folder = site or tmp_path / f"site-{name}-{version}"
+        write_distribution(folder, name, entries, modules, version)
+        monkeypatch.syspath_prepend(str(folder))
+        return folder
+
+    return lay
