@@ -88,8 +88,10 @@ def test_folds_are_kept_apart(run):
     observer = attempt(first, 1, 30)
     continue_fold(observer, second, 1, 24)
     attempt(second, 21, 30)
-    steps = {fold: [line["step"] for line in log(run) if line["event"] == "step" and line["fold"] == fold]
-             for fold in (0, 1)}  # fmt: skip
+    steps: dict[int, list[int]] = {0: [], 1: []}
+    for line in log(run):
+        if line["event"] == "step":
+            steps[line["fold"]].append(line["step"])
     assert steps == {0: list(range(1, 31)), 1: list(range(1, 31))}
 
 
