@@ -75,6 +75,8 @@ def test_locate_takes_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("/no/such/dir", "/no/such/dir does not exist"),
         ("bas", "did you mean 'base'"),
         ("a//b", "knows no weights 'a//b'"),
+        ("~nobody-here/x", "can't be a path"),
+        ("x" * 5000, "can't be a path: .*too long"),
         ("owner/name", "not on this machine and --offline"),
         ("base", "owner/base is not on this machine"),
     ],

@@ -86,9 +86,13 @@ def locate(
     """
     if weights in hub:
         return fetch(hub[weights], offline=offline)
-    path = Path(weights).expanduser()
-    if path.exists():
-        return Source(path.resolve(), str(path.resolve()))
+    path = Path(weights)
+    try:
+        path = path.expanduser()
+        if path.exists():
+            return Source(path.resolve(), str(path.resolve()))
+    except (OSError, RuntimeError, ValueError) as error:  # no such user, too long, unreadable
+        raise WeightsError(f"'{encoder}:{weights}' can't be a path: {_line(error)}") from error
     if weights.startswith(("/", "./", "../", "~")) or weights in (".", ".."):
         raise WeightsError(f"{path} does not exist: '{encoder}:{weights}' names a local path")
     if _HUB_ID.fullmatch(weights):

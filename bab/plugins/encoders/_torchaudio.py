@@ -50,7 +50,7 @@ def convert(tensors: dict[str, Tensor], where: str) -> tuple[dict[str, Any], dic
     if start is None:
         raise WeightsError(
             f"{where} is no torchaudio HuBERT: it has no tensor '...{_FIRST}' "
-            "(a transformers model needs its config.json beside it)"
+            "(of a transformers model, name the folder that holds its config.json)"
         )
     prefix = start.removesuffix(_FIRST)
     named = {
