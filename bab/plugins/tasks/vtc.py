@@ -220,7 +220,8 @@ class VoiceType(Task):
             row = dict(zip(METRICS, metric.compute_metrics(detail), strict=True))
             values |= {f"{key}/{name}": float(value) for key, value in row.items()}
             rows.append(row)
-        means = {key: float(np.mean([row[key] for row in rows])) for key in METRICS if rows}
+        order = sorted(METRICS)  # f1, the headline, first
+        means = {key: float(np.mean([row[key] for row in rows])) for key in order if rows}
         return means | values
 
     def write(self, predictions: Sequence[Prediction], folder: Path) -> None:
