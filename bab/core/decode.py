@@ -30,7 +30,7 @@ REPLACE = "get it again, look with `bab data check`, or leave such files out wit
 # An MP3 frame may lie in up to 511 bytes of the frames before it: up to .5 s at low bit rates.
 # With 1 s decoded before a span, spans equal the whole file to 3e-7 at 8 to 48 kHz [measured].
 _MP3_WARM_UP = 1.0  # seconds
-_MP3_HANDLES = 4  # files kept open per process
+_MP3_HANDLES = 32  # files kept open per process
 _MPG123 = re.compile(rb"\[src/libmpg123|Note: |Warning: |\s*$")
 _NO_LENGTH = 1 << 48  # more samples than any file has: libsndfile's word for "unknown"
 
@@ -257,8 +257,8 @@ _mp3_files: OrderedDict[tuple[str, int, int], Any] = OrderedDict()
 def _mp3(path: str, about: AudioInfo, start: int, stop: int) -> NDArray[np.float32]:
     """The span from an MP3 file, which is kept open.
 
-    A seek walks through all frame headers before it, unless the open file remembers them: half
-    the time of a 4 s span in an hour, and the more the longer the file [measured].
+    A seek walks through all frame headers before it, unless the open file remembers them: a span
+    of 4 s in an hour takes 88 ms from a new file and 2 ms from one kept open [measured].
     """
     before = max(0, start - int(_MP3_WARM_UP * about.rate))
     key = _key(path)
