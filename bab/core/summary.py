@@ -293,4 +293,5 @@ def _notes(record: Record) -> list[str]:
     if record.status != DONE or not record.bootstrap.get("samples") or not record.intervals:
         return []
     unit, units = record.bootstrap.get("unit", "group"), record.bootstrap.get("units", "?")
-    return [f"{_name(record)}: 95 % intervals by bootstrap over {units} groups (each a {unit})"]
+    each = "" if unit == "group" else f" (each a {unit})"
+    return [f"{_name(record)}: 95 % intervals by bootstrap over {units} groups{each}"]
