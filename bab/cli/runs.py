@@ -72,7 +72,7 @@ def run_command(
     record, folder = run(config, force)
     if not _leads():
         return
-    click.echo(results.detail(record, "markdown"))
+    click.echo(results.detail(record, "markdown").rstrip())
     click.echo(f"\nRun folder: {folder}")
     if (folder / "record.json").stat().st_mtime < began:
         click.echo("It was done before; --force repeats it.")

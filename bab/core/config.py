@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +124,12 @@ def _canonical(source: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], 
 
 
 def _unknown(path: str, source: str, known: Mapping[str, Any] | Sequence[str]) -> str:
-    leaf = path.rsplit(".", 1)[-1]
-    same = [other for other in known if other != path and other.rsplit(".", 1)[-1] == leaf]
-    hint = f"did you mean '{same[0]}'?" if same else did_you_mean(path, known)
+    """The message for a key that isn't there: one of the same name elsewhere, or a near sibling."""
+    parent, dot, leaf = path.rpartition(".")
+    siblings = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == parent]
+    near = [f"{parent}{dot}{name}" for name in get_close_matches(leaf, siblings)]
+    near = [key for key in known if key.rpartition(".")[2] == leaf] or near
+    hint = f"did you mean '{near[0]}'?" if near else did_you_mean(path, known)
     return f"unknown key '{path}' (from {source}): {hint}"
 
 
