@@ -116,9 +116,10 @@ def data(config: RunConfig, corpus: Corpus, progress: Callable[[str, float, floa
         AudioError: unreadable files, unless `skip_bad`.
         CorpusError: a split without a clip, or (LeakageError) a group or voice in two splits.
     """
-    given = {name: list(corpus.clips(name)) for name in ("train", "dev", "test")}
-    everything = list(corpus.clips(None)) if config.protocol != "given" else None
-    listed = everything if everything is not None else [c for part in given.values() for c in part]
+    given: dict[str, list[Clip]] = {}
+    if config.protocol == "given":
+        given = {name: list(corpus.clips(name)) for name in ("train", "dev", "test")}
+    listed = [c for part in given.values() for c in part] or list(corpus.clips(None))
     skipped = bad_files(listed, lambda done, total: progress("checking files", done, total))
     if skipped and not config.skip_bad:
         shown = "\n  ".join(list(skipped.values())[:5])
@@ -128,7 +129,7 @@ def data(config: RunConfig, corpus: Corpus, progress: Callable[[str, float, floa
             "Mend them (`bab data check` lists all), or leave them out with --skip-bad"
         )
     kept = [c for c in listed if c.path not in skipped]
-    if everything is not None:
+    if config.protocol == "kfold":
         folds = splits.kfold(kept, config.folds, 0)
     else:
         good = {name: [c for c in part if c.path not in skipped] for name, part in given.items()}

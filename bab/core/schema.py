@@ -142,7 +142,7 @@ class RunConfig(Strict):
     protocol: Literal["given", "kfold"] = Field(
         default="given", description="the corpus's own splits, or k folds over groups"
     )
-    folds: Annotated[int, Field(ge=2)] = Field(default=6, description="folds of protocol kfold")
+    folds: Annotated[int, Field(ge=3)] = Field(default=6, description="folds of protocol kfold")
     seed: NonNegativeInt = Field(default=0, description="of weights, order, crops and dropout")
     train: TrainConfig = Field(default=TrainConfig(), description="the optimisation")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(

@@ -69,6 +69,7 @@ class ChildProject(interfaces.Corpus):
 
     version: ClassVar[str] = "1"
     provides: ClassVar[frozenset[str]] = frozenset({"segments"})
+    unit: ClassVar[str] = "child"
     sample: ClassVar[Path | None] = Path(__file__).parent / "samples" / "childproject"
     source: ClassVar[str] = "ChildProject's dataset structure (childproject.readthedocs.io)"
 

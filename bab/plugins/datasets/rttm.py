@@ -69,6 +69,7 @@ class Rttm(interfaces.Corpus):
 
     version: ClassVar[str] = "1"
     provides: ClassVar[frozenset[str]] = frozenset({"segments"})
+    unit: ClassVar[str] = "recording"
     sample: ClassVar[Path | None] = Path(__file__).parent / "samples" / "rttm"
     source: ClassVar[str] = "layout of pyannote.database and segma; RTTM and UEM as NIST defines"
 
