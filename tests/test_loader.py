@@ -45,7 +45,7 @@ def test_processes_and_micro_batches_share_a_batch_without_loss(
 
 
 def test_a_batch_too_small_to_cut_is_an_error_that_says_so() -> None:
-    with pytest.raises(ConfigError, match="raise train.batch"):
+    with pytest.raises(ConfigError, match=r"raise train\.batch"):
         Share(0, 2, 4).cut(range(7))
 
 

@@ -99,10 +99,16 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> 
         if key.startswith("optimizer/"):
             name, _, entry = key.removeprefix("optimizer/").rpartition("/")
             parameter = names[name]
-            # Adam's step counter lives on the CPU whatever the device (torch.optim.AdamW, not fused).
+            # AdamW's step counter lives on the CPU whatever the device (unless it is fused).
             device = "cpu" if entry == "step" else parameter.device
             optimizer.state[parameter][entry] = value.to(device)
     return state
+
+
+def restore_best(folder: Path, module: nn.Module, step: int) -> None:
+    """Put the weights of the best dev score, reached at `step`, into the module."""
+    path = best_path(folder, step)
+    load_trainable(module, load_file(path), path)
 
 
 def load_trainable(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

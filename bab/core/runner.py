@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -87,7 +87,8 @@ def _run(context: Context, found: Data, folder: Path, began: float) -> Record:
     folds = []
     for index, fold in enumerate(found.folds):
         place = folder if len(found.folds) == 1 else folder / "folds" / str(index)
-        folds.append(run_fold(context, fold, index, place))
+        watched = replace(context.info, fold=index, folds=len(found.folds))
+        folds.append(run_fold(replace(context, info=watched), fold, index, place))
     record = make_record(context, found, folds, time.perf_counter() - began)
     if context.accelerator.is_main_process:
         for preset in parts.task.presets:
@@ -119,7 +120,8 @@ def _resolved(context: Context, found: Data) -> Iterator[str]:
 
 def _before(watchers: Any, config: RunConfig) -> Callable[[str, float, float], None]:
     """Progress of what happens before the run's id, and so its folder, is known."""
-    info = RunInfo("", "", config.task.name, config.corpus.name, config.encoder.spec, 0, {})
+    spec, known = config.encoder.spec, {"quiet": config.quiet}
+    info = RunInfo("", "", config.task.name, config.corpus.name, spec, 0, known)
 
     def tell(stage: str, done: float, total: float) -> None:
         watchers.bab_progress(run=info, stage=stage, done=done, total=total, unit="files")
@@ -135,7 +137,8 @@ def _info(config: RunConfig, parts: Parts, identifier: str, folder: Path) -> Run
         config.corpus.name,
         parts.encoder.resolved,
         config.train.steps,
-        asdict(parts.view) | config.model_dump(mode="json"),
+        config.model_dump(mode="json"),
+        parts.task.primary,
     )
 
 

@@ -236,8 +236,7 @@ class Trainer:
     def _load_best(self) -> None:
         self.accelerator.wait_for_everyone()
         if self.state.best_step >= 0 and self.state.best_step != self.state.step:
-            path = checkpoint.best_path(self.job.folder, self.state.best_step)
-            checkpoint.load_trainable(self.bundle, checkpoint.load_file(path), path)
+            checkpoint.restore_best(self.job.folder, self.bundle, self.state.best_step)
         self.bundle.eval()
 
     def _train_mode(self) -> None:
