@@ -280,6 +280,35 @@ def test_a_flac_of_unknown_length(tmp_path: Path) -> None:
     assert "how long" in unreadable(path, "unsupported")
 
 
+def headless_mp3(path: Path, rate: int, mode: str, tag: bytes) -> Path:
+    """An MP3 of 10 s without the frame that holds its length, after a tag."""
+    with soundfile.SoundFile(
+        path, "w", rate, 1, format="MP3", bitrate_mode=mode, compression_level=0.5
+    ) as file:
+        file.write(sound(rate, 10.0))
+    data = path.read_bytes()
+    assert b"Info" in data[:60] or b"Xing" in data[:60]
+    path.write_bytes(tag + data[data.index(data[:2], 10) :])
+    return path
+
+
+def test_an_mp3_of_varying_bit_rate_and_unknown_length(tmp_path: Path) -> None:
+    path = headless_mp3(tmp_path / "a.mp3", 16000, "VARIABLE", b"")
+    assert soundfile.info(path).frames < 100000  # libsndfile would lose the rest
+    assert "how long" in unreadable(path, "unsupported")
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_an_mp3_of_constant_bit_rate_is_counted(tmp_path: Path, rate: int) -> None:
+    tag = b"ID3\x04\x00\x00\x00\x00\x40\x00" + bytes(64 * 128)  # libsndfile takes it for sound
+    path = headless_mp3(tmp_path / "a.mp3", rate, "CONSTANT", tag)
+    with soundfile.SoundFile(path) as file:
+        guess, decoded = file.frames, len(file.read())
+    assert audio.info(path).frames == decoded < guess
+    assert audio.check(path) == [] and audio.peek(path) is None
+    np.testing.assert_allclose(audio.read(path), whole(path, rate)[:decoded], atol=1e-6)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_samples_that_are_not_finite(tmp_path: Path, value: float) -> None:
     samples = sound(16000, 3.0, 2)

@@ -13,11 +13,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bab.core import ogg, riff
+from bab.core import mpeg, ogg, riff
 from bab.core.errors import AudioError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ REPLACE = "get it again, look with `bab data check`, or leave such files out wit
 # An MP3 frame may lie in up to 511 bytes of the frames before it: up to .5 s at low bit rates.
 # With 1 s decoded before a span, spans equal the whole file to 3e-7 at 8 to 48 kHz [measured].
 _MP3_WARM_UP = 1.0  # seconds
+_MP3_FRAME = 1152  # samples, at most
 _MP3_HANDLES = 32  # files kept open per process
 _MPG123 = re.compile(rb"\[src/libmpg123|Note: |Warning: |\s*$")
 _NO_LENGTH = 1 << 48  # more samples than any file has: libsndfile's word for "unknown"
@@ -86,7 +87,6 @@ def _key(path: str) -> tuple[str, int, int]:
 def _probe(path: str, size: int, modified: int) -> AudioInfo:
     if size == 0:
         raise UnreadableError("empty", path, f"the file is empty (0 bytes); {REPLACE}")
-    chunk = None if Path(path).is_dir() else riff.data_chunk(path)
     with _opened(path) as file:
         found = AudioInfo(
             file.samplerate,
@@ -96,29 +96,43 @@ def _probe(path: str, size: int, modified: int) -> AudioInfo:
             file.format.removesuffix("EX"),  # WAVEX is WAV with a longer header
             file.subtype,
         )
-        bytes_per_second = size * found.rate / max(1, found.frames)
     if found.frames <= 0:
         raise UnreadableError(
             "zero-length", path, f"the file holds no sound (0 samples); {REPLACE}"
         )
-    if found.frames >= _NO_LENGTH:
+    frames = _length(path, found)
+    return replace(
+        found,
+        frames=frames,
+        duration=frames / found.rate,
+        truncated=_missing(path, found, size),
+    )
+
+
+def _length(path: str, found: AudioInfo) -> int:
+    """Samples per channel that can be decoded; libsndfile only guesses where no header says it."""
+    frames = found.frames
+    if found.subtype == "MPEG_LAYER_III":
+        counted = mpeg.counted_samples(path)
+        if counted is not None:
+            # libsndfile stops where its guess ends, so a low one would lose sound.
+            frames = _NO_LENGTH if frames < counted - _MP3_FRAME else min(frames, counted)
+    if frames >= _NO_LENGTH:
         raise UnreadableError(
             "unsupported", path, f"its header doesn't say how long it is; {CONVERT}"
         )
-    missing = ""
-    if chunk is not None and chunk.missing:
-        missing = f"the last {chunk.missing / bytes_per_second:.2f} s that its header promises"
-    elif found.format == "OGG" and ogg.is_cut(path):
-        missing = "its last page"
-    return AudioInfo(
-        found.rate,
-        found.channels,
-        found.frames,
-        found.duration,
-        found.format,
-        found.subtype,
-        missing,
-    )
+    return frames
+
+
+def _missing(path: str, found: AudioInfo, size: int) -> str:
+    """What the file lacks at its end, in words."""
+    if found.format == "OGG" and ogg.is_cut(path):
+        return "its last page (if nothing more is to be had, convert it)"
+    chunk = riff.data_chunk(path)
+    if chunk is None or not chunk.missing:
+        return ""
+    seconds = chunk.missing / size * found.duration
+    return f"the last {seconds:.2f} s that its header promises"
 
 
 @contextmanager
