@@ -393,6 +393,34 @@ def test_importing_costs_nothing() -> None:
     assert out.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("kind", ["wav-16", "flac", "ogg", "opus", "mp3"])
+def test_damage_of_any_kind_gives_a_clear_error_or_sound(tmp_path: Path, kind: str) -> None:
+    path = make(tmp_path, kind, 16000, 1, 5.0)
+    whole_file = path.read_bytes()
+    rng = np.random.default_rng(5)
+    for number in range(40):
+        data = bytearray(whole_file)
+        at, length = int(rng.integers(len(data))), int(rng.integers(1, 1500))
+        if number % 4 == 0:
+            del data[at : at + length]
+        elif number % 4 == 1:
+            data[at : at + length] = rng.bytes(len(data[at : at + length]))
+        elif number % 4 == 2:
+            data[at:at] = rng.bytes(length)
+        else:
+            data[int(rng.integers(min(100, len(data))))] ^= 1 << int(rng.integers(8))
+        damaged = tmp_path / f"{number}{path.suffix}"
+        damaged.write_bytes(data)
+        problems = audio.check(damaged)
+        assert all(str(damaged) in p.message for p in problems)
+        audio.peek(damaged)
+        for span in ((0.0, None), (3.0, 4.0)):
+            try:
+                assert np.isfinite(audio.read(damaged, *span, 8000)).all()
+            except audio.UnreadableError as error:
+                assert str(damaged) in str(error)
+
+
 @pytest.mark.skipif(not REAL.exists(), reason="the development recordings are not here")
 @pytest.mark.parametrize(
     "name",

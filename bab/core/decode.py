@@ -185,11 +185,19 @@ def _take(file: Any, path: str, about: AudioInfo, at: int, count: int) -> NDArra
 
     try:
         with _quiet(path):
-            data: NDArray[np.float32] = file.read(count, dtype="float32", always_2d=True)
+            data = _read(file, count)
     except soundfile.SoundFileError:
         data = _nothing()
     if len(data) < count:
         raise _too_short(path, about, at, at + count, at + len(data))
+    return data
+
+
+def _read(file: Any, count: int) -> NDArray[np.float32]:
+    """f32[<= count, channels] from where the file stands."""
+    if file.tell() >= file.frames:  # a damaged MP3 may seek to beyond its end
+        return _nothing()
+    data: NDArray[np.float32] = file.read(count, dtype="float32", always_2d=True)
     return data
 
 
@@ -249,8 +257,7 @@ def _span(path: str, about: AudioInfo, start: int, stop: int) -> NDArray[np.floa
             return _mp3(path, about, start, stop)
         with _opened(path) as file:
             file.seek(start)
-            data: NDArray[np.float32] = file.read(stop - start, dtype="float32", always_2d=True)
-            return data
+            return _read(file, stop - start)
     except soundfile.SoundFileError:
         return _nothing()
 
@@ -279,7 +286,7 @@ def _mp3(path: str, about: AudioInfo, start: int, stop: int) -> NDArray[np.float
     with _quiet(path):
         file = _mp3_files.pop(key, None) or _open(path)
         file.seek(before)
-        data: NDArray[np.float32] = file.read(stop - before, dtype="float32", always_2d=True)
+        data = _read(file, stop - before)
         _mp3_files[key] = file
         while len(_mp3_files) > _MP3_HANDLES:
             _mp3_files.popitem(last=False)[1].close()
