@@ -15,14 +15,12 @@ added `time_seek` already (`AnnotationManager.import_annotations`), and `range_o
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -43,6 +41,7 @@ from bab.plugins.datasets._recordings import (
     read_split_lists,
     uncollected,
 )
+from bab.plugins.datasets._tables import Row, read_columns, read_table
 
 KIND = {"CHI": "KCHI", "OCH": "OCH", "MAL": "MAL", "FEM": "FEM"}  # speaker_type -> label
 EMPTY = frozenset({"", "NA", "N/A", "nan", "NaN", "NULL"})  # how the tables write "unknown"
@@ -52,7 +51,6 @@ CHILD_COLUMNS = ("child_sex", "language", "monoling", "normative")
 RECORDING_COLUMNS = ("recording_device_type", "noisy_setting", "location_id")
 
 SEGMENT_COLUMNS = ("segment_onset", "segment_offset", "speaker_type")
-Row = dict[str, str]
 Turn = tuple[float, float, str]  # start, end in seconds, speaker_type
 
 
@@ -301,55 +299,6 @@ def clip_id(recording_filename: str) -> str:
     stem, dot, suffix = recording_filename.strip().rpartition(".")
     name = stem if dot + suffix.lower() in AUDIO_SUFFIXES else recording_filename.strip()
     return re.sub(r"[\s/\\]+", "_", name)
-
-
-def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
-    """(line number, row by column name) of a CSV file that must have `columns`; cells stripped."""
-    rows = _rows(path, columns)
-    _, header = next(rows)
-    for number, cells in rows:
-        yield number, dict(zip(header, map(str.strip, cells), strict=True))
-
-
-def read_columns(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """(line number, the cells of two or more `columns`, as written): for long tables."""
-    rows = _rows(path, columns)
-    _, header = next(rows)
-    pick = itemgetter(*map(header.index, columns))
-    for number, cells in rows:
-        yield number, pick(cells)
-
-
-def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells): the header first, then every row that isn't blank.
-
-    Raises:
-        CorpusError: an absent or unreadable file, a missing column, a short or overlong row.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            header = [name.strip() for name in next(reader, [])]
-            missing = [name for name in columns if name not in header]
-            if missing:
-                raise CorpusError(
-                    f"{path}: no column '{missing[0]}'. Its columns: {', '.join(header) or 'none'}"
-                )
-            yield 1, header
-            for cells in reader:
-                if not any(cells):
-                    continue
-                if len(cells) == len(header):
-                    yield reader.line_num, cells
-                else:
-                    raise CorpusError(
-                        f"{path}:{reader.line_num}: {len(cells)} cells under {len(header)} columns."
-                    )
-    except FileNotFoundError:
-        hint = " In a DataLad data set, fetch it first: datalad get" if path.is_symlink() else ""
-        raise CorpusError(f"{path}: no such file.{hint}") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CorpusError(f"{path}: can't be read as a table ({error}).") from error
 
 
 def _span(path: Path, number: int, onset: str, offset: str, columns: Sequence[str]) -> Span:
