@@ -82,7 +82,7 @@ def build_corpus(config: CorpusConfig) -> Corpus:
 
     Raises:
         ConfigError: no root was named and no sample of this layout ships.
-        CorpusError: the root is not a folder.
+        CorpusError: the root is not a folder (nor can be a name on a hub).
     """
     cls = registry.load("datasets", config.name)
     root = cls.sample if config.root is None else Path(config.root).expanduser()
@@ -90,9 +90,11 @@ def build_corpus(config: CorpusConfig) -> Corpus:
         raise ConfigError(
             f"corpus '{config.name}' ships no sample: name its folder, {config.name}:PATH"
         )
-    if not root.is_dir():
+    if root.is_dir():
+        root = root.resolve()
+    elif not cls.hub:
         raise CorpusError(f"{root} is not a folder (corpus '{config.name}')")
-    corpus: Corpus = cls(root.resolve(), cls.Options(**config.options))
+    corpus: Corpus = cls(root, cls.Options(**config.options))
     corpus.name = config.name
     return corpus
 

@@ -148,9 +148,11 @@ class Corpus(Component):
     """Annotated time: no torch, no frames. Listing it opens no audio beyond headers."""
 
     version: ClassVar[str] = "1"
-    provides: ClassVar[frozenset[str]] = frozenset()  # segments, text, speaker, gender, ...
+    # segments, text, speaker, or a key of the clips' labels; an instance may say more or less
+    provides: ClassVar[frozenset[str]] = frozenset()
     unit: ClassVar[str] = "group"  # what a clip's group is, for the record: "child", "speaker", ...
     sample: ClassVar[Path | None] = None  # the small corpus of this layout that ships with bab
+    hub: ClassVar[bool] = False  # whether a root that is no folder may be a name on a hub
 
     name: str
     root: Path
@@ -173,6 +175,14 @@ class Corpus(Component):
     def clips(self, split: str | None = None) -> Iterable[Clip]:
         """The clips of a split, or of the whole corpus, in a stable order."""
         raise NotImplementedError
+
+    def testable(self, clip: Clip) -> bool:
+        """Whether a clip may be tuned or tested on; what may not only ever trains.
+
+        For a union of corpora where only some of the sources make a fair test. Protocols that make
+        their own folds ask it; given splits hold such clips in "train" alone.
+        """
+        return True
 
     def trials(self, split: str) -> Iterable[Trial]:
         """The verification trials of a split (pair tasks only)."""

@@ -1,0 +1,48 @@
+"""Corpus `recanvo`: vocalisations of minimally speaking people, labelled by those who know them.
+
+FOLDER/
+  dataset_file_directory.csv   Filename, Participant, Label
+  ...                          audio, in any folders: found by file name
+  train.txt dev.txt test.txt   optional: a file name on each line
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from bab.core import interfaces
+from bab.core.records import Clip
+from bab.plugins.datasets import _cries
+from bab.plugins.datasets._recordings import Divided
+from bab.plugins.datasets._short import given_splits
+
+
+class Recanvo(interfaces.Corpus):
+    """ReCANVo: single vocalisations with what they express, grouped by participant."""
+
+    class Options(interfaces.Options):
+        """Options of the `recanvo` corpus."""
+
+        missing: Literal["error", "skip"] = Field(
+            "error", description="listed files that are not there: stop, or leave them out"
+        )
+
+    version: ClassVar[str] = "1"
+    provides: ClassVar[frozenset[str]] = frozenset({"vocalisation", "speaker"})
+    unit: ClassVar[str] = "participant"
+    sample: ClassVar[Path | None] = Path(__file__).parent / "samples" / "recanvo"
+    source: ClassVar[str] = "Johnson et al., ReCANVo, Scientific Data 2023 (Zenodo 5786860)"
+
+    def __init__(self, root: Path, options: Any) -> None:
+        super().__init__(Path(root).resolve(), options)
+        clips = _cries.recanvo(self.root, options.missing, self.notices)
+        self._divided = Divided(clips, given_splits(self.root, clips), self.root, self.notices)
+
+    def splits(self) -> tuple[str, ...]:
+        return self._divided.names
+
+    def clips(self, split: str | None = None) -> list[Clip]:
+        return self._divided.clips(split)
