@@ -1,6 +1,6 @@
 """Make the small corpora that ship with bab: `bab/plugins/datasets/samples/`.
 
-    python scripts/make_samples.py [--out FOLDER] [--seed N]
+    python scripts/make_samples.py [--out FOLDER] [--seed N] [--only NAME ...]
 
 Needs espeak-ng on the path. All sound is synthetic. The same seed gives the same labels, byte for
 byte, and the same sound as far as the codecs repeat themselves, with the same espeak-ng.
@@ -9,21 +9,19 @@ byte, and the same sound as far as the codecs repeat themselves, with the same e
 from __future__ import annotations
 
 import argparse
-import csv
 import random
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
+from sampling.files import write_audio, write_csv, write_text
 from sampling.homes import Turn, converse, render
 from sampling.voices import RATE, Audio, Voice, cast
 
 SAMPLES = Path(__file__).resolve().parent.parent / "bab" / "plugins" / "datasets" / "samples"
-BLOCK = 4096  # frames a write: libvorbis overflows its stack on one huge write
 
 
 @dataclass(frozen=True)
@@ -77,24 +75,6 @@ def record(home: Home, seed: int) -> tuple[list[Voice], list[Turn], Audio]:
     if home.rate != RATE:
         sound = np.asarray(soxr.resample(sound, RATE, home.rate))
     return voices, turns, np.clip(sound, -0.99, 0.99)
-
-
-def write_audio(path: Path, sound: Audio, rate: int) -> None:
-    """Write in blocks; Ogg at a quality of about 30 kbit/s for 16 kHz mono."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".ogg":
-        level = {"compression_level": 0.75, "subtype": "VORBIS"}
-    else:
-        level = {"subtype": "PCM_16"}
-    with soundfile.SoundFile(path, "w", rate, sound.shape[1], **level) as file:
-        for start in range(0, len(sound), BLOCK):
-            file.write(sound[start : start + BLOCK])
-
-
-def write_text(path: Path, lines: Iterable[str]) -> None:
-    """Lines to a file, ended alike on every system."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
 
 
 def rttm_line(uri: str, turn: Turn) -> str:
@@ -171,14 +151,6 @@ def write_annotation(root: Path, home: Home, turns: list[Turn]) -> list[object]:
     return ["truth", f"{home.name}.ogg", 0, 0, 20000, f"{home.name}.csv", "csv", name]
 
 
-def write_csv(path: Path, header: str, rows: Iterable[list[object]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header.split(","))
-        writer.writerows(rows)
-
-
 def replace_folder(new: Path, old: Path) -> None:
     """Put a finished folder in the place of an old one."""
     if old.exists():
@@ -186,18 +158,23 @@ def replace_folder(new: Path, old: Path) -> None:
     new.replace(old)
 
 
+MAKERS: dict[str, Callable[[Path, int], None]] = {
+    "rttm": make_rttm,
+    "childproject": make_childproject,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out", type=Path, default=SAMPLES, help="where rttm/ and childproject/ go"
-    )
+    parser.add_argument("--out", type=Path, default=SAMPLES, help="where a folder for each goes")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", choices=MAKERS, nargs="+", default=list(MAKERS))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    for name, make in (("rttm", make_rttm), ("childproject", make_childproject)):
+    for name in args.only:
         fresh = args.out / f".{name}.part"
         shutil.rmtree(fresh, ignore_errors=True)
-        make(fresh, args.seed)
+        MAKERS[name](fresh, args.seed)
         replace_folder(fresh, args.out / name)
 
 

@@ -1,0 +1,39 @@
+"""Writing the files of made-up corpora."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+
+import soundfile
+
+from sampling.voices import Audio
+
+BLOCK = 4096  # frames a write: libvorbis overflows its stack on one huge write
+
+
+def write_audio(path: Path, sound: Audio, rate: int) -> None:
+    """Write in blocks; Ogg at a quality of about 30 kbit/s for 16 kHz mono."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".ogg":
+        level = {"compression_level": 0.75, "subtype": "VORBIS"}
+    else:
+        level = {"subtype": "PCM_16"}
+    with soundfile.SoundFile(path, "w", rate, sound.shape[1], **level) as file:
+        for start in range(0, len(sound), BLOCK):
+            file.write(sound[start : start + BLOCK])
+
+
+def write_text(path: Path, lines: Iterable[str]) -> None:
+    """Lines to a file, ended alike on every system."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+
+
+def write_csv(path: Path, header: str, rows: Iterable[list[object]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header.split(","))
+        writer.writerows(rows)
