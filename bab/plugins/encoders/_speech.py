@@ -1,13 +1,15 @@
-"""What wav2vec 2.0 and HuBERT share: transformers' model with two parts replaced.
+"""What wav2vec 2.0, HuBERT and WavLM share: transformers' model with two parts replaced.
 
-Sources: Baevski et al. 2020 (arXiv 2006.11477), Hsu et al. 2021 (arXiv 2106.07447), and the models
-of Hugging Face transformers. The replaced parts make each clip's frames independent of the batch.
+Sources: Baevski et al. 2020 (arXiv 2006.11477), Hsu et al. 2021 (arXiv 2106.07447), Chen et al.
+2021 (arXiv 2110.13900), and the models of Hugging Face transformers. The replaced parts make each
+clip's frames independent of the batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -18,9 +20,10 @@ from bab.core.errors import BabError
 from bab.core.grid import Grid
 from bab.core.interfaces import Encoder, Options
 from bab.core.records import Encoded, Waves
-from bab.core.weights import WeightsError, fingerprint, locate
+from bab.core.weights import WeightsError, checkpoint, fingerprint, locate, read_tensors
 from bab.plugins.encoders._layers import ValidBatchNorm, ValidGroupNorm, standardise, valid
-from bab.plugins.encoders._states import Weights, read
+from bab.plugins.encoders._states import Kind, Weights, build, from_folder
+from bab.plugins.encoders._torchaudio import convert, modern
 
 # Raise it when the same weights give another output: cached features depend on it.
 CODE_VERSION = "1"
@@ -56,6 +59,8 @@ _SHAPES = (
     "hidden_size",
     "intermediate_size",
     "layer_norm_eps",
+    "max_bucket_distance",
+    "num_buckets",
     "num_attention_heads",
     "num_conv_pos_embedding_groups",
     "num_conv_pos_embeddings",
@@ -64,7 +69,7 @@ _SHAPES = (
 
 
 class SpeechOptions(Options):
-    """Options of the hubert and wav2vec2 encoders."""
+    """Options of the hubert, wav2vec2 and wavlm encoders."""
 
     seed: int = Field(0, description="draws the weights of `random` and `random-tiny`")
     dropout: float | None = Field(
@@ -110,7 +115,8 @@ class Speech(Encoder):
         self.grid = _grid(config.conv_kernel, config.conv_stride)
         self.max_seconds = 30.0
         self.resolved = resolved
-        self.normalize = weights.normalize if options.normalize is None else options.normalize
+        said = bool(weights.extractor.get("do_normalize", True))
+        self.normalize = said if options.normalize is None else options.normalize
         self._valid_norms = _replace_norms(self.model)
         if weights.tensors is not None:
             weights.fill(self.model)
@@ -119,7 +125,7 @@ class Speech(Encoder):
         self.model.feature_extractor._requires_grad = False
         self.model.feature_extractor.register_forward_hook(self._keep_local)
         self._local: Tensor | None = None
-        shapes = {key: getattr(config, key, None) for key in _SHAPES}
+        shapes = {key: getattr(config, key) for key in _SHAPES if hasattr(config, key)}
         self.fingerprint = fingerprint(
             self.model,
             f"{self.family.model_type} {CODE_VERSION}",
@@ -135,16 +141,14 @@ class Speech(Encoder):
         name = cls.family.model_type
         if weights in RANDOM:
             changes = _TINY if weights == "random-tiny" else {}
-            return cls(Weights(changes, None, True, weights), options, f"{name}:{weights}")
+            return cls(Weights(changes, None, weights), options, f"{name}:{weights}")
         source = locate(
             weights, encoder=name, hub=cls.family.hub, known=cls.weights, offline=offline
         )
-        return cls(read(source.path, name), options, f"{name}:{source.name}")
+        return cls(_read(source.path, name), options, f"{name}:{source.name}")
 
     def _build(self, weights: Weights, options: SpeechOptions) -> Any:
         """transformers' model, untrained, with the randomness of training set by the options."""
-        import transformers
-
         training: dict[str, Any] = {
             "layerdrop": options.layerdrop,
             # Masking is the objective's: it hands over a mask, and nothing else is ever masked.
@@ -157,15 +161,7 @@ class Speech(Encoder):
         if options.dropout is not None:
             for place in ("hidden", "attention", "activation", "feat_proj"):
                 training[f"{place}_dropout"] = options.dropout
-        try:
-            changed = {**weights.config, **training}
-            config = getattr(transformers, self.family.config).from_dict(changed)
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(options.seed)
-                return getattr(transformers, self.family.model)(config)
-        except Exception as error:  # the library's own checks; several unrelated classes
-            message = " ".join(str(error).split())[:300]
-            raise WeightsError(f"{weights.where}: bad configuration: {message}") from error
+        return build(self.family.model, self.family.config, weights, training, options.seed)
 
     def _keep_local(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
         self._local = output.transpose(1, 2)
@@ -242,6 +238,27 @@ class Speech(Encoder):
             taken |= {id(parameter) for parameter in after.parameters()}
         groups["input"] += [p for p in self.parameters() if id(p) not in taken]
         return groups
+
+
+def _read(path: Path, name: str) -> Weights:
+    """A transformers folder, or a checkpoint file in torchaudio's format (HuBERT's).
+
+    Raises:
+        WeightsError: naming the file: no weights, damaged, or another family's.
+    """
+    file = checkpoint(path)
+    if file is None:
+        found = from_folder(path, Kind(name, (name,), (f"{name}.",), SAMPLE_RATE))
+        tensors = {modern(key): tensor for key, tensor in (found.tensors or {}).items()}
+        return replace(found, tensors=tensors)
+    if name != "hubert":
+        raise WeightsError(
+            f"{file} is a checkpoint without config.json: only hubert reads those "
+            "(torchaudio's HuBERTPretrainModel)"
+        )
+    config, tensors = convert(read_tensors(file), str(file))
+    # torchaudio's recipe, and BabyHuBERT's, feed the waveform as it is.
+    return Weights(config, tensors, str(file), {"do_normalize": False})
 
 
 def _grid(kernels: list[int], strides: list[int]) -> Grid:

@@ -2,30 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from bab.core.weights import WeightsError, checkpoint, read_folder, read_json, read_tensors
-from bab.plugins.encoders._torchaudio import convert, modern
+from bab.core.weights import WeightsError, read_folder, read_json
 
+# model_type in config.json -> the encoder that reads it, for messages.
+_ENCODERS = {
+    "hubert": "hubert",
+    "wav2vec2": "wav2vec2",
+    "wavlm": "wavlm",
+    "audio-spectrogram-transformer": "ast",
+    "clap": "clap",
+    "clap_audio_model": "clap",
+}
 # May be missing: a model that was fine-tuned without masking has no mask embedding.
 _OPTIONAL = {"masked_spec_embed"}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a folder must hold to be read by an encoder.
+
+    encoder: its name here. model_types: of config.json. prefixes: what task and pretraining models
+    put before the names of the encoder's tensors, the longest first. sample_rate: Hz.
+    """
+
+    encoder: str
+    model_types: tuple[str, ...]
+    prefixes: tuple[str, ...]
+    sample_rate: int
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
     """A configuration (config.json's keys) and the encoder's tensors; None: untrained.
 
-    normalize: whether the model was trained on normalised input. where: for messages.
+    where: for messages. extractor: what preprocessor_config.json says, or nothing.
     """
 
     config: dict[str, Any]
     tensors: dict[str, Tensor] | None
-    normalize: bool
     where: str
+    extractor: Mapping[str, Any] = field(default_factory=dict)
 
     def fill(self, model: nn.Module) -> None:
         """Copy the tensors into the model.
@@ -50,46 +73,60 @@ class Weights:
         model.load_state_dict({name: given.get(name, wanted[name]) for name in wanted})
 
 
-def read(path: Path, model_type: str) -> Weights:
-    """A transformers folder, or a checkpoint file in torchaudio's format.
+def from_folder(path: Path, kind: Kind) -> Weights:
+    """A folder saved by transformers, of the encoder itself or of a task model around it.
 
     Raises:
         WeightsError: naming the file: no weights, damaged, or another family's.
     """
-    file = checkpoint(path)
-    if file is not None:
-        if model_type != "hubert":
-            raise WeightsError(
-                f"{file} is a checkpoint without config.json: only hubert reads those "
-                "(torchaudio's HuBERTPretrainModel)"
-            )
-        config, tensors = convert(read_tensors(file), str(file))
-        # torchaudio's recipe, and BabyHuBERT's, feed the waveform as it is.
-        return Weights(config, tensors, False, str(file))
     config = read_json(path / "config.json")
-    _check_family(config, model_type, path)
-    tensors = _encoder_part(read_folder(path), model_type)
+    _check_family(config, kind, path)
+    tensors = _encoder_part(read_folder(path), kind.prefixes)
     extractor = path / "preprocessor_config.json"
     said = read_json(extractor) if extractor.is_file() else {}
-    rate = said.get("sampling_rate", 16000)
-    if rate != 16000:
-        raise WeightsError(f"{extractor}: sampling_rate is {rate} Hz; {model_type} runs at 16000")
-    return Weights(config, tensors, bool(said.get("do_normalize", True)), str(path))
+    rate = said.get("sampling_rate", kind.sample_rate)
+    if rate != kind.sample_rate:
+        raise WeightsError(
+            f"{extractor}: sampling_rate is {rate} Hz; {kind.encoder} runs at {kind.sample_rate}"
+        )
+    return Weights(config, tensors, str(path), said)
 
 
-def _check_family(config: dict[str, Any], model_type: str, folder: Path) -> None:
-    found = config.get("model_type")
-    if found == model_type:
+def build(cls: str, config: str, weights: Weights, changes: Mapping[str, Any], seed: int) -> Any:
+    """transformers' model of class `cls`, its weights drawn from `seed` alone.
+
+    Raises:
+        WeightsError: the library refuses the configuration.
+    """
+    import torch
+    import transformers
+
+    try:
+        made = getattr(transformers, config).from_dict({**weights.config, **changes})
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return getattr(transformers, cls)(made)
+    except Exception as error:  # the library's own checks; several unrelated classes
+        message = " ".join(str(error).split())[:300]
+        raise WeightsError(f"{weights.where}: bad configuration: {message}") from error
+
+
+def _check_family(config: dict[str, Any], kind: Kind, folder: Path) -> None:
+    found = str(config.get("model_type"))
+    if found in kind.model_types:
         return
-    remedy = f"name {model_type} weights"
-    if found in ("hubert", "wav2vec2", "wavlm"):
-        remedy = f"try --encoder {found}:{folder}"
+    remedy = f"name {kind.encoder} weights"
+    if found in _ENCODERS:
+        remedy = f"try --encoder {_ENCODERS[found]}:{folder}"
     file = folder / "config.json"
-    raise WeightsError(f"{file} describes a '{found}' model, not a '{model_type}': {remedy}")
+    wanted = kind.model_types[0]
+    raise WeightsError(f"{file} describes a '{found}' model, not a '{wanted}': {remedy}")
 
 
-def _encoder_part(tensors: dict[str, Tensor], model_type: str) -> dict[str, Tensor]:
+def _encoder_part(tensors: dict[str, Tensor], prefixes: tuple[str, ...]) -> dict[str, Tensor]:
     """The encoder's tensors without the prefix that task and pretraining models give them."""
-    prefix = f"{model_type}."
-    inner = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    return {modern(name): tensor for name, tensor in (inner or tensors).items()}
+    for prefix in prefixes:
+        inner = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        if inner:
+            return inner
+    return tensors

@@ -1,0 +1,41 @@
+"""WavLM (Chen et al. 2021): HuBERT with gated relative positions, trained on noisy mixtures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from bab.plugins.encoders._speech import RANDOM, Family, Speech, SpeechOptions
+from bab.plugins.encoders._states import Weights
+
+_HUB = {
+    "base": "microsoft/wavlm-base",
+    "base-plus": "microsoft/wavlm-base-plus",
+    "large": "microsoft/wavlm-large",
+}
+
+
+class WavLM(Speech):
+    """WavLM: 16 kHz, 20 ms frames.
+
+    Weights: a name below, `random` or `random-tiny`; a folder saved by transformers (the base
+    model, or any task model around it); or a hub id.
+    """
+
+    weights: ClassVar[Mapping[str, str]] = {
+        **RANDOM,
+        "base": f"{_HUB['base']}: 95 M parameters, LibriSpeech 960 h",
+        "base-plus": f"{_HUB['base-plus']}: 95 M parameters, 94,000 h of three English corpora",
+        "large": f"{_HUB['large']}: 317 M parameters, 94,000 h of three English corpora",
+    }
+    default = "random-tiny"
+    source = "arXiv 2110.13900; models: Hugging Face transformers"
+    family = Family("wavlm", "WavLMModel", "WavLMConfig", _HUB)
+
+    def _build(self, weights: Weights, options: SpeechOptions) -> Any:
+        """transformers' model, its attention replaced by the same function, computed faster."""
+        from bab.plugins.encoders._wavlm import replace_attention
+
+        model = super()._build(weights, options)
+        replace_attention(model)
+        return model
