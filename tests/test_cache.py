@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from train_worker import Small
 
 from bab.core.cache import FeatureSource, Store
 from bab.core.interfaces import Encoder
-from bab.core.records import Clip, View
+from bab.core.records import Clip, Item, View, Window
 from bab.core.views import Examples
 
 Make = Callable[..., FeatureSource]
@@ -62,12 +63,16 @@ def make(tmp_path: Path) -> Make:
     return build
 
 
-def windows(path: Path, encoder: Encoder, seconds: float = 4.0) -> list[Clip]:
+def windows(path: Path, encoder: Encoder, seconds: float = 4.0) -> list[Window]:
     region = Clip("home", str(path), 0.0, 300.0, "home")
     return Examples([region], View(window=seconds), encoder.grid, None).windows
 
 
-def filled(source: FeatureSource, found: list[Clip]) -> FeatureSource:
+def items(found: list[Window]) -> list[Item]:
+    return [Item(window.clip, (window,)) for window in found]
+
+
+def filled(source: FeatureSource, found: list[Window]) -> FeatureSource:
     source.plan(found)
     source.fill(0, 1, quiet, never)
     return source
@@ -80,13 +85,13 @@ def test_cached_and_computed_features_have_the_same_bits(
     found = windows(wav, cached.encoder)
     filled(cached, found)
     before = Counting.calls
-    kept = cached.inputs(found[3:9])
+    kept = cached.inputs(items(found[3:9]))
     assert Counting.calls == before
     for block in tmp_path.glob("features/??/*"):
         block.unlink()
     fresh = make(budget=0)
     fresh.plan(found)
-    computed = fresh.inputs(found[3:9])
+    computed = fresh.inputs(items(found[3:9]))
     assert Counting.calls == before + 6
     assert torch.equal(kept.states, computed.states) and torch.equal(kept.lengths, computed.lengths)
     assert kept.states.shape == (6, 2, 40, 8)
@@ -97,7 +102,7 @@ def test_nothing_is_encoded_twice_also_not_by_the_next_process(wav: Path, make: 
     filled(make(), found)
     before = Counting.calls
     again = filled(make(), found)
-    again.inputs(found)
+    again.inputs(items(found))
     assert Counting.calls == before
 
 
@@ -135,7 +140,7 @@ def test_the_budget_is_kept_and_what_is_over_is_recomputed(
     wav: Path, make: Make, tmp_path: Path
 ) -> None:
     found = windows(wav, Small())
-    whole = filled(make(), found).inputs(found).states
+    whole = filled(make(), found).inputs(items(found)).states
     for path in (tmp_path / "features").glob("??/*"):
         path.unlink()
     budget = 2 * 32 * 40 * 2 * 8 * 4 + 1000  # room for two blocks of 32 windows, and headers
@@ -143,7 +148,7 @@ def test_the_budget_is_kept_and_what_is_over_is_recomputed(
     sizes = [p.stat().st_size for p in (tmp_path / "features").glob("??/*.safetensors")]
     assert len(sizes) == 2 and sum(sizes) <= budget * 1.01
     before = Counting.calls
-    assert torch.equal(small.inputs(found).states, whole)
+    assert torch.equal(small.inputs(items(found)).states, whole)
     assert Counting.calls == before + len(found) - 64
 
 
@@ -162,10 +167,10 @@ def test_room_is_made_among_the_least_recently_used(wav: Path, make: Make, tmp_p
 def test_a_damaged_block_is_computed_again(wav: Path, make: Make, tmp_path: Path) -> None:
     found = windows(wav, Small())
     source = filled(make(), found)
-    whole = source.inputs(found).states
+    whole = source.inputs(items(found)).states
     block = sorted((tmp_path / "features").glob("??/*.safetensors"))[0]
     block.write_bytes(block.read_bytes()[:100])
-    assert torch.equal(source.inputs(found).states, whole)
+    assert torch.equal(source.inputs(items(found)).states, whole)
     assert not block.exists()
     filled(make(), found)
     assert block.exists()
@@ -178,7 +183,7 @@ def test_a_process_takes_its_share_and_all_can_read_the_rest(wav: Path, make: Ma
         source.plan(found)
         source.fill(rank, 2, quiet, never)
     before = Counting.calls
-    assert source.inputs(found).states.shape[0] == len(found)
+    assert source.inputs(items(found)).states.shape[0] == len(found)
     assert Counting.calls == before
 
 
@@ -192,6 +197,30 @@ def test_asked_to_stop_it_keeps_what_is_done(wav: Path, make: Make, tmp_path: Pa
 
 def test_layers_by_number_or_last_are_those_of_the_whole(wav: Path, make: Make) -> None:
     found = windows(wav, Small())[:2]
-    whole = make(budget=0).inputs(found).states
-    torch.testing.assert_close(make(budget=0, layers=0).inputs(found).states, whole[:, :1])
-    torch.testing.assert_close(make(budget=0, layers="last").inputs(found).states, whole[:, 1:])
+    whole = make(budget=0).inputs(items(found)).states
+    torch.testing.assert_close(make(budget=0, layers=0).inputs(items(found)).states, whole[:, :1])
+    torch.testing.assert_close(
+        make(budget=0, layers="last").inputs(items(found)).states, whole[:, 1:]
+    )
+
+
+def test_windows_of_an_example_are_joined_cropped_or_averaged(wav: Path, make: Make) -> None:
+    found = windows(wav, Small())[:3]
+    alone = make(budget=0).inputs(items(found)).states
+    kept = (found[0], Window(found[1].clip, (10, 25)), found[2])
+    whole = Item(found[0].clip, kept)
+    expected = torch.cat([alone[0], alone[1][:, 10:25], alone[2]], dim=1)
+    for budget in (0, 10**9):
+        joined = filled(make(budget=budget), list(kept)).inputs([whole])
+        assert joined.lengths.tolist() == [95] and torch.equal(joined.states[0], expected)
+        cropped = make(budget=budget).inputs([replace(whole, crop=(30, 70))])
+        assert torch.equal(cropped.states[0], expected[:, 30:70])
+        pooled = filled(make(budget=budget, pool=True), list(kept)).inputs([whole])
+        assert pooled.lengths.tolist() == [1]
+        torch.testing.assert_close(pooled.states[0, :, 0], expected.mean(1), atol=1e-6, rtol=0)
+
+
+def test_means_take_the_room_of_one_frame(wav: Path, make: Make, tmp_path: Path) -> None:
+    filled(make(pool=True), windows(wav, Small()))
+    size = sum(p.stat().st_size for p in (tmp_path / "features").glob("??/*.safetensors"))
+    assert size < 75 * 2 * 8 * 4 + 75 * 8 + 3 * 500  # 75 windows, 2 layers, 8 dimensions

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -85,12 +87,73 @@ def test_crops_stay_inside_on_the_raster_and_depend_on_the_seed_alone() -> None:
     examples = Examples([region], View(window=4.0, crop=True), GRID, None)
     seen = set()
     for epoch in range(200):
-        crop = examples.crop(2, (0, "crop", epoch))
+        crop = examples.moved(2, (0, "crop", epoch)).clip
         at, length = samples_of(crop, 16000)
         assert length == 64000 and (at - 48000) % 320 == 0
         assert region.start <= crop.start and crop.end <= region.end + 1e-9
         seen.add(at)
     assert len(seen) > 150
     again = Examples([region], View(window=4.0, crop=True), GRID, None)
-    assert again.crop(2, (0, "crop", 7)) == examples.crop(2, (0, "crop", 7))
-    assert examples.crop(2, (1, "crop", 7)) != examples.crop(2, (0, "crop", 7))
+    assert again.moved(2, (0, "crop", 7)) == examples.moved(2, (0, "crop", 7))
+    assert examples.moved(2, (1, "crop", 7)) != examples.moved(2, (0, "crop", 7))
+
+
+def whole(region: Clip, view: View, max_seconds: float | None = None) -> Examples:
+    return Examples([region], view, GRID, max_seconds, whole=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(0.03, 100), st.floats(1, 30), st.one_of(st.none(), st.floats(0.2, 5)))
+def test_a_whole_clip_has_each_frame_once(duration: float, limit: float, hop: float | None) -> None:
+    (item,) = whole(clip(0, duration), View(hop=hop), limit).items
+    indices = []
+    for window in item.windows:
+        at, length = samples_of(window.clip, 16000)
+        first, last = window.keep or (0, GRID.frames(length))
+        indices += [at // GRID.hop + i for i in range(first, last)]
+    assert indices == list(range(len(indices)))
+    assert len(indices) == whole(clip(0, duration), View(), limit).frames(item)
+
+
+def test_windows_that_are_averaged_keep_all_their_frames() -> None:
+    (item,) = whole(clip(0, 5), View(window=2.0, hop=1.0, pool="mean")).items
+    assert [w.clip.start for w in item.windows] == [0, 1, 2, 3]
+    assert all(w.keep is None for w in item.windows)
+
+
+def test_context_is_heard_as_far_as_the_file_goes_and_only_the_clip_is_kept(tmp_path) -> None:
+    path = tmp_path / "home.wav"
+    soundfile.write(path, np.zeros(30 * 16000, dtype=np.float32), 16000)
+    region = Clip("u", str(path), 3.0, 5.0, "home")
+    (item,) = whole(region, View(context=10.0)).items
+    (window,) = item.windows
+    assert (window.clip.start, window.clip.end) == (0.0, 15.0)
+    first, last = window.keep
+    centres = GRID.centres(10**4)
+    assert centres[first - 1] < 3.0 <= centres[first] and centres[last - 1] < 5.0 <= centres[last]
+    (limited,) = whole(region, View(context=10.0), 6.0).items
+    assert limited.windows[0].clip.duration == 6.0
+    (late,) = whole(Clip("v", str(path), 28.0, 30.0, "home"), View(context=10.0)).items
+    assert (late.windows[0].clip.start, late.windows[0].clip.end) == (18.0, 30.0)
+
+
+def test_training_cuts_long_clips_at_random_and_leaves_short_ones() -> None:
+    long, short = clip(10, 40), clip(0, 5)
+    examples = Examples([long, short], View(train_seconds=8.0), GRID, 20.0, whole=True)
+    seen = set()
+    for epoch in range(50):
+        cropped = examples.cropped(0, (epoch,))
+        assert cropped.crop[1] - cropped.crop[0] == GRID.frames(8 * 16000)
+        assert cropped.crop[0] >= 0 and cropped.crop[1] <= examples.frames(examples.items[0])
+        trimmed = examples.trimmed(0, (epoch,))
+        assert samples_of(trimmed.clip, 16000)[1] == 8 * 16000
+        assert trimmed.clip.start >= 10 and trimmed.clip.end <= 40
+        assert len(trimmed.windows) == 1
+        seen.add((cropped.crop, trimmed.clip.start))
+    assert len(seen) == 50
+    assert examples.cropped(1, (0,)) == examples.trimmed(1, (0,)) == examples.items[1]
+    unlimited = Examples([long], View(), GRID, 20.0, whole=True)
+    assert (
+        samples_of(unlimited.trimmed(0, (0,)).clip, 16000)[1] == 320000
+    )  # what the encoder takes in
+    assert unlimited.cropped(0, (0,)) == unlimited.items[0]  # features have no such limit

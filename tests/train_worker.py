@@ -99,7 +99,7 @@ def make_job(folder: Path, config: TrainConfig, **changes: Any) -> Job:
 
     job = Job(
         model,
-        Multilabel(CLASSES, CLASSES, Multilabel.Options()),
+        Multilabel(CLASSES, [CLASSES], Multilabel.Options()),
         batches,
         evaluate,
         config,

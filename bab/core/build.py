@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from bab.core.content import cache_root, content_id
 from bab.core.datacheck import bad_files
 from bab.core.errors import AudioError, ConfigError, CorpusError
 from bab.core.interfaces import Corpus, Encoder, Head, Objective, Task
-from bab.core.records import Clip, View
+from bab.core.records import Clip, Trial, View
 from bab.core.schema import CorpusConfig, EncoderConfig, RunConfig
 from bab.core.splits import Fold
 
@@ -43,6 +43,7 @@ class Data:
     folds: list[Fold]
     clips: list[Clip]  # of all splits, each once, in the corpus's order
     skipped: dict[str, str]  # file -> why it was left out
+    trials: dict[str, list[Trial]]  # of dev and test, where the corpus has them
     digest: str
 
 
@@ -67,6 +68,10 @@ def parts(config: RunConfig) -> Parts:
             f"'{config.task.name}' needs one for level '{task.level}'"
         )
     objective = registry.load("objectives", config.objective.name)
+    if head.closed_form and config.mode != "probe":
+        raise ConfigError(f"head '{config.head.name}' is solved, not trained: use --mode probe")
+    if task.level == "pair" and config.protocol != "given":
+        raise ConfigError("trial lists belong to given splits: use protocol=given")
     encoder = build_encoder(config.encoder, config.offline, config.trust_code)
     return Parts(encoder, task, corpus, head, objective, config.view.view())
 
@@ -131,15 +136,39 @@ def data(config: RunConfig, corpus: Corpus, progress: Callable[[str, float, floa
             "Mend them (`bab data check` lists all), or leave them out with --skip-bad"
         )
     kept = [c for c in listed if c.path not in skipped]
-    if config.protocol == "kfold":
-        folds = splits.kfold(kept, config.folds, 0)
+    trials: dict[str, list[Trial]] = {}
+    if config.protocol != "given":
+        folds = _rounds(config, corpus, kept)
     else:
         good = {name: [c for c in part if c.path not in skipped] for name, part in given.items()}
         splits.check_disjoint(good)
         folds = [Fold(good["train"], good["dev"], good["test"])]
+        trials = {name: _trials(corpus, name, good[name]) for name in ("dev", "test")}
     _refuse_empty(folds, corpus)
-    digest = _digest(kept, folds, lambda done, total: progress("checksums", done, total))
-    return Data(folds, kept, skipped, digest)
+    digest = _digest(kept, folds, trials, lambda done, total: progress("checksums", done, total))
+    return Data(folds, kept, skipped, trials, digest)
+
+
+def _rounds(config: RunConfig, corpus: Corpus, clips: Sequence[Clip]) -> list[Fold]:
+    """The folds of a protocol. Clips that may not be tested are trained on in every round, but for
+    those that share a group with what that round holds out."""
+    held = [c for c in clips if corpus.testable(c)]
+    if config.protocol == "kfold":
+        folds = splits.kfold(held, config.folds, 0)
+    else:
+        folds = splits.leave_one_group_out(held)
+    always = [c for c in clips if not corpus.testable(c)]
+    found = []
+    for fold in folds:
+        out = {c.group for c in (*fold.dev, *fold.test)}
+        found.append(replace(fold, train=[*fold.train, *(c for c in always if c.group not in out)]))
+    return found
+
+
+def _trials(corpus: Corpus, split: str, clips: Sequence[Clip]) -> list[Trial]:
+    """A split's trials between clips that are there: an unreadable one has no score."""
+    there = {c.id for c in clips}
+    return [t for t in corpus.trials(split) if t.enrol in there and t.test in there]
 
 
 def _refuse_empty(folds: Iterable[Fold], corpus: Corpus) -> None:
@@ -152,7 +181,12 @@ def _refuse_empty(folds: Iterable[Fold], corpus: Corpus) -> None:
                 )
 
 
-def _digest(clips: Sequence[Clip], folds: Sequence[Fold], progress: Progress) -> str:
+def _digest(
+    clips: Sequence[Clip],
+    folds: Sequence[Fold],
+    trials: dict[str, list[Trial]],
+    progress: Progress,
+) -> str:
     """A hash of all that a corpus says and of the audio itself, wherever it lies on disk."""
     paths = list(dict.fromkeys(c.path for c in clips))
     content = {}
@@ -170,6 +204,8 @@ def _digest(clips: Sequence[Clip], folds: Sequence[Fold], progress: Progress) ->
         state.update(
             repr([[c.id for c in getattr(fold, n)] for n in ("train", "dev", "test")]).encode()
         )
+    for name, listed in trials.items():
+        state.update(repr((name, [(t.enrol, t.test, t.same) for t in listed])).encode())
     return state.hexdigest()
 
 

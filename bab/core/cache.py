@@ -31,14 +31,15 @@ from bab.core.atomic import atomic_path
 from bab.core.content import content_id
 from bab.core.interfaces import Encoder
 from bab.core.loader import WaveSource
-from bab.core.records import Clip, Features, Waves
-from bab.core.views import samples_of
+from bab.core.records import Features, Item, Waves, Window
+from bab.core.views import kept_frames, samples_of
 
 _FORMAT = 1
 _BLOCK_BYTES = 32 * 2**20  # a block is read by slices, so this only bounds the cost of writing one
 
 Layers = Literal["all", "last"] | int
 Progress = Callable[[float, float], None]
+_Key = tuple[str, float, float, tuple[int, int] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +130,11 @@ class FeatureSource:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         batch: int = 1,
+        pool: bool = False,
     ) -> None:
         """layers: which states to keep; memo: of content ids; batch: windows per pass, which is 1
-        on a CPU so that a window's features never depend on its company."""
+        on a CPU so that a window's features never depend on its company; pool: keep only each
+        window's mean over its frames, and give one frame per example."""
         self.encoder = encoder.eval()
         self.layers = layers
         self.store = store
@@ -139,16 +142,17 @@ class FeatureSource:
         self.device = device
         self.dtype = dtype
         self.batch = batch
+        self.pool = pool
         self.waves = WaveSource(encoder.sample_rate)
-        self.places: dict[tuple[str, float, float], Place] = {}
-        self.blocks: list[tuple[str, list[Clip]]] = []
+        self.places: dict[_Key, Place] = {}
+        self.blocks: list[tuple[str, list[Window]]] = []
         self.encoded_seconds = 0.0
         self.busy_seconds = 0.0
 
-    def plan(self, windows: Iterable[Clip]) -> None:
+    def plan(self, windows: Iterable[Window]) -> None:
         """Take note of windows that will be asked for, in an order that keeps files together."""
         per_block = self._windows_per_block()
-        for path, group in groupby(windows, key=lambda w: w.path):
+        for path, group in groupby(windows, key=lambda w: w.clip.path):
             ours = [w for w in group if _key(w) not in self.places]
             for begin in range(0, len(ours), per_block):
                 part = ours[begin : begin + per_block]
@@ -160,24 +164,35 @@ class FeatureSource:
     def fill(self, rank: int, world: int, progress: Progress, stop: Callable[[], bool]) -> None:
         """Compute what is missing, this process's share of it, until `stop` says so."""
         todo = self.blocks[rank::world]
-        total = sum(w.duration for _, part in todo for w in part)
+        total = sum(w.clip.duration for _, part in todo for w in part)
         done = 0.0
         for key, part in todo:
             if stop():
                 return
             if not self.store.claim(key) and self._fits(part):
                 self.store.put(key, self._block(part))
-            done += sum(w.duration for w in part)
+            done += sum(w.clip.duration for w in part)
             progress(done, total)
 
-    def inputs(self, windows: Sequence[Clip]) -> Features:
-        """states [B, L, T, D] as float32, lengths i64[B]."""
-        states = [self._states(w) for w in windows]
+    def inputs(self, items: Sequence[Item]) -> Features:
+        """states [B, L, T, D] as float32, lengths i64[B]; T is 1 where `pool` is on."""
+        states = [self._joined(item).float() for item in items]
         lengths = torch.tensor([s.shape[1] for s in states])
-        padded = pad_sequence([s.transpose(0, 1).float() for s in states], batch_first=True)
+        padded = pad_sequence([s.transpose(0, 1) for s in states], batch_first=True)
         return Features(padded.transpose(1, 2), lengths)
 
-    def _states(self, window: Clip) -> Tensor:
+    def _joined(self, item: Item) -> Tensor:
+        """[L, T, D] of an example: its windows' frames in a row, or the mean of them all."""
+        parts = [self._states(window) for window in item.windows]
+        if self.pool:
+            rate = self.encoder.sample_rate
+            counts = [kept_frames(w, self.encoder.grid, rate) for w in item.windows]
+            weighted = [part.double() * n for part, n in zip(parts, counts, strict=True)]
+            return torch.stack(weighted).sum(0).div(sum(counts))
+        joined = torch.cat(parts, dim=1)
+        return joined if item.crop is None else joined[:, slice(*item.crop)]
+
+    def _states(self, window: Window) -> Tensor:
         place = self.places.get(_key(window))
         if place is not None:
             found = self._read(self.blocks[place.block][0], place.index)
@@ -200,7 +215,7 @@ class FeatureSource:
             path.unlink(missing_ok=True)  # damaged on disk: computed again, here and by others
             return None
 
-    def _block(self, part: list[Clip]) -> dict[str, Tensor]:
+    def _block(self, part: list[Window]) -> dict[str, Tensor]:
         states = self._encode(part)
         bounds = [0]
         for s in states:
@@ -209,27 +224,31 @@ class FeatureSource:
         return {"states": rows, "bounds": torch.tensor(bounds)}
 
     @torch.no_grad()
-    def _encode(self, windows: Sequence[Clip]) -> list[Tensor]:
-        """[L, T, D] of each window, on the CPU, in the store's number type."""
+    def _encode(self, windows: Sequence[Window]) -> list[Tensor]:
+        """[L, T, D] of each window, its kept frames, on the CPU, in the store's number type."""
         began = time.perf_counter()
         found: list[Tensor] = []
         for begin in range(0, len(windows), self.batch):
-            waves: Waves = self.waves.inputs(windows[begin : begin + self.batch])
+            part = windows[begin : begin + self.batch]
+            waves: Waves = self.waves.read(part)
             encoded = self.encoder(
                 waves.to(self.device), layers="last" if self.layers == "last" else "all"
             )
             kept = encoded.layers
             if isinstance(self.layers, int):
                 kept = (kept[self.layers],)
-            stacked = torch.stack(kept, dim=1).to(self.dtype).cpu()
-            lengths = encoded.lengths.tolist()
-            found += [stacked[i, :, :n] for i, n in enumerate(lengths)]
-        self.encoded_seconds += sum(w.duration for w in windows)
+            stacked = torch.stack(kept, dim=1)
+            for i, (window, n) in enumerate(zip(part, encoded.lengths.tolist(), strict=True)):
+                own = stacked[i, :, slice(*(window.keep or (0, n)))]
+                own = own.mean(dim=1, keepdim=True) if self.pool else own
+                found.append(own.to(self.dtype).cpu())
+        self.encoded_seconds += sum(w.clip.duration for w in windows)
         self.busy_seconds += time.perf_counter() - began
         return found
 
-    def _window_bytes(self, window: Clip) -> int:
-        frames = self.encoder.grid.frames(samples_of(window, self.encoder.sample_rate)[1])
+    def _window_bytes(self, window: Window) -> int:
+        frames = kept_frames(window, self.encoder.grid, self.encoder.sample_rate)
+        frames = 1 if self.pool else frames
         layers = self.encoder.depth if self.layers == "all" else 1
         return frames * layers * self.encoder.dim * self.dtype.itemsize
 
@@ -240,18 +259,19 @@ class FeatureSource:
         size = self.encoder.grid.frames(ten) * layers * self.encoder.dim * self.dtype.itemsize
         return max(1, min(32, _BLOCK_BYTES // max(1, size)))
 
-    def _fits(self, part: list[Clip]) -> bool:
+    def _fits(self, part: list[Window]) -> bool:
         """Is it worth computing: can the store take it? (What it can't is computed when needed.)"""
         return self.store.make_room(sum(self._window_bytes(w) for w in part))
 
-    def _address(self, path: str, part: list[Clip]) -> str:
+    def _address(self, path: str, part: list[Window]) -> str:
         rate = self.encoder.sample_rate
         facts = (
             _FORMAT,
             self.encoder.fingerprint,
             content_id(Path(path), self.memo),
             rate,
-            [samples_of(w, rate) for w in part],
+            [(*samples_of(w.clip, rate), w.keep) for w in part],
+            self.pool,
             self.layers,
             str(self.dtype),
             self.device.type,
@@ -260,5 +280,5 @@ class FeatureSource:
         return hashlib.blake2b(repr(facts).encode(), digest_size=20).hexdigest()
 
 
-def _key(window: Clip) -> tuple[str, float, float]:
-    return window.path, window.start, window.end
+def _key(window: Window) -> _Key:
+    return window.clip.path, window.clip.start, window.clip.end, window.keep

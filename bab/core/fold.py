@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ import torch
 from bab.core import checkpoint, model
 from bab.core.build import Parts, content_memo, feature_folder
 from bab.core.cache import FeatureSource, Store
+from bab.core.checkpoint import State
 from bab.core.errors import InterruptedRunError
 from bab.core.inference import infer
 from bab.core.interfaces import Objective
 from bab.core.loader import Collator, Order, Share, Source, WaveSource
 from bab.core.model import LayerMix, Model
-from bab.core.records import Batch, Clip, Labels, Output, Prediction, RunInfo
+from bab.core.records import Batch, Clip, Item, Labels, Output, Prediction, RunInfo, Trial
 from bab.core.schema import RunConfig
 from bab.core.seeds import derive
 from bab.core.splits import Fold
@@ -37,6 +39,7 @@ class Context:
     watchers: Any
     info: RunInfo
     stop: Callable[[], bool]
+    trials: Mapping[str, Sequence[Trial]]  # by split; pair tasks only
     features: FeatureSource | None  # None in fine-tuning
 
     def progress(self, stage: str, unit: str = "s") -> Callable[[float, float], None]:
@@ -50,8 +53,7 @@ class Context:
         return tell
 
     def examples(self, clips: Sequence[Clip]) -> Examples:
-        encoder = self.parts.encoder
-        return Examples(regions(clips), self.parts.view, encoder.grid, encoder.max_seconds)
+        return make_examples(self.parts, clips)
 
     def source(self) -> Source:
         return self.features or WaveSource(self.parts.encoder.sample_rate)
@@ -71,25 +73,38 @@ class FoldResult:
     parameters: dict[str, float] = field(default_factory=dict)
 
 
+def make_examples(parts: Parts, clips: Sequence[Clip]) -> Examples:
+    """The examples of some clips, as the task's level and view have them."""
+    encoder, whole = parts.encoder, parts.task.level != "frame"
+    return Examples(regions(clips), parts.view, encoder.grid, encoder.max_seconds, whole)
+
+
+def pools(config: RunConfig, parts: Parts) -> bool:
+    """Does the head get one mean frame per clip? As the view says, or because a linear head gives
+    the same from means as from frames, and means are all that has to be kept of frozen features."""
+    if parts.view.pool == "mean":
+        return True
+    whole = parts.view.train_seconds is None
+    return config.mode == "probe" and parts.head.linear and whole and parts.task.level == "clip"
+
+
 def feature_source(
     config: RunConfig, parts: Parts, device: torch.device, clips: Sequence[Clip]
 ) -> FeatureSource:
     """The feature store of a frozen encoder, with all windows of the run planned."""
     parts.encoder.requires_grad_(False).to(device)
     budget = int(config.cache.budget_gb * 1e9)
-    layers = LayerMix(parts.encoder.depth, config.layers).wanted
     source = FeatureSource(
         parts.encoder,
-        layers,
+        LayerMix(parts.encoder.depth, config.layers).wanted,
         Store(feature_folder(config), budget),
         content_memo(),
         device,
         getattr(torch, config.cache.dtype),
         batch=1 if device.type == "cpu" else 16,
+        pool=pools(config, parts),
     )
-    encoder = parts.encoder
-    planned = Examples(regions(clips), parts.view, encoder.grid, encoder.max_seconds)
-    source.plan(planned.windows)
+    source.plan(make_examples(parts, clips).windows)
     return source
 
 
@@ -120,35 +135,20 @@ def run_fold(context: Context, fold: Fold, index: int, folder: Path) -> FoldResu
 
     folder: of this fold's checkpoints and model.
     """
-    task, config = context.parts.task, context.config
+    task = context.parts.task
     labels = task.fit(fold.train)
     scorer, objective = _modules(context, labels, index)
-    dev = context.examples(fold.dev)
-
-    def evaluate(step: int) -> tuple[dict[str, float], float]:
-        outputs = _outputs(context, scorer, dev, "dev")
-        tuned = task.tune(outputs, context.parts.encoder.grid, labels)
-        found = _decode(context, outputs, labels, tuned[task.presets[0]])
-        metrics = task.score(fold.dev, {p.id: p for p in found})
-        return metrics, metrics[task.primary] * (1 if task.higher_is_better else -1)
-
-    state = Trainer(
-        Job(
-            scorer,
-            objective,
-            _batches(context, fold, labels, index),
-            evaluate,
-            config.train,
-            derive(config.seed, "fold", index),
-            folder / "checkpoints",
-            context.accelerator,
-            context.watchers,
-            context.info,
-            context.stop,
+    if context.parts.head.closed_form:
+        state = _solve(context, scorer, [*fold.train, *fold.dev], labels)
+        tuned = task.tune([], context.parts.encoder.grid, labels)
+    else:
+        state = _train(context, scorer, objective, fold, labels, index, folder)
+        outputs = _outputs(
+            context, scorer, context.examples(_heard(context, fold.dev, "dev")), "dev"
         )
-    ).fit()
-    tuned = task.tune(_outputs(context, scorer, dev, "dev"), context.parts.encoder.grid, labels)
-    outputs = _outputs(context, scorer, context.examples(fold.test), "test")
+        tuned = task.tune(outputs, context.parts.encoder.grid, labels)
+    tested = context.examples(_heard(context, fold.test, "test"))
+    outputs = _outputs(context, scorer, tested, "test")
     predictions = {
         preset: _decode(context, outputs, labels, tuned[preset]) for preset in task.presets
     }
@@ -166,20 +166,82 @@ def run_fold(context: Context, fold: Fold, index: int, folder: Path) -> FoldResu
     )
 
 
+def references(context: Context, clips: Sequence[Clip], split: str) -> Sequence[Clip | Trial]:
+    """What a split is scored against: its clips, or its trials."""
+    return context.trials[split] if context.parts.task.level == "pair" else clips
+
+
+def _heard(context: Context, clips: Sequence[Clip], split: str) -> Sequence[Clip]:
+    """The clips of a split that anything is asked about: of a pair task, those in its trials."""
+    if context.parts.task.level != "pair":
+        return clips
+    named = {side for trial in context.trials[split] for side in (trial.enrol, trial.test)}
+    return [clip for clip in clips if clip.id in named]
+
+
+def _train(
+    context: Context,
+    scorer: Model,
+    objective: Objective,
+    fold: Fold,
+    labels: Labels,
+    index: int,
+    folder: Path,
+) -> State:
+    """Take training steps; the best dev score's weights are in the model afterwards."""
+    task, config = context.parts.task, context.config
+    dev = context.examples(_heard(context, fold.dev, "dev"))
+
+    def evaluate(step: int) -> tuple[dict[str, float], float]:
+        outputs = _outputs(context, scorer, dev, "dev")
+        tuned = task.tune(outputs, context.parts.encoder.grid, labels)
+        found = _decode(context, outputs, labels, tuned[task.presets[0]])
+        metrics = task.score(references(context, fold.dev, "dev"), {p.id: p for p in found})
+        return metrics, metrics[task.primary] * (1 if task.higher_is_better else -1)
+
+    job = Job(
+        scorer,
+        objective,
+        _batches(context, fold, labels, index),
+        evaluate,
+        config.train,
+        derive(config.seed, "fold", index),
+        folder / "checkpoints",
+        context.accelerator,
+        context.watchers,
+        context.info,
+        context.stop,
+    )
+    return Trainer(job).fit()
+
+
+def _solve(context: Context, scorer: Model, clips: Sequence[Clip], labels: Labels) -> State:
+    """A head in closed form, from all training clips at once; nothing is left for dev to decide,
+    so its clips are trained on too."""
+    began = time.perf_counter()
+    collate = _collator(context, labels)
+    items = context.examples(clips).items
+    batches = [collate(items[i : i + 64], 0) for i in range(0, len(items), 64)]
+    with torch.no_grad():
+        x = torch.cat([scorer.mix(b.inputs.states)[:, 0] for b in batches])  # type: ignore[union-attr]
+    scorer.head.fit(x, torch.cat([b.targets[:, 0] for b in batches]))
+    return State(seconds=time.perf_counter() - began)
+
+
 def _modules(context: Context, labels: Labels, index: int) -> tuple[Model, Objective]:
     """Model and objective with weights drawn from the run's seed."""
     parts, config = context.parts, context.config
-    classes = sum(len(names) for names in labels.values())
+    sizes = [len(names) for names in labels.values()]
     torch.manual_seed(derive(config.seed, "weights", index))
-    head = parts.head(parts.encoder.dim, classes, parts.head.Options(**config.head.options))
-    objective = parts.objective(
-        classes, classes, parts.objective.Options(**config.objective.options)
-    )
+    head = parts.head(parts.encoder.dim, sum(sizes), parts.head.Options(**config.head.options))
+    options = parts.objective.Options(**config.objective.options)
+    objective = parts.objective(head.outputs, sizes, options)
     encoder = None
     if config.mode == "finetune":
         encoder = parts.encoder
         model.freeze(encoder, config.freeze)
-    return Model(encoder, LayerMix(parts.encoder.depth, config.layers), head), objective
+    mix = LayerMix(parts.encoder.depth, config.layers)
+    return Model(encoder, mix, head, pools(config, parts)), objective
 
 
 def _batches(
@@ -188,37 +250,43 @@ def _batches(
     """step -> this process's micro-batches."""
     config, parts = context.config, context.parts
     train = context.examples(fold.train)
-    grid = parts.encoder.grid
-    lengths = [round(w.duration * grid.sample_rate) for w in train.windows]
+    lengths = [train.frames(item) for item in train.items]
     order = Order(lengths, config.train.batch, derive(config.seed, "order", index))
     share = Share(
         context.accelerator.process_index,
         context.accelerator.num_processes,
         config.train.accumulation,
     )
-    collate = Collator(
-        context.source(), grid, lambda clip, frames: parts.task.targets(clip, grid, frames, labels)
-    )
-    moving = config.mode == "finetune" and parts.view.crop
+    collate = _collator(context, labels)
+
+    def example(i: int, seed: tuple[object, ...]) -> Item:
+        if parts.task.level == "sequence":
+            return train.items[i]
+        if config.mode == "probe":
+            return train.cropped(i, seed) if train.whole else train.items[i]
+        if train.whole:
+            return train.trimmed(i, seed)
+        return train.moved(i, seed) if parts.view.crop else train.items[i]
 
     def batches(step: int) -> list[Batch]:
-        found = []
-        for indices in share.cut(order.at(step)):
-            if moving:
-                seed = (config.seed, "crop", order.epoch(step))
-                windows = [train.crop(i, seed) for i in indices]
-            else:
-                windows = [train.windows[i] for i in indices]
-            found.append(collate(windows, step))
-        return found
+        seed = (config.seed, "crop", order.epoch(step))
+        cut = share.cut(order.at(step))
+        return [collate([example(i, seed) for i in indices], step) for indices in cut]
 
     return batches
+
+
+def _collator(context: Context, labels: Labels) -> Collator:
+    task, grid = context.parts.task, context.parts.encoder.grid
+    return Collator(
+        context.source(), grid, lambda clip, frames: task.targets(clip, grid, frames, labels)
+    )
 
 
 def _outputs(context: Context, scorer: Model, examples: Examples, stage: str) -> list[Output]:
     """What the model says of each region, in order, computed by all processes together."""
     accelerator = context.accelerator
-    longest = max((w.duration for w in examples.windows), default=1.0)
+    longest = max((w.clip.duration for w in examples.windows), default=1.0)
     scorer.eval()
     own = list(
         infer(
@@ -227,6 +295,8 @@ def _outputs(context: Context, scorer: Model, examples: Examples, stage: str) ->
             context.source(),
             accelerator.device,
             max(1, int(_INFER_SECONDS / longest)),
+            context.features is None,
+            context.parts.task.level == "pair",
             (accelerator.process_index, accelerator.num_processes),
             context.progress(stage),
         )
@@ -253,7 +323,7 @@ def merge(predictions: Sequence[Prediction]) -> list[Prediction]:
         before = merged.get(p.id)
         if before is not None:
             segments = tuple(sorted([*before.segments, *p.segments], key=lambda s: s.start))
-            p = Prediction(p.id, segments, p.labels, p.scores, p.text)
+            p = replace(p, segments=segments)
         merged[p.id] = p
     return list(merged.values())
 
@@ -271,6 +341,7 @@ def _save(
         "head": config.head.model_dump(mode="json"),
         "layers": config.layers,
         "view": config.view.model_dump(mode="json"),
+        "pool": pools(config, parts),
         "labels": {key: list(names) for key, names in labels.items()},
         "tuned": tuned,
         "run": context.info.id,

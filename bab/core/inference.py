@@ -9,31 +9,38 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bab.core.interfaces import Scorer
+from bab.core.grid import Grid
 from bab.core.loader import Source
-from bab.core.records import Batch, Clip, Output
+from bab.core.model import Model
+from bab.core.records import Batch, Clip, Item, Output
 from bab.core.views import Examples, samples_of
 
 _NONE = torch.empty(0)
 
 
 class _Joiner:
-    """Adds windows' frames up on the raster of their region; overlaps are averaged."""
+    """Adds windows' frames up on the raster of their region; overlaps are averaged.
 
-    def __init__(self, region: Clip, rate: int, hop: int) -> None:
+    Single outputs (a clip's logits, an embedding) are averaged over the region's windows.
+    """
+
+    def __init__(self, region: Clip, grid: Grid) -> None:
         self.region = region
-        self.rate = rate
-        self.hop = max(1, hop)
-        self.first = samples_of(region, rate)[0]
+        self.grid = grid
+        self.first = samples_of(region, grid.sample_rate)[0]
+        self.single = False
         self.total: NDArray[np.float64] | None = None
         self.count: NDArray[np.int64] | None = None
 
-    def add(self, window: Clip, values: NDArray[np.float32]) -> None:
-        """values: [T, C] of one window, or [C] where it has a single output."""
-        rows = values if values.ndim == 2 else values[None]
+    def add(self, item: Item, values: NDArray[np.float32]) -> None:
+        """values: [T, C] of one example, or [C] where it has a single output."""
+        self.single = values.ndim == 1
+        rows = values[None] if self.single else values
         begin = 0
-        if values.ndim == 2:
-            begin = (samples_of(window, self.rate)[0] - self.first) // self.hop
+        if not self.single and item.clip is not self.region:
+            keep = item.windows[0].keep
+            begin = (samples_of(item.clip, self.grid.sample_rate)[0] - self.first) // self.grid.hop
+            begin = max(0, begin + (keep[0] if keep else 0))
         self._reserve(begin + len(rows), rows.shape[1])
         assert self.total is not None and self.count is not None
         self.total[begin : begin + len(rows)] += rows
@@ -48,57 +55,78 @@ class _Joiner:
             self.total = np.concatenate([self.total, np.zeros((more, columns))])
             self.count = np.concatenate([self.count, np.zeros(more, dtype=np.int64)])
 
-    def output(self, single: bool) -> Output:
-        """The mean of what was said of each frame. single: one output, not one per frame."""
+    def output(self) -> Output:
+        """The mean of what was said of each frame, or of the whole."""
         assert self.total is not None and self.count is not None
         rows = int(self.count.nonzero()[0][-1]) + 1
         values = (self.total[:rows] / self.count[:rows, None]).astype(np.float32)
-        return Output(self.region, values[0] if single else values)
+        return Output(self.region, values[0] if self.single else values)
 
 
 def infer(
-    model: Scorer,
+    model: Model,
     examples: Examples,
     source: Source,
     device: torch.device,
     batch: int,
+    cut: bool,
+    embed: bool = False,
     share: tuple[int, int] = (0, 1),
     progress: Callable[[float, float], None] = lambda done, total: None,
 ) -> Iterator[Output]:
     """The model's output for each region of `examples`, in order, one at a time.
 
-    batch: windows per pass. share: (rank, world), to take every world-th region. A region without
-    a window (no audio) gives nothing. Frames have logits [T, C]; clips have [C].
+    batch: examples per pass. cut: the source gives audio, one window at a time. embed: give the
+    head's embeddings (pair tasks). share: (rank, world), to take every world-th region. A region
+    without a window (no audio) gives nothing. Frames have logits [T, C]; clips [C]; pairs [E].
     """
-    owned: dict[int, list[Clip]] = {}
-    for window, owner in zip(examples.windows, examples.owners, strict=True):
-        owned.setdefault(owner, []).append(window)
+    owned: dict[int, list[Item]] = {}
+    for item, owner in zip(examples.items, examples.owners, strict=True):
+        # Audio goes in window by window; features of a whole clip come joined already.
+        alone = [Item(w.clip, (w,)) for w in item.windows] if cut else [item]
+        owned.setdefault(owner, []).extend(alone)
     rank, world = share
     todo = [owner for owner in owned if owner % world == rank]
-    total = sum(w.duration for owner in todo for w in owned[owner])
+    total = sum(item.clip.duration for owner in todo for item in owned[owner])
     done = 0.0
-    for owner in todo:
-        region = examples.cutters[owner].clip
-        joiner = _Joiner(region, examples.grid.sample_rate, examples.grid.hop)
-        single = False
-        for begin in range(0, len(owned[owner]), batch):
-            windows = owned[owner][begin : begin + batch]
-            for window, values in zip(
-                windows, _forward(model, windows, source, device), strict=True
-            ):
-                single = values.ndim == 1
-                joiner.add(window, values)
-            done += sum(w.duration for w in windows)
+    for owners in _grouped(todo, owned, batch):
+        items = [item for owner in owners for item in owned[owner]]
+        rows: list[NDArray[Any]] = []
+        for begin in range(0, len(items), batch):
+            part = items[begin : begin + batch]
+            rows += _forward(model, part, source, device, embed)
+            done += sum(item.clip.duration for item in part)
             progress(done, total)
-        yield joiner.output(single)
+        for owner in owners:
+            joiner = _Joiner(examples.cutters[owner].clip, examples.grid)
+            for item in owned[owner]:
+                joiner.add(item, rows.pop(0))
+            yield joiner.output()
+
+
+def _grouped(todo: Sequence[int], owned: dict[int, list[Item]], batch: int) -> Iterator[list[int]]:
+    """Regions that fit into one pass together; one with more windows than that goes alone."""
+    group: list[int] = []
+    count = 0
+    for owner in todo:
+        if group and count + len(owned[owner]) > batch:
+            yield group
+            group, count = [], 0
+        group.append(owner)
+        count += len(owned[owner])
+    if group:
+        yield group
 
 
 @torch.no_grad()
 def _forward(
-    model: Scorer, windows: Sequence[Clip], source: Source, device: torch.device
+    model: Model, items: Sequence[Item], source: Source, device: torch.device, embed: bool
 ) -> list[NDArray[Any]]:
-    inputs = source.inputs(windows)
-    logits, lengths = model(Batch(inputs.to(device), _NONE, _NONE, tuple(windows), 0))
+    clips = tuple(item.clip for item in items)
+    batch = Batch(source.inputs(items).to(device), _NONE, _NONE, clips, 0)
+    if embed:
+        return list(model.embed(batch).float().cpu().numpy())
+    logits, lengths = model(batch)
     values = logits.float().cpu().numpy()
     if values.ndim == 2:
         return list(values)

@@ -97,13 +97,31 @@ class Encoder(nn.Module, Component):
 
 
 class Head(nn.Module, Component):
-    """A map with weights: frames -> outputs. No loss, no metric."""
+    """A map with weights: frames -> outputs. No loss, no metric.
+
+    linear: it is linear up to its mean over time, so the mean may be taken before it (exactly);
+        the core then keeps one frame per clip and layer.
+    closed_form: `fit` finds its weights from all examples at once; no training steps.
+    outputs: C, or E of an embedding: what an objective is handed.
+    """
 
     level: ClassVar[tuple[Level, ...]] = ()
+    linear: ClassVar[bool] = False
+    closed_form: ClassVar[bool] = False
+    outputs: int
 
     def __init__(self, dim: int, classes: int, options: Any) -> None:
         """dim: D of the input; classes: C of the output; options: an instance of `Options`."""
         super().__init__()
+        self.outputs = classes
+
+    def embed(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Pair tasks: the vector that is compared, f32[B, E]."""
+        raise NotImplementedError
+
+    def fit(self, x: Tensor, y: Tensor) -> None:
+        """Closed-form heads: f32[N, D], i64[N] -> copy coefficients into buffers."""
+        raise NotImplementedError
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """f32[B, T, D], i64[B] -> [B, T, C] (frame, sequence), [B, C] (clip) or [B, E] (pair)."""
@@ -125,8 +143,9 @@ class Scorer(nn.Module):
 class Objective(nn.Module, Component):
     """A loss; it may own weights (quantiser, code book, AM-softmax centres)."""
 
-    def __init__(self, dim: int, classes: int, options: Any) -> None:
-        """dim: what the model gives (the head's C, or a bare encoder's D); classes: of targets."""
+    def __init__(self, dim: int, sizes: Sequence[int], options: Any) -> None:
+        """dim: what the model gives (the head's `outputs`, or a bare encoder's D); sizes: how many
+        classes each output group of the labels has."""
         super().__init__()
 
     def counts(self, batch: Batch) -> dict[str, float]:
@@ -188,6 +207,10 @@ class Corpus(Component):
         """The verification trials of a split (pair tasks only)."""
         return ()
 
+    def testable(self, clip: Clip) -> bool:
+        """May this clip be held out for testing? One that may not is only ever trained on."""
+        return True
+
 
 class Task(Component):
     """The join of a corpus and a model: labels, targets, decoding, score."""
@@ -206,6 +229,8 @@ class Task(Component):
     # Defaults of the run's options by mode, as a recipe would give them:
     # {"probe": {"train": {"lr": 1e-3}}, "finetune": {"layers": "last"}}
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    # True: metrics follow from summed `statistics`. False (AUC, EER): only `score` gives them.
+    additive: ClassVar[bool] = True
     notice: ClassVar[str] = ""  # stands in every output (e.g. "research only")
 
     def __init__(self, options: Any) -> None:
@@ -219,7 +244,8 @@ class Task(Component):
     def targets(self, clip: Clip, grid: Grid, frames: int, labels: Labels) -> Tensor:
         """What the model should say of one example (a clip narrowed to a window).
 
-        Returns f32 or i64 [frames, C] / [frames] (frame), [C] or scalar (clip), i64[U] (sequence).
+        Returns f32 or i64 [frames, C] (frame), i64[G], a class per label group (clip, pair), or
+        i64[U], the labels in order (sequence).
         """
         raise NotImplementedError
 
@@ -245,11 +271,15 @@ class Task(Component):
         raise NotImplementedError
 
     def score(
-        self, references: Sequence[Clip], predictions: Mapping[str, Prediction]
+        self, references: Sequence[Clip | Trial], predictions: Mapping[str, Prediction]
     ) -> dict[str, float]:
-        """The metrics of a set of clips; a clip without a prediction counts as missed."""
+        """The metrics of a set of clips, or of trials (pair tasks); predictions are by clip id.
+
+        A clip without a prediction counts as missed. Tasks that are not `additive` replace this.
+        """
         totals: dict[str, float] = {}
         for clip in references:
+            assert isinstance(clip, Clip)
             for key, value in self.statistics(clip, predictions.get(clip.id)).items():
                 totals[key] = totals.get(key, 0.0) + value
         return self.metrics(totals)

@@ -19,17 +19,18 @@ from torch.nn.utils.rnn import pad_sequence
 from bab.core import audio
 from bab.core.errors import ConfigError
 from bab.core.grid import Grid
-from bab.core.records import Batch, Clip, Features, Waves
+from bab.core.records import Batch, Clip, Features, Item, Waves, Window
 from bab.core.seeds import derive
 
+_ALL = 2**31  # more frames than any window has: keep to the end
 _POOL = 50  # batches that are sorted by length together: enough to group, few enough to stay random
 
 
 class Source(Protocol):
     """Where a window's input comes from: its audio, or its cached features."""
 
-    def inputs(self, windows: Sequence[Clip]) -> Waves | Features:
-        """The padded inputs of some windows."""
+    def inputs(self, items: Sequence[Item]) -> Waves | Features:
+        """The padded inputs of some examples."""
 
 
 class WaveSource:
@@ -38,11 +39,29 @@ class WaveSource:
     def __init__(self, rate: int) -> None:
         self.rate = rate
 
-    def inputs(self, windows: Sequence[Clip]) -> Waves:
-        """samples f32[B, S] padded with zeros, lengths i64[B]."""
-        waves = [torch.from_numpy(audio.read(w.path, w.start, w.end, self.rate)) for w in windows]
+    def inputs(self, items: Sequence[Item]) -> Waves:
+        """samples f32[B, S] padded with zeros, lengths i64[B], keep where there is context.
+
+        Raises:
+            ConfigError: an example of several windows: those have features, not one wave.
+        """
+        for item in items:
+            if len(item.windows) > 1:
+                raise ConfigError(
+                    f"clip '{item.clip.id}' ({item.clip.duration:.1f} s) is longer than the "
+                    "encoder takes in at once, and can't be cut: probe, or leave it out of train"
+                )
+        return self.read([item.windows[0] for item in items])
+
+    def read(self, windows: Sequence[Window]) -> Waves:
+        """The audio of some windows, padded."""
+        clips = [w.clip for w in windows]
+        waves = [torch.from_numpy(audio.read(c.path, c.start, c.end, self.rate)) for c in clips]
         lengths = torch.tensor([len(w) for w in waves])
-        return Waves(pad_sequence(waves, batch_first=True), lengths)
+        keep = None
+        if any(w.keep is not None for w in windows):
+            keep = torch.tensor([w.keep or (0, _ALL) for w in windows])
+        return Waves(pad_sequence(waves, batch_first=True), lengths, keep)
 
 
 class Order:
@@ -111,25 +130,22 @@ Targets = Callable[[Clip, int], Tensor]
 
 
 class Collator:
-    """Windows -> a Batch: inputs from a source, targets for just the frames of each window."""
+    """Items -> a Batch: inputs from a source, targets for just the frames of each example."""
 
     def __init__(self, source: Source, grid: Grid, targets: Targets) -> None:
         self.source = source
         self.grid = grid
         self.targets = targets
 
-    def __call__(self, windows: Sequence[Clip], step: int) -> Batch:
-        inputs = self.source.inputs(windows)
+    def __call__(self, items: Sequence[Item], step: int) -> Batch:
+        inputs = self.source.inputs(items)
         lengths = inputs.lengths.tolist()
         if isinstance(inputs, Waves):
             lengths = [self.grid.frames(n) for n in lengths]
-        targets = [self.targets(w, t) for w, t in zip(windows, lengths, strict=True)]
-        if targets[0].ndim == 0:
-            return Batch(
-                inputs, torch.stack(targets), torch.ones(len(targets)), tuple(windows), step
-            )
+        clips = tuple(item.clip for item in items)
+        targets = [self.targets(c, t) for c, t in zip(clips, lengths, strict=True)]
         sizes = torch.tensor([len(t) for t in targets])
-        return Batch(inputs, pad_sequence(targets, batch_first=True), sizes, tuple(windows), step)
+        return Batch(inputs, pad_sequence(targets, batch_first=True), sizes, clips, step)
 
 
 class Prefetcher:

@@ -55,19 +55,39 @@ class LayerMix(nn.Module):
 class Model(Scorer):
     """What is trained and run. `encoder` is None where inputs are cached features."""
 
-    def __init__(self, encoder: Encoder | None, mix: LayerMix, head: Head) -> None:
+    def __init__(
+        self, encoder: Encoder | None, mix: LayerMix, head: Head, pool: bool = False
+    ) -> None:
+        """pool: the head gets one frame, the mean over each example's frames."""
         super().__init__()
+        self.pool = pool
         self.encoder = encoder
         self.mix = mix
         self.head = head
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The head's output, and the valid frames of each example, i64[B]."""
-        if isinstance(batch.inputs, Waves):
-            states, lengths = self._encode(batch.inputs, batch.mask)
-        else:
-            states, lengths = batch.inputs.states, batch.inputs.lengths
-        return self.head(self.mix(states), lengths), lengths
+        x, lengths = self.frames(batch)
+        return self.head(x, lengths), lengths
+
+    def embed(self, batch: Batch) -> Tensor:
+        """The head's embedding of each example, f32[B, E] (pair tasks)."""
+        embedding: Tensor = self.head.embed(*self.frames(batch))
+        return embedding
+
+    def frames(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the head is given: f32[B, T, D], and the valid frames of each example, i64[B]."""
+        if not isinstance(batch.inputs, Waves):
+            return self.mix(batch.inputs.states), batch.inputs.lengths
+        states, lengths = self._encode(batch.inputs, batch.mask)
+        x = self.mix(states)
+        if batch.inputs.keep is not None:
+            x, lengths = kept(x, lengths, batch.inputs.keep)
+        if self.pool:
+            inside = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
+            x = (x * inside[..., None]).sum(1, keepdim=True) / lengths[:, None, None]
+            lengths = torch.ones_like(lengths)
+        return x, lengths
 
     def _encode(self, waves: Waves, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         if self.encoder is None:
@@ -78,6 +98,15 @@ class Model(Scorer):
         if isinstance(wanted, int):
             kept = (kept[wanted],)
         return torch.stack(kept, dim=1), encoded.lengths
+
+
+def kept(x: Tensor, lengths: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+    """Frames [first, last) of each example, moved to the front: x f32[B, T, D], keep i64[B, 2]."""
+    last = torch.minimum(keep[:, 1], lengths)
+    counts = (last - keep[:, 0]).clamp(min=1)
+    spans = zip(keep[:, 0].tolist(), counts.tolist(), strict=True)
+    rows = [x[i, first : first + n] for i, (first, n) in enumerate(spans)]
+    return nn.utils.rnn.pad_sequence(rows, batch_first=True), counts
 
 
 def freeze(encoder: Encoder, what: Literal["none", "conv", "all"]) -> None:

@@ -58,14 +58,17 @@ def predict(
     scorer = _load_model(place, spec, labels, offline, trust_code).to(target).eval()
     encoder = scorer.encoder
     assert encoder is not None
-    examples = Examples(clips, View(**spec["view"]), encoder.grid, encoder.max_seconds)
-    longest = max((w.duration for w in examples.windows), default=1.0)
+    view, whole = View(**spec["view"]), task.level != "frame"
+    examples = Examples(clips, view, encoder.grid, encoder.max_seconds, whole)
+    longest = max((w.clip.duration for w in examples.windows), default=1.0)
     outputs = infer(
         scorer,
         examples,
         WaveSource(encoder.sample_rate),
         target,
         max(1, int(_SECONDS_PER_PASS / longest)),
+        cut=True,
+        embed=task.level == "pair",
         progress=lambda done, total: progress("predicting", done, total),
     )
     tuned = spec["tuned"][preset]
@@ -87,7 +90,7 @@ def _load_model(
     head_class = registry.load("heads", spec["head"]["name"])
     classes = sum(len(names) for names in labels.values())
     head = head_class(encoder.dim, classes, head_class.Options(**spec["head"]["options"]))
-    scorer = Model(encoder, LayerMix(encoder.depth, spec["layers"]), head)
+    scorer = Model(encoder, LayerMix(encoder.depth, spec["layers"]), head, spec["pool"])
     missing, unexpected = scorer.load_state_dict(model.load_weights(place), strict=False)
     lost = [name for name in missing if not name.startswith("encoder.")]
     if lost or unexpected:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,25 +70,56 @@ class Trial:
 class View:
     """What one example is, in seconds.
 
-    window: length of a window; None = the whole clip.
-    hop: step between windows at inference; None = the windows' frames tile, each time spoken once.
-    crop: fine-tuning draws windows at random places instead of a fixed raster.
+    window: length of a window; None = the whole clip, as far as the encoder can take it in.
+    hop: step between windows; None = the windows' frames tile, each time spoken once.
+    crop: fine-tuning a frame task draws windows at random places instead of a fixed raster.
+    context: heard on each side of a clip, where the file has it; only the clip's frames are kept.
+    train_seconds: a longer clip is cut to this in training, at a random place (clip, pair tasks).
+    pool: "mean" gives the head one frame, the mean over all frames of the clip's windows.
     """
 
     window: float | None = None
     hop: float | None = None
     crop: bool = False
+    context: float = 0.0
+    train_seconds: float | None = None
+    pool: Literal["frames", "mean"] = "frames"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What the encoder hears at once, and which of its frames count: [first, last), None = all."""
+
+    clip: Clip  # narrowed to what is heard
+    keep: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One example: what targets are asked for, and the windows that its frames come from.
+
+    crop: frames [first, last) of the joined windows, drawn in training; None = all.
+    """
+
+    clip: Clip
+    windows: tuple[Window, ...]
+    crop: tuple[int, int] | None = None
 
 
 @dataclass(slots=True)
 class Waves:
-    """A padded batch of audio: samples f32[B, S], mono in [-1, 1]; lengths i64[B] in samples."""
+    """A padded batch of audio: samples f32[B, S], mono in [-1, 1]; lengths i64[B] in samples.
+
+    keep: i64[B, 2], the frames [first, last) that count (the rest is context); None = all.
+    """
 
     samples: Tensor
     lengths: Tensor
+    keep: Tensor | None = None
 
     def to(self, device: Any) -> Waves:
-        return Waves(self.samples.to(device), self.lengths.to(device))
+        keep = None if self.keep is None else self.keep.to(device)
+        return Waves(self.samples.to(device), self.lengths.to(device), keep)
 
 
 @dataclass(slots=True)
@@ -188,6 +219,7 @@ class Prediction:
     labels: Mapping[str, str] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
     text: str | None = None
+    vector: tuple[float, ...] = ()  # pair tasks: the embedding that is compared
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,17 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import torch
 
 from bab.core.build import Data
-from bab.core.fold import Context, FoldResult
+from bab.core.fold import Context, FoldResult, make_examples, references
 from bab.core.interfaces import Task
-from bab.core.intervals import bootstrap
+from bab.core.intervals import bootstrap, bootstrap_items
 from bab.core.loader import WaveSource
-from bab.core.records import Clip, Prediction, Record
-from bab.core.views import Examples, regions
+from bab.core.records import Clip, Prediction, Record, Trial
+from bab.core.views import regions
 
 _LIBRARIES = (
     "bab", "torch", "torchaudio", "transformers", "accelerate", "numpy", "soundfile", "soxr",
@@ -27,22 +28,69 @@ _LIBRARIES = (
 )  # fmt: skip
 _MAX_SUBGROUPS = 20  # values of a label above which it is no grouping (an id, a free text)
 
-Statistics = dict[str, dict[str, float]]
+References = Sequence[Clip | Trial]
+
+
+class Scorecard:
+    """The scores of one set of predictions: of all references, of any part, and their intervals."""
+
+    def __init__(
+        self, task: Task, references: References, predictions: Sequence[Prediction]
+    ) -> None:
+        self.task = task
+        self.predictions = {p.id: p for p in predictions}
+        self.statistics: dict[str, dict[str, float]] = {}
+        if task.additive:
+            clips = [r for r in references if isinstance(r, Clip)]
+            self.statistics = {c.id: task.statistics(c, self.predictions.get(c.id)) for c in clips}
+
+    def of(self, references: References) -> dict[str, float]:
+        """The metrics of some references."""
+        if not self.task.additive:
+            return self.task.score(references, self.predictions)
+        return self.task.metrics(self._total(references))
+
+    def intervals(
+        self, groups: Mapping[str, References], samples: int, seed: int
+    ) -> dict[str, tuple[float, float]]:
+        """95 % intervals by resampling groups; none where there is only one."""
+        if not samples or len(groups) < 2:
+            return {}
+        if not self.task.additive:
+            return bootstrap_items(groups, self.of, samples, seed)
+        totals = {name: self._total(members) for name, members in groups.items()}
+        return bootstrap(totals, self.task.metrics, samples, seed)
+
+    def _total(self, references: References) -> dict[str, float]:
+        summed: dict[str, float] = defaultdict(float)
+        for one in references:
+            assert isinstance(one, Clip)
+            for key, value in self.statistics[one.id].items():
+                summed[key] += value
+        return dict(summed)
 
 
 def make_record(
     context: Context, data: Data, folds: Sequence[FoldResult], seconds: float
 ) -> Record:
-    """The record of a finished run. Scores pool the statistics of all folds' test clips."""
+    """The record of a finished run. Scores pool the test clips of all folds."""
     config, parts = context.config, context.parts
     task, encoder = parts.task, parts.encoder
-    tested = [clip for fold in data.folds for clip in fold.test]
-    scores = {
-        preset: _statistics(task, tested, [p for f in folds for p in f.predictions[preset]])
+    clips = [clip for fold in data.folds for clip in fold.test]
+    tested = references(context, clips, "test")
+    cards = {
+        preset: Scorecard(task, tested, [p for f in folds for p in f.predictions[preset]])
         for preset in task.presets
     }
-    headline = scores[task.presets[0]]
-    metrics, intervals = _scored(context, tested, headline)
+    headline = cards[task.presets[0]]
+    groups = _grouped(tested, clips)
+    scores: dict[str, dict[str, Any]] = {
+        preset: {
+            "metrics": card.of(tested),
+            "intervals": card.intervals(groups, config.bootstrap, config.seed),
+        }
+        for preset, card in cards.items()
+    }
     return Record(
         id=context.info.id,
         status="done",
@@ -57,26 +105,21 @@ def make_record(
         objective=config.objective.name,
         mode=config.mode,
         seed=config.seed,
-        protocol=config.protocol if config.protocol == "given" else f"kfold-{config.folds}",
+        protocol=f"kfold-{config.folds}" if config.protocol == "kfold" else config.protocol,
         split="test",
-        metrics=metrics,
-        intervals=intervals,
+        metrics=scores[task.presets[0]]["metrics"],
+        intervals=scores[task.presets[0]]["intervals"],
         units=dict(task.units),
         primary=task.primary,
         higher_is_better=task.higher_is_better,
         bootstrap={
             "samples": config.bootstrap,
             "unit": parts.corpus.unit,
-            "units": len({c.group for c in tested}),
+            "units": len(groups),
         },
-        presets={
-            preset: dict(
-                zip(("metrics", "intervals"), _scored(context, tested, found), strict=True)
-            )
-            for preset, found in scores.items()
-        },
-        groups={name: task.metrics(totals) for name, totals in headline.items()},
-        subgroups=_subgroups(task, tested, headline),
+        presets=scores,
+        groups={name: headline.of(part) for name, part in _shown(task, tested, groups).items()},
+        subgroups=_subgroups(headline, tested),
         dev=folds[0].dev if len(folds) == 1 else {},
         tuned=folds[0].tuned if len(folds) == 1 else {str(i): f.tuned for i, f in enumerate(folds)},
         labels={key: list(names) for key, names in folds[0].labels.items()},
@@ -90,48 +133,33 @@ def make_record(
     )
 
 
-def _statistics(
-    task: Task, tested: Sequence[Clip], predictions: Sequence[Prediction]
-) -> Statistics:
-    """Each test clip's additive statistics, by its id."""
-    by_id = {p.id: p for p in predictions}
-    return {clip.id: task.statistics(clip, by_id.get(clip.id)) for clip in tested}
+def _grouped(tested: References, clips: Sequence[Clip]) -> dict[str, list[Clip | Trial]]:
+    """References by group; a trial belongs to the group of its enrolment."""
+    group = {clip.id: clip.group for clip in clips}
+    found: dict[str, list[Clip | Trial]] = defaultdict(list)
+    for one in tested:
+        found[group[one.id if isinstance(one, Clip) else one.enrol]].append(one)
+    return dict(found)
 
 
-def total(statistics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """The sum of statistics over clips."""
-    summed: dict[str, float] = defaultdict(float)
-    for one in statistics.values():
-        for key, value in one.items():
-            summed[key] += value
-    return dict(summed)
+def _shown(
+    task: Task, tested: References, groups: Mapping[str, References]
+) -> dict[str, References]:
+    """What gets a score of its own in the record: recordings of frame tasks, groups of others."""
+    if task.level != "frame":
+        return dict(groups)
+    return {clip.id: [clip] for clip in tested if isinstance(clip, Clip)}
 
 
-def _scored(
-    context: Context, tested: Sequence[Clip], statistics: Statistics
-) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-    """Metrics over all test clips, and their intervals by resampling groups."""
-    task, config = context.parts.task, context.config
-    groups: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
-    for clip in tested:
-        groups[clip.group][clip.id] = statistics[clip.id]
-    by_group = {name: total(members) for name, members in groups.items()}
-    intervals = {}
-    if config.bootstrap and len(by_group) > 1:
-        intervals = bootstrap(by_group, task.metrics, config.bootstrap, config.seed)
-    return task.metrics(total(statistics)), intervals
-
-
-def _subgroups(
-    task: Task, tested: Sequence[Clip], statistics: Statistics
-) -> dict[str, dict[str, dict[str, float]]]:
+def _subgroups(card: Scorecard, tested: References) -> dict[str, dict[str, dict[str, float]]]:
     """Scores by each label of the clips that splits them into a few kinds (age, gender, ...)."""
-    kinds: dict[str, dict[str, Statistics]] = defaultdict(lambda: defaultdict(dict))
+    kinds: dict[str, dict[str, list[Clip]]] = defaultdict(lambda: defaultdict(list))
     for clip in tested:
-        for key, value in clip.labels.items():
-            kinds[key][value][clip.id] = statistics[clip.id]
+        if isinstance(clip, Clip):
+            for key, value in clip.labels.items():
+                kinds[key][value].append(clip)
     return {
-        key: {value: task.metrics(total(members)) for value, members in sorted(values.items())}
+        key: {value: card.of(members) for value, members in sorted(values.items())}
         for key, values in kinds.items()
         if 1 < len(values) <= _MAX_SUBGROUPS
     }
@@ -173,15 +201,14 @@ def _speed(context: Context, data: Data) -> float:
     """Seconds of audio that the encoder takes in per second, on a few of this run's windows."""
     parts, device = context.parts, context.accelerator.device
     encoder = parts.encoder.eval()
-    first = regions(data.clips)[:1]
-    windows = Examples(first, parts.view, encoder.grid, encoder.max_seconds).windows[:4]
-    waves = [WaveSource(encoder.sample_rate).inputs([w]).to(device) for w in windows]
+    windows = make_examples(parts, data.clips[:4]).windows[:4]
+    waves = [WaveSource(encoder.sample_rate).read([w]).to(device) for w in windows]
     encoder(waves[0])
     best = 0.0
     for window, wave in zip(windows, waves, strict=True):
         began = time.perf_counter()
         encoder(wave).lengths.cpu()
-        best = max(best, window.duration / (time.perf_counter() - began))
+        best = max(best, window.clip.duration / (time.perf_counter() - began))
     return best
 
 

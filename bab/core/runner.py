@@ -60,7 +60,7 @@ def run(config: RunConfig, force: bool = False) -> tuple[Record, Path]:
             if force and main:
                 _clear(folder)
             accelerator.wait_for_everyone()
-            context = Context(config, parts, accelerator, watchers, info, stop, None)
+            context = Context(config, parts, accelerator, watchers, info, stop, found.trials, None)
             return _watched(context, found, folder, began), folder
 
 

@@ -174,6 +174,6 @@ class RunConfig(Strict):
         del whole["train"]["save_every"]
         if self.mode == "probe":
             del whole["freeze"], whole["train"]["layer_decay"]
-        if self.protocol == "given":
+        if self.protocol != "kfold":
             del whole["folds"]
         return whole

@@ -6,13 +6,16 @@ encoder's hop from the span's start, so the frames of all windows lie on one ras
 
 from __future__ import annotations
 
+import math
 import random
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import accumulate
 
+from bab.core import audio
 from bab.core.grid import Grid
-from bab.core.records import Clip, View
+from bab.core.records import Clip, Item, View, Window
 from bab.core.seeds import derive
 
 
@@ -91,36 +94,127 @@ def raster(region: Clip, view: View, grid: Grid, max_seconds: float | None) -> l
 
 
 class Examples:
-    """The windows of a set of regions, in order, and random crops in their place.
+    """The examples of a set of clips, in order, and what stands in their place in training.
 
-    `windows` is the raster; `crop(i, seed)` is a window of the same length somewhere in the same
-    region, on the frame raster, drawn from `seed` and the window alone.
+    whole=False (frame tasks): every window of every region is an example of its own.
+    whole=True (clip, sequence and pair tasks): every region is one, of one or more windows.
     """
 
     def __init__(
-        self, regions: Sequence[Clip], view: View, grid: Grid, max_seconds: float | None
+        self,
+        regions: Sequence[Clip],
+        view: View,
+        grid: Grid,
+        max_seconds: float | None,
+        whole: bool = False,
     ) -> None:
+        self.view = view
         self.grid = grid
+        self.max_seconds = max_seconds
+        self.whole = whole
         self.cutters = [Cutter(region) for region in regions]
-        self.windows: list[Clip] = []
-        self.owners: list[int] = []
+        self.items: list[Item] = []
+        self.owners: list[int] = []  # index of each item's region
         for index, region in enumerate(regions):
-            cut = raster(region, view, grid, max_seconds)
-            self.windows += cut
-            self.owners += [index] * len(cut)
+            windows = self._windows(region)
+            if whole:
+                found = [Item(region, windows)] if windows else []
+            else:
+                found = [Item(window.clip, (window,)) for window in windows]
+            self.items += found
+            self.owners += [index] * len(found)
 
     def __len__(self) -> int:
-        return len(self.windows)
+        return len(self.items)
 
-    def crop(self, index: int, seed: tuple[object, ...]) -> Clip:
-        """Window `index` moved to a random place of its region."""
-        window, cutter = self.windows[index], self.cutters[self.owners[index]]
+    @property
+    def windows(self) -> list[Window]:
+        """All windows, in order."""
+        return [window for item in self.items for window in item.windows]
+
+    def frames(self, item: Item) -> int:
+        """Frames of an example, before any cropping or pooling."""
+        rate = self.grid.sample_rate
+        return sum(kept_frames(window, self.grid, rate) for window in item.windows)
+
+    def moved(self, index: int, seed: tuple[object, ...]) -> Item:
+        """A frame task's window at a random place of its region, on the frame raster."""
+        item, cutter = self.items[index], self.cutters[self.owners[index]]
         rate, hop = self.grid.sample_rate, max(1, self.grid.hop)
         first, total = samples_of(cutter.clip, rate)
-        length = samples_of(window, rate)[1]
+        length = samples_of(item.clip, rate)[1]
         places = (total - length) // hop + 1
         if places <= 1:
-            return window
-        draw = random.Random(derive(*seed, window.id, window.start)).randrange(places)
-        start = first + draw * hop
-        return cutter.cut(start / rate, (start + length) / rate)
+            return item
+        start = first + _draw(seed, item.clip).randrange(places) * hop
+        window = cutter.cut(start / rate, (start + length) / rate)
+        return Item(window, (Window(window),))
+
+    def cropped(self, index: int, seed: tuple[object, ...]) -> Item:
+        """A long clip cut to `train_seconds` of its frames, at a random place (cached features)."""
+        item, limit = self.items[index], self.view.train_seconds
+        if limit is None or self.grid.hop == 0:
+            return item
+        frames, wanted = self.frames(item), self.grid.frames(round(limit * self.grid.sample_rate))
+        if frames <= wanted:
+            return item
+        begin = _draw(seed, item.clip).randrange(frames - wanted + 1)
+        return replace(item, crop=(begin, begin + wanted))
+
+    def trimmed(self, index: int, seed: tuple[object, ...]) -> Item:
+        """A long clip cut to one window of `train_seconds`, or of what the encoder takes in, at a
+        random place: the example of fine-tuning, which encodes one window per clip."""
+        item = self.items[index]
+        limits = [x for x in (self.view.train_seconds, self.max_seconds) if x is not None]
+        if len(item.windows) == 1 and (not limits or item.clip.duration <= min(limits)):
+            return item
+        rate, (first, total) = self.grid.sample_rate, samples_of(item.clip, self.grid.sample_rate)
+        length = min(total, round(min(limits) * rate)) if limits else total
+        start = first + _draw(seed, item.clip).randrange(total - length + 1)
+        window = self.cutters[self.owners[index]].cut(start / rate, (start + length) / rate)
+        return Item(window, (Window(window),))
+
+    def _windows(self, region: Clip) -> tuple[Window, ...]:
+        if self.view.context:
+            return (self._heard(region),) if region.duration > 0 else ()
+        cut = [Window(clip) for clip in raster(region, self.view, self.grid, self.max_seconds)]
+        averaged = self.view.hop is not None and self.view.pool == "mean"
+        if not self.whole or averaged or self.grid.hop == 0:
+            return tuple(cut)
+        return tuple(self._once(region, cut))
+
+    def _once(self, region: Clip, windows: Sequence[Window]) -> Iterator[Window]:
+        """Windows that overlap keep only frames that none before them had: each frame once."""
+        rate, hop = self.grid.sample_rate, self.grid.hop
+        first = samples_of(region, rate)[0]
+        reached = 0
+        for window in windows:
+            start, length = samples_of(window.clip, rate)
+            begin = (start - first) // hop
+            count = self.grid.frames(length)
+            if begin + count > reached:
+                yield Window(window.clip, (reached - begin, count)) if reached > begin else window
+                reached = begin + count
+
+    def _heard(self, region: Clip) -> Window:
+        """A region with its context, as far as file and encoder allow; the region's frames kept."""
+        room = math.inf if self.max_seconds is None else self.max_seconds
+        side = min(self.view.context, max(0.0, (room - region.duration) / 2))
+        start = max(0.0, region.start - side)
+        end = min(audio.duration(region.path), region.end + side)
+        heard = replace(region, start=start, end=max(end, region.end))
+        count = self.grid.frames(samples_of(heard, self.grid.sample_rate)[1])
+        centres = self.grid.centres(count) + start
+        first = min(int(centres.searchsorted(region.start)), count - 1)
+        return Window(heard, (first, max(first + 1, int(centres.searchsorted(region.end)))))
+
+
+def kept_frames(window: Window, grid: Grid, rate: int) -> int:
+    """How many frames of a window count."""
+    if window.keep is not None:
+        return window.keep[1] - window.keep[0]
+    return grid.frames(samples_of(window.clip, rate)[1])
+
+
+def _draw(seed: tuple[object, ...], clip: Clip) -> random.Random:
+    return random.Random(derive(*seed, clip.id, clip.start))
