@@ -207,10 +207,6 @@ class Corpus(Component):
         """The verification trials of a split (pair tasks only)."""
         return ()
 
-    def testable(self, clip: Clip) -> bool:
-        """May this clip be held out for testing? One that may not is only ever trained on."""
-        return True
-
 
 class Task(Component):
     """The join of a corpus and a model: labels, targets, decoding, score."""
