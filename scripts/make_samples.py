@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import soxr
+from sampling.cries import make_donateacry, make_esc50, make_recanvo
 from sampling.files import write_audio, write_csv, write_text
 from sampling.homes import Turn, converse, render
 from sampling.voices import RATE, Audio, Voice, cast
@@ -54,6 +55,14 @@ CHILDREN = (  # child_id, sex, date of birth, language
     ("C01", "f", "2021-03-04", "spa"),
     ("C02", "m", "2021-07-19", "swh"),
     ("C03", "f", "2020-11-30", "fin"),
+)
+
+DAYS = (  # child's folder, with or without a date of birth; date; start; format; seconds
+    ("AMIT120323", "20240611", "1718085600", "WAV", 8.0),
+    ("DIYA", "20240702", "1719900000", "opus", 24.0),
+    ("DIYA", "20240703", "1719986400", "opus", 20.0),
+    ("KABI051123", "20240815", "1723701600", "opus", 24.0),
+    ("TARA", "20240901", "1725170400", "opus", 24.0),
 )
 
 
@@ -151,6 +160,15 @@ def write_annotation(root: Path, home: Home, turns: list[Turn]) -> list[object]:
     return ["truth", f"{home.name}.ogg", 0, 0, 20000, f"{home.name}.csv", "csv", name]
 
 
+def make_hindibabynet(root: Path, seed: int) -> None:
+    """The corpus of layout `hindibabynet`: four children, one recorded twice; no annotation."""
+    for child, date, epoch, form, seconds in DAYS:
+        home = Home(f"{child} {date}", "", seconds=seconds, rate=8000 if form == "WAV" else RATE)
+        _, _, sound = record(home, seed)
+        path = root / "RawAudioData" / child / date / f"{epoch}.{form}"
+        write_audio(path, sound, home.rate, "PCM_U8")
+
+
 def replace_folder(new: Path, old: Path) -> None:
     """Put a finished folder in the place of an old one."""
     if old.exists():
@@ -161,6 +179,10 @@ def replace_folder(new: Path, old: Path) -> None:
 MAKERS: dict[str, Callable[[Path, int], None]] = {
     "rttm": make_rttm,
     "childproject": make_childproject,
+    "hindibabynet": make_hindibabynet,
+    "recanvo": make_recanvo,
+    "donateacry": make_donateacry,
+    "esc50": make_esc50,
 }
 
 
