@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from audio_files import cut, sound, write
 
-from bab.core.datacheck import Report, bad_files, check_corpus, render
+from bab.core.datacheck import Report, SplitSummary, bad_files, check_corpus, render
 from bab.core.errors import LeakageError
 from bab.core.interfaces import Corpus
 from bab.core.records import Clip, Segment
@@ -177,3 +177,10 @@ def test_an_open_sized_wav_is_fine(tmp_path: Path, files: dict[str, Path]) -> No
     data[at : at + 4] = struct.pack("<I", 0)
     files["a"].write_bytes(data)
     assert not check_corpus(Made(tmp_path, {"train": [clip(files["a"])]})).fatal
+
+
+def test_a_label_with_many_values_is_counted_not_listed():
+    counts = {f"session=s{n:03d}": 2 for n in range(200)} | {"sex=f": 300, "sex=m": 100}
+    part = SplitSummary(400, 400, 1.0, 1.0, 8, 8, 0, {}, counts)
+    text = render(Report("recanvo", "/r", 400, {"train": part}, [], []))
+    assert "train: session: 200 values, sex=f x300, sex=m x100" in text

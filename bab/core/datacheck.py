@@ -20,6 +20,7 @@ Progress = Callable[[int, int], None]  # files done, files in all
 # Times are written with a few decimals, and durations in headers are rounded.
 _TOLERANCE = 0.05  # seconds
 _SHOWN = 20  # problems of one kind that are printed
+_VALUES = 60  # values of one label that are printed: ESC-50 has 50 categories
 
 
 @dataclass(slots=True)
@@ -248,10 +249,22 @@ def _table(splits: Mapping[str, SplitSummary]) -> list[str]:
     ]
     for name, s in splits.items():
         labels = [f"{label} {_time(value)}" for label, value in s.seconds.items()]
-        labels += [f"{label} x{count}" for label, count in s.counts.items()]
+        labels += _values(s.counts)
         if labels:
             lines.append(f"{name}: {', '.join(labels)}")
     return lines
+
+
+def _values(counts: Mapping[str, int]) -> list[str]:
+    """How often each label has each value; of a label with many, such as a session, how many."""
+    by_key: defaultdict[str, list[str]] = defaultdict(list)
+    for label, count in counts.items():
+        by_key[label.split("=", 1)[0]].append(f"{label} x{count}")
+    return [
+        item
+        for key, items in by_key.items()
+        for item in (items if len(items) <= _VALUES else [f"{key}: {len(items)} values"])
+    ]
 
 
 def _time(seconds: float) -> str:
