@@ -13,7 +13,7 @@ from torchaudio.functional import compute_deltas
 from bab.core.grid import Grid
 from bab.core.records import Waves
 from bab.core.weights import WeightsError
-from bab.plugins.encoders import fbank
+from bab.plugins.encoders import _kaldi
 from bab.plugins.encoders.fbank import Fbank
 
 
@@ -51,7 +51,7 @@ def batch(*sizes: int) -> Waves:
 def test_equals_the_recipe_in_a_mixed_batch(
     options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fbank, "_CHUNK", 400 * 37)  # so that pieces are joined inside a clip
+    monkeypatch.setattr(_kaldi, "_CHUNK", 400 * 37)  # so that pieces are joined inside a clip
     encoder = load(**options)
     waves = batch(16000, 719, 720, 5003, 8641)
     out = encoder(waves)

@@ -8,7 +8,7 @@ clip's frames independent of the batch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -119,7 +119,7 @@ class Speech(Encoder):
         self.normalize = said if options.normalize is None else options.normalize
         self._valid_norms = _replace_norms(self.model)
         if weights.tensors is not None:
-            weights.fill(self.model)
+            weights.fill(self.model, modern)
         # transformers asks for gradients on the input while training, for its old checkpointing:
         # that would run the backward pass of a frozen front end for nothing.
         self.model.feature_extractor._requires_grad = False
@@ -248,9 +248,7 @@ def _read(path: Path, name: str) -> Weights:
     """
     file = checkpoint(path)
     if file is None:
-        found = from_folder(path, Kind(name, (name,), (f"{name}.",), SAMPLE_RATE))
-        tensors = {modern(key): tensor for key, tensor in (found.tensors or {}).items()}
-        return replace(found, tensors=tensors)
+        return from_folder(path, Kind(name, (name,), (f"{name}.",), SAMPLE_RATE))
     if name != "hubert":
         raise WeightsError(
             f"{file} is a checkpoint without config.json: only hubert reads those "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,14 +50,18 @@ class Weights:
     where: str
     extractor: Mapping[str, Any] = field(default_factory=dict)
 
-    def fill(self, model: nn.Module) -> None:
+    def fill(self, model: nn.Module, modern: Callable[[str], str] = str) -> None:
         """Copy the tensors into the model.
+
+        modern: an old name of a tensor -> today's, where transformers has renamed some; it is
+        applied to the file's names and to the model's, so that either may be of either age.
 
         Raises:
             WeightsError: some are missing, or differ in shape from the configuration's.
         """
-        given = self.tensors or {}
-        wanted = model.state_dict()
+        given = {modern(name): tensor for name, tensor in (self.tensors or {}).items()}
+        names = {modern(name): name for name in model.state_dict()}
+        wanted = {modern(name): tensor for name, tensor in model.state_dict().items()}
         missing = [name for name in wanted if name not in given and name not in _OPTIONAL]
         if missing:
             raise WeightsError(
@@ -70,7 +74,7 @@ class Weights:
                     f"{self.where}: '{name}' is {list(given[name].shape)}, but the configuration "
                     f"asks for {list(tensor.shape)}"
                 )
-        model.load_state_dict({name: given.get(name, wanted[name]) for name in wanted})
+        model.load_state_dict({names[name]: given.get(name, wanted[name]) for name in wanted})
 
 
 def from_folder(path: Path, kind: Kind) -> Weights:

@@ -13,21 +13,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
-from torchaudio.compliance import kaldi
 
 from bab.core.grid import Grid
 from bab.core.interfaces import Encoder, Options
 from bab.core.records import Encoded, Waves
 from bab.core.weights import WeightsError, fingerprint
+from bab.plugins.encoders._kaldi import FIELD, HOP, RATE, LogMel
 from bab.plugins.encoders._layers import valid
 
 CODE_VERSION = "1"
-
-_RATE, _FIELD, _HOP, _FFT = 16000, 400, 160, 512
-_LOW = 20.0  # Hz; this and the next two are the defaults of Kaldi, and of torchaudio
-_PREEMPHASIS = 0.97
-_FLOOR = torch.finfo(torch.float32).eps
-_CHUNK = 1 << 17  # framed samples worked on at a time: they stay in the processor's cache
 
 
 class FbankOptions(Options):
@@ -48,23 +42,19 @@ class Fbank(Encoder):
     """
 
     Options = FbankOptions
-    banks: Tensor
-    window: Tensor
     source = "SUPERB (arXiv 2105.01051), s3prl upstream/baseline/fbank.yaml"
 
     def __init__(self, options: FbankOptions) -> None:
         super().__init__()
         self.options = options
-        self.sample_rate = _RATE
+        self.sample_rate = RATE
         self.dim = options.mels * (1 + options.deltas)
         self.depth = 1
-        self.grid = Grid(_RATE, _HOP, _FIELD)
+        self.grid = Grid(RATE, HOP, FIELD)
         self.max_seconds = None
         self.resolved = "fbank"
-        banks, _ = kaldi.get_mel_banks(options.mels, _FFT, _RATE, _LOW, 0.0, 100.0, -500.0, 1.0)
-        window = torch.hann_window(_FIELD, periodic=False).pow(0.85)  # Kaldi's "povey"
-        self.register_buffer("banks", functional.pad(banks, (0, 1)).T.contiguous(), False)
-        self.register_buffer("window", window, False)
+        window = torch.hann_window(FIELD, periodic=False).pow(0.85)  # Kaldi's "povey"
+        self.log_mel = LogMel(options.mels, window)
         self.fingerprint = fingerprint(self, f"fbank {CODE_VERSION}", options.model_dump())
         self.eval()
 
@@ -87,9 +77,9 @@ class Fbank(Encoder):
         """See `Encoder.forward`; there is one state, and "last" is "all"."""
         inside = valid(waves.lengths, waves.samples.shape[1])
         samples = waves.samples.masked_fill(~inside, 0.0)
-        samples = functional.pad(samples, (0, max(0, _FIELD - samples.shape[1])))
-        lengths = (waves.lengths.clamp(min=_FIELD) - _FIELD) // _HOP + 1
-        mels = self._log_mel(samples)
+        samples = functional.pad(samples, (0, max(0, FIELD - samples.shape[1])))
+        lengths = (waves.lengths.clamp(min=FIELD) - FIELD) // HOP + 1
+        mels = self.log_mel(samples)
         outside = ~valid(lengths, mels.shape[1])[..., None]
         stack = [mels]
         for _ in range(self.options.deltas):
@@ -104,21 +94,6 @@ class Fbank(Encoder):
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """None: it has no parameters."""
         return {}
-
-    def _log_mel(self, samples: Tensor) -> Tensor:
-        """f32[B, S] -> f32[B, T, mels], as torchaudio.compliance.kaldi.fbank of each row."""
-        frames = samples.unfold(1, _FIELD, _HOP)  # a view
-        step = max(1, _CHUNK // (_FIELD * len(samples)))
-        parts = [frames[:, i : i + step] for i in range(0, frames.shape[1], step)]
-        return torch.cat([self._energies(part) for part in parts], 1)
-
-    def _energies(self, frames: Tensor) -> Tensor:
-        """f32[B, T, field] -> f32[B, T, mels]: Kaldi's steps, in Kaldi's order."""
-        frames = frames - frames.mean(-1, keepdim=True)
-        before = torch.cat([frames[..., :1], frames[..., :-1]], -1)
-        frames = (frames - _PREEMPHASIS * before) * self.window
-        power = torch.fft.rfft(frames, n=_FFT).abs().square()
-        return torch.matmul(power, self.banks).clamp(min=_FLOOR).log()
 
 
 def _hold_last(x: Tensor, lengths: Tensor) -> Tensor:
