@@ -61,8 +61,18 @@ class ViewConfig(Strict):
         default=False, description="fine-tune on random windows, not on a fixed raster"
     )
 
+    context: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="seconds heard on each side of a clip; only its frames count"
+    )
+    train_seconds: PositiveFloat | None = Field(
+        default=None, description="cut longer clips to this in training, at a random place"
+    )
+    pool: Literal["frames", "mean"] = Field(
+        default="frames", description="mean: the head gets the mean over a clip's frames"
+    )
+
     def view(self) -> View:
-        return View(self.window, self.hop, self.crop)
+        return View(**self.model_dump())
 
 
 class TrainConfig(Strict):
@@ -139,8 +149,9 @@ class RunConfig(Strict):
         default="mix",
         description="the encoder's states: softmax-weighted sum, the last, or one by number",
     )
-    protocol: Literal["given", "kfold"] = Field(
-        default="given", description="the corpus's own splits, or k folds over groups"
+    protocol: Literal["given", "kfold", "leave-one-group-out"] = Field(
+        default="given",
+        description="the corpus's own splits, k folds over groups, or a fold for each group",
     )
     folds: Annotated[int, Field(ge=3)] = Field(default=6, description="folds of protocol kfold")
     seed: NonNegativeInt = Field(default=0, description="of weights, order, crops and dropout")
