@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -157,3 +158,17 @@ def test_training_cuts_long_clips_at_random_and_leaves_short_ones() -> None:
         samples_of(unlimited.trimmed(0, (0,)).clip, 16000)[1] == 320000
     )  # what the encoder takes in
     assert unlimited.cropped(0, (0,)) == unlimited.items[0]  # features have no such limit
+
+
+def test_a_frame_tasks_long_windows_are_cropped_with_their_targets() -> None:
+    segments = (Segment(12.0, 40.0, "FEM"),)
+    examples = Examples([clip(10, 100, segments)], View(window=30.0, train_seconds=8.0), GRID, None)
+    assert examples.rounds().count(0) == 4 and set(examples.rounds()) == set(range(len(examples)))
+    item = examples.cropped(0, (3,))
+    first, last = item.crop
+    assert last - first == GRID.frames(8 * 16000)
+    centre = examples.items[0].clip.start + GRID.centre(first)
+    assert item.clip.start + GRID.centre(0) == pytest.approx(centre, abs=1e-9)
+    assert GRID.frames(samples_of(item.clip, 16000)[1]) == last - first
+    assert samples_of(examples.moved(0, (3,)).clip, 16000)[1] == 8 * 16000
+    assert item.clip.segments == segments

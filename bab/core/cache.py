@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -35,6 +35,7 @@ from bab.core.records import Features, Item, Waves, Window
 from bab.core.views import kept_frames, samples_of
 
 _FORMAT = 1
+_BLOCK_WINDOWS = 32
 _BLOCK_BYTES = 32 * 2**20  # a block is read by slices, so this only bounds the cost of writing one
 
 Layers = Literal["all", "last"] | int
@@ -151,11 +152,8 @@ class FeatureSource:
 
     def plan(self, windows: Iterable[Window]) -> None:
         """Take note of windows that will be asked for, in an order that keeps files together."""
-        per_block = self._windows_per_block()
         for path, group in groupby(windows, key=lambda w: w.clip.path):
-            ours = [w for w in group if _key(w) not in self.places]
-            for begin in range(0, len(ours), per_block):
-                part = ours[begin : begin + per_block]
+            for part in self._blocks_of([w for w in group if _key(w) not in self.places]):
                 self.places.update(
                     {_key(w): Place(len(self.blocks), i) for i, w in enumerate(part)}
                 )
@@ -183,6 +181,8 @@ class FeatureSource:
 
     def _joined(self, item: Item) -> Tensor:
         """[L, T, D] of an example: its windows' frames in a row, or the mean of them all."""
+        if item.crop is not None and len(item.windows) == 1:
+            return self._states(item.windows[0], item.crop)
         parts = [self._states(window) for window in item.windows]
         if self.pool:
             rate = self.encoder.sample_rate
@@ -192,21 +192,25 @@ class FeatureSource:
         joined = torch.cat(parts, dim=1)
         return joined if item.crop is None else joined[:, slice(*item.crop)]
 
-    def _states(self, window: Window) -> Tensor:
+    def _states(self, window: Window, crop: tuple[int, int] | None = None) -> Tensor:
+        """[L, T, D] of a window, or of the frames `crop` of it."""
         place = self.places.get(_key(window))
         if place is not None:
-            found = self._read(self.blocks[place.block][0], place.index)
+            found = self._read(self.blocks[place.block][0], place.index, crop)
             if found is not None:
                 return found
-        return self._encode([window])[0]
+        whole = self._encode([window])[0]
+        return whole if crop is None else whole[:, slice(*crop)]
 
-    def _read(self, key: str, index: int) -> Tensor | None:
+    def _read(self, key: str, index: int, crop: tuple[int, int] | None) -> Tensor | None:
         """[L, T, D] of one window, by reading only its rows; None where the block isn't there."""
         path = self.store.path(key)
         try:
             with safe_open(path, framework="pt") as block:
                 bounds = block.get_tensor("bounds")
                 begin, end = bounds[index].item(), bounds[index + 1].item()
+                if crop is not None:
+                    begin, end = begin + crop[0], begin + crop[1]
                 rows: Tensor = block.get_slice("states")[begin:end]
                 return rows.transpose(0, 1)
         except FileNotFoundError:
@@ -252,12 +256,19 @@ class FeatureSource:
         layers = self.encoder.depth if self.layers == "all" else 1
         return frames * layers * self.encoder.dim * self.dtype.itemsize
 
-    def _windows_per_block(self) -> int:
-        """For windows of ten seconds, a fixed number, so that a block's name is stable."""
-        ten = round(10 * self.encoder.sample_rate)
-        layers = self.encoder.depth if self.layers == "all" else 1
-        size = self.encoder.grid.frames(ten) * layers * self.encoder.dim * self.dtype.itemsize
-        return max(1, min(32, _BLOCK_BYTES // max(1, size)))
+    def _blocks_of(self, windows: Sequence[Window]) -> Iterator[list[Window]]:
+        """Neighbouring windows, as many as a block holds: by bytes, and never more than 32."""
+        part: list[Window] = []
+        size = 0
+        for window in windows:
+            more = self._window_bytes(window)
+            if part and (len(part) == _BLOCK_WINDOWS or size + more > _BLOCK_BYTES):
+                yield part
+                part, size = [], 0
+            part.append(window)
+            size += more
+        if part:
+            yield part
 
     def _fits(self, part: list[Window]) -> bool:
         """Is it worth computing: can the store take it? (What it can't is computed when needed.)"""

@@ -250,7 +250,8 @@ def _batches(
     """step -> this process's micro-batches."""
     config, parts = context.config, context.parts
     train = context.examples(fold.train)
-    lengths = [train.frames(item) for item in train.items]
+    rounds = train.rounds()
+    lengths = [train.frames(train.items[i]) for i in rounds]
     order = Order(lengths, config.train.batch, derive(config.seed, "order", index))
     share = Share(
         context.accelerator.process_index,
@@ -259,19 +260,19 @@ def _batches(
     )
     collate = _collator(context, labels)
 
-    def example(i: int, seed: tuple[object, ...]) -> Item:
+    def example(place: int, epoch: int) -> Item:
+        i, seed = rounds[place], (config.seed, "crop", epoch, place)
         if parts.task.level == "sequence":
             return train.items[i]
         if config.mode == "probe":
-            return train.cropped(i, seed) if train.whole else train.items[i]
+            return train.cropped(i, seed)
         if train.whole:
             return train.trimmed(i, seed)
         return train.moved(i, seed) if parts.view.crop else train.items[i]
 
     def batches(step: int) -> list[Batch]:
-        seed = (config.seed, "crop", order.epoch(step))
-        cut = share.cut(order.at(step))
-        return [collate([example(i, seed) for i in indices], step) for indices in cut]
+        epoch, cut = order.epoch(step), share.cut(order.at(step))
+        return [collate([example(i, epoch) for i in indices], step) for indices in cut]
 
     return batches
 

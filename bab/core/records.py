@@ -74,7 +74,8 @@ class View:
     hop: step between windows; None = the windows' frames tile, each time spoken once.
     crop: fine-tuning a frame task draws windows at random places instead of a fixed raster.
     context: heard on each side of a clip, where the file has it; only the clip's frames are kept.
-    train_seconds: a longer clip is cut to this in training, at a random place (clip, pair tasks).
+    train_seconds: what is longer is cut to this in training, at a random place: clips of clip and
+        pair tasks, windows of frame tasks (which may then be long).
     pool: "mean" gives the head one frame, the mean over all frames of the clip's windows.
     """
 

@@ -138,11 +138,14 @@ class Examples:
         return sum(kept_frames(window, self.grid, rate) for window in item.windows)
 
     def moved(self, index: int, seed: tuple[object, ...]) -> Item:
-        """A frame task's window at a random place of its region, on the frame raster."""
+        """A frame task's window, or `train_seconds` of it, at a random place of its region, on the
+        frame raster (fine-tuning)."""
         item, cutter = self.items[index], self.cutters[self.owners[index]]
         rate, hop = self.grid.sample_rate, max(1, self.grid.hop)
         first, total = samples_of(cutter.clip, rate)
         length = samples_of(item.clip, rate)[1]
+        if self.view.train_seconds is not None:
+            length = min(length, round(self.view.train_seconds * rate))
         places = (total - length) // hop + 1
         if places <= 1:
             return item
@@ -151,15 +154,38 @@ class Examples:
         return Item(window, (Window(window),))
 
     def cropped(self, index: int, seed: tuple[object, ...]) -> Item:
-        """A long clip cut to `train_seconds` of its frames, at a random place (cached features)."""
+        """`train_seconds` of an example's frames, at a random place (cached features)."""
         item, limit = self.items[index], self.view.train_seconds
         if limit is None or self.grid.hop == 0:
             return item
-        frames, wanted = self.frames(item), self.grid.frames(round(limit * self.grid.sample_rate))
+        frames, wanted = self.frames(item), self._wanted(limit)
         if frames <= wanted:
             return item
         begin = _draw(seed, item.clip).randrange(frames - wanted + 1)
-        return replace(item, crop=(begin, begin + wanted))
+        clip = item.clip
+        if not self.whole:
+            # A frame task's targets are those of the frames that are left.
+            rate = self.grid.sample_rate
+            start = samples_of(clip, rate)[0] + begin * self.grid.hop
+            cutter = self.cutters[self.owners[index]]
+            clip = cutter.cut(start / rate, (start + self.grid.samples(wanted)) / rate)
+        return Item(clip, item.windows, (begin, begin + wanted))
+
+    def rounds(self) -> list[int]:
+        """What a pass over the training data is made of: indices of items, those of a frame task
+        as often as `train_seconds` goes into them."""
+        limit = self.view.train_seconds
+        if self.whole or limit is None or self.grid.hop == 0:
+            return list(range(len(self.items)))
+        wanted = self._wanted(limit)
+        return [
+            index
+            for index, item in enumerate(self.items)
+            for _ in range(max(1, round(self.frames(item) / wanted)))
+        ]
+
+    def _wanted(self, seconds: float) -> int:
+        return self.grid.frames(round(seconds * self.grid.sample_rate))
 
     def trimmed(self, index: int, seed: tuple[object, ...]) -> Item:
         """A long clip cut to one window of `train_seconds`, or of what the encoder takes in, at a
