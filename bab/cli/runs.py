@@ -111,7 +111,13 @@ def _recipe(path: Path | None) -> Path | None:
     help="How the table is written.",
 )
 @click.option("--detail", is_flag=True, help="RUNS is one run's folder: show all of its record.")
-def table_command(runs: Path, form: str, detail: bool) -> None:
+@click.option(
+    "--superb",
+    metavar="FILE.csv",
+    type=click.Path(path_type=Path),
+    help="No runs: a leaderboard of SUPERB's ten tasks, each model with its superb_s.",
+)
+def table_command(runs: Path, form: str, detail: bool, superb: Path | None) -> None:
     """Print the results of all runs in a folder, side by side.
 
     Different versions of a task or a corpus never share a table.
@@ -125,6 +131,11 @@ def table_command(runs: Path, form: str, detail: bool) -> None:
     from bab.core import results
     from bab.core.errors import BabError
 
+    if superb is not None:
+        from bab.core.superb import leaderboard
+
+        click.echo(leaderboard(superb, form))
+        return
     if not runs.exists():
         raise BabError(f"{runs}: there is no such folder. `bab run` makes it; `--runs` names it")
     if not detail:
