@@ -7,7 +7,9 @@ holds as bytes is written once to the cache folder, under the name of its conten
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -177,14 +179,15 @@ def _load(root: Path, config: str, revision: str) -> dict[str, datasets.Dataset]
         if saved:
             found = datasets.load_from_disk(str(root))
         else:
-            found = datasets.load_dataset(
-                root.as_posix(), config or None, revision=revision or None
-            )
+            with _quiet("huggingface_hub"):
+                found = datasets.load_dataset(
+                    root.as_posix(), config or None, revision=revision or None
+                )
     except Exception as error:  # the library raises many kinds, from five layers
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         what = "a folder" if root.is_dir() else "neither a folder here nor a data set on the hub"
         raise CorpusError(
-            f"hf:{root.as_posix()} can't be loaded ({what}): {reason} Check the name, "
+            f"hf:{root.as_posix()} can't be loaded ({what}): {reason.rstrip('.')}. Check the name, "
             "corpus.config and, for the hub, the connection and HF_TOKEN."
         ) from error
     if isinstance(found, datasets.Dataset):
@@ -192,21 +195,46 @@ def _load(root: Path, config: str, revision: str) -> dict[str, datasets.Dataset]
     return {str(name): part for name, part in found.items()}
 
 
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Without a library's warnings: the hub's retries, ten lines, say no more than its error."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def _undecoded(part: datasets.Dataset, column: str) -> datasets.Dataset:
-    """The part with its audio as {bytes, path}: the library's own decoder is never asked."""
+    """The part with its audio as {bytes, path}, or as it is where it is no Audio: the library's own
+    decoder is never asked."""
     import datasets
 
-    return part.cast_column(column, datasets.Audio(decode=False))
+    if isinstance(part.features[column], datasets.Audio):
+        return part.cast_column(column, datasets.Audio(decode=False))
+    return part
 
 
 def _on_disk(audio: Any, root: Path, where: str) -> Path:
-    """The audio file of a row: the one it names, or one in the cache made of the bytes it holds."""
-    data, name = (audio or {}).get("bytes"), (audio or {}).get("path") or ""
+    """The audio file of a row: the one it names, or one in the cache made of the bytes it holds.
+
+    audio: {"bytes": ..., "path": ...}, a path, or encoded bytes.
+    """
+    if isinstance(audio, Mapping):
+        data, name = audio.get("bytes"), audio.get("path") or ""
+    else:
+        data = audio if isinstance(audio, bytes) else None
+        name = audio if isinstance(audio, str) else ""
     if data is None:
         path = root / name
         if name and path.is_file():
             return path.absolute()
-        raise CorpusError(f"{where}: its audio holds no bytes and names no file here ({name!r}).")
+        raise CorpusError(
+            f"{where}: no audio: neither encoded bytes nor the path of a file here ({name!r}). "
+            "Say which column has it: --set corpus.audio=COLUMN"
+        )
     digest = hashlib.blake2b(data, digest_size=16).hexdigest()
     suffix = PurePosixPath(name).suffix.lower()
     path = cache_root() / "hf-audio" / digest[:2] / f"{digest[2:]}{suffix}"
