@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,6 +44,7 @@ class Data:
     folds: list[Fold]
     clips: list[Clip]  # of all splits, each once, in the corpus's order
     skipped: dict[str, str]  # file -> why it was left out
+    refused: dict[str, int]  # why the task can't use clips -> how many
     trials: dict[str, list[Trial]]  # of dev and test, where the corpus has them
     digest: str
 
@@ -87,7 +89,8 @@ def build_corpus(config: CorpusConfig) -> Corpus:
 
     Raises:
         ConfigError: no root was named and no sample of this layout ships.
-        CorpusError: the root is not a folder (nor can be a name on a hub).
+        CorpusError: the root isn't there (nor can be a name on a hub); a corpus that needs a
+            folder, or takes a file, says so itself.
     """
     cls = registry.load("datasets", config.name)
     root = cls.sample if config.root is None else Path(config.root).expanduser()
@@ -95,10 +98,10 @@ def build_corpus(config: CorpusConfig) -> Corpus:
         raise ConfigError(
             f"corpus '{config.name}' ships no sample: name its folder, {config.name}:PATH"
         )
-    if root.is_dir():
+    if root.exists():
         root = root.resolve()
     elif not cls.hub:
-        raise CorpusError(f"{root} is not a folder (corpus '{config.name}')")
+        raise CorpusError(f"{root}: there is no such folder or file (corpus '{config.name}')")
     corpus: Corpus = cls(root, cls.Options(**config.options))
     corpus.name = config.name
     return corpus
@@ -116,17 +119,28 @@ def build_encoder(config: EncoderConfig, offline: bool, trust_code: bool) -> Enc
     return encoder.eval()
 
 
-def data(config: RunConfig, corpus: Corpus, progress: Callable[[str, float, float], None]) -> Data:
-    """The run's clips: unreadable files found, splits made and checked for leakage.
+def data(
+    config: RunConfig,
+    task: Task,
+    corpus: Corpus,
+    progress: Callable[[str, float, float], None],
+) -> Data:
+    """The run's clips: those the task can't use left out, unreadable files found, splits made and
+    checked for leakage and for what training never met.
 
     Raises:
         AudioError: unreadable files, unless `skip_bad`.
-        CorpusError: a split without a clip, or (LeakageError) a group or voice in two splits.
+        CorpusError: a split without a clip, a class that training lacks, or (LeakageError) a group
+            or voice in two splits.
     """
+    refused: Counter[str] = Counter()
     given: dict[str, list[Clip]] = {}
     if config.protocol == "given":
-        given = {name: list(corpus.clips(name)) for name in ("train", "dev", "test")}
-    listed = [c for part in given.values() for c in part] or list(corpus.clips(None))
+        names = ("train", "dev", "test")
+        given = {name: _usable(task, corpus.clips(name), refused) for name in names}
+        listed = [c for part in given.values() for c in part]
+    else:
+        listed = _usable(task, corpus.clips(None), refused)
     skipped = bad_files(listed, lambda done, total: progress("checking files", done, total))
     if skipped and not config.skip_bad:
         shown = "\n  ".join(list(skipped.values())[:5])
@@ -144,9 +158,23 @@ def data(config: RunConfig, corpus: Corpus, progress: Callable[[str, float, floa
         splits.check_disjoint(good)
         folds = [Fold(good["train"], good["dev"], good["test"])]
         trials = {name: _trials(corpus, name, good[name]) for name in ("dev", "test")}
-    _refuse_empty(folds, corpus)
+    _refuse_empty(folds, corpus, refused)
+    for fold in folds:
+        task.check(task.fit(fold.train), [*fold.dev, *fold.test])
     digest = _digest(kept, folds, trials, lambda done, total: progress("checksums", done, total))
-    return Data(folds, kept, skipped, trials, digest)
+    return Data(folds, kept, skipped, dict(refused.most_common()), trials, digest)
+
+
+def _usable(task: Task, clips: Iterable[Clip], refused: Counter[str]) -> list[Clip]:
+    """The clips that the task can use; the others are counted by reason."""
+    kept = []
+    for clip in clips:
+        reason = task.refuses(clip)
+        if reason:
+            refused[reason] += 1
+        else:
+            kept.append(clip)
+    return kept
 
 
 def _rounds(config: RunConfig, corpus: Corpus, clips: Sequence[Clip]) -> list[Fold]:
@@ -171,13 +199,15 @@ def _trials(corpus: Corpus, split: str, clips: Sequence[Clip]) -> list[Trial]:
     return [t for t in corpus.trials(split) if t.enrol in there and t.test in there]
 
 
-def _refuse_empty(folds: Iterable[Fold], corpus: Corpus) -> None:
+def _refuse_empty(folds: Iterable[Fold], corpus: Corpus, refused: Counter[str]) -> None:
+    why = "; ".join(f"{reason} ({count})" for reason, count in refused.most_common(5))
+    left_out = f" Clips that the task can't use were left out: {why}." if why else ""
     for fold in folds:
         for name in ("train", "dev", "test"):
             if not getattr(fold, name):
                 raise CorpusError(
                     f"{corpus.root}: the {name} split has no clip. Every run needs train, dev (to "
-                    "tune on) and test; `bab data check` shows what was found"
+                    f"tune on) and test; `bab data check` shows what was found.{left_out}"
                 )
 
 

@@ -14,7 +14,7 @@ from bab.core import checkpoint, model
 from bab.core.build import Parts, content_memo, feature_folder
 from bab.core.cache import FeatureSource, Store
 from bab.core.checkpoint import State
-from bab.core.errors import InterruptedRunError
+from bab.core.errors import ConfigError, InterruptedRunError
 from bab.core.inference import infer
 from bab.core.interfaces import Objective
 from bab.core.loader import Collator, Order, Share, Source, WaveSource
@@ -142,6 +142,9 @@ def run_fold(context: Context, fold: Fold, index: int, folder: Path) -> FoldResu
         state = _solve(context, scorer, [*fold.train, *fold.dev], labels)
         tuned = task.tune([], context.parts.encoder.grid, labels)
     else:
+        if task.level in ("clip", "pair"):
+            grid = context.parts.encoder.grid
+            objective.observe(torch.stack([task.targets(c, grid, 1, labels) for c in fold.train]))
         state = _train(context, scorer, objective, fold, labels, index, folder)
         outputs = _outputs(
             context, scorer, context.examples(_heard(context, fold.dev, "dev")), "dev"
@@ -164,6 +167,20 @@ def run_fold(context: Context, fold: Fold, index: int, folder: Path) -> FoldResu
         state.seconds,
         _parameters(context, scorer),
     )
+
+
+def fit_on_all(context: Context, clips: Sequence[Clip], folder: Path) -> None:
+    """After the folds: one model solved from all clips, saved in `folder`, for use on new audio.
+
+    Only for closed-form heads: a trained one has no clips left to choose its checkpoint on.
+    """
+    task = context.parts.task
+    labels = task.fit(clips)
+    scorer, _ = _modules(context, labels, 0)
+    _solve(context, scorer, clips, labels)
+    if context.accelerator.is_main_process:
+        tuned = task.tune([], context.parts.encoder.grid, labels)
+        _save(context, scorer, labels, tuned, folder)
 
 
 def references(context: Context, clips: Sequence[Clip], split: str) -> Sequence[Clip | Trial]:
@@ -217,7 +234,16 @@ def _train(
 
 def _solve(context: Context, scorer: Model, clips: Sequence[Clip], labels: Labels) -> State:
     """A head in closed form, from all training clips at once; nothing is left for dev to decide,
-    so its clips are trained on too."""
+    so its clips are trained on too.
+
+    Raises:
+        ConfigError: several kinds of label at once.
+    """
+    if len(labels) != 1:
+        raise ConfigError(
+            f"head '{context.config.head.name}' is solved for one kind of label, not for "
+            f"{' and '.join(labels)} at once: make a run for each"
+        )
     began = time.perf_counter()
     collate = _collator(context, labels)
     items = context.examples(clips).items
@@ -225,6 +251,7 @@ def _solve(context: Context, scorer: Model, clips: Sequence[Clip], labels: Label
     with torch.no_grad():
         x = torch.cat([scorer.mix(b.inputs.states)[:, 0] for b in batches])  # type: ignore[union-attr]
     scorer.head.fit(x, torch.cat([b.targets[:, 0] for b in batches]))
+    scorer.to(context.accelerator.device)
     return State(seconds=time.perf_counter() - began)
 
 

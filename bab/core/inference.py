@@ -13,7 +13,7 @@ from bab.core.grid import Grid
 from bab.core.loader import Source
 from bab.core.model import Model
 from bab.core.records import Batch, Clip, Item, Output
-from bab.core.views import Examples, samples_of
+from bab.core.views import Examples, kept_frames, samples_of
 
 _NONE = torch.empty(0)
 
@@ -21,7 +21,8 @@ _NONE = torch.empty(0)
 class _Joiner:
     """Adds windows' frames up on the raster of their region; overlaps are averaged.
 
-    Single outputs (a clip's logits, an embedding) are averaged over the region's windows.
+    Single outputs (a clip's logits, an embedding) are averaged over the region's windows, each by
+    its frames: of a linear head that is what it says of the mean over all frames.
     """
 
     def __init__(self, region: Clip, grid: Grid) -> None:
@@ -36,15 +37,18 @@ class _Joiner:
         """values: [T, C] of one example, or [C] where it has a single output."""
         self.single = values.ndim == 1
         rows = values[None] if self.single else values
-        begin = 0
+        begin, weight = 0, 1
+        if self.single:
+            rate = self.grid.sample_rate
+            weight = sum(kept_frames(window, self.grid, rate) for window in item.windows)
         if not self.single and item.clip is not self.region:
             keep = item.windows[0].keep
             begin = (samples_of(item.clip, self.grid.sample_rate)[0] - self.first) // self.grid.hop
             begin = max(0, begin + (keep[0] if keep else 0))
         self._reserve(begin + len(rows), rows.shape[1])
         assert self.total is not None and self.count is not None
-        self.total[begin : begin + len(rows)] += rows
-        self.count[begin : begin + len(rows)] += 1
+        self.total[begin : begin + len(rows)] += weight * rows
+        self.count[begin : begin + len(rows)] += weight
 
     def _reserve(self, rows: int, columns: int) -> None:
         if self.total is None or self.count is None:

@@ -159,6 +159,12 @@ class Objective(nn.Module, Component):
         """The terms as sums, with the counts that `counts` announced."""
         raise NotImplementedError
 
+    def observe(self, targets: Tensor) -> None:
+        """Told once, before training: the targets of all training clips, i64[N, G] (clip level).
+
+        For what a loss has to know beforehand, such as how frequent the classes are.
+        """
+
     def load_pretrained(self, tensors: Mapping[str, Tensor]) -> None:
         """Take what a checkpoint holds beyond the encoder (continued pretraining)."""
 
@@ -212,14 +218,16 @@ class Task(Component):
     """The join of a corpus and a model: labels, targets, decoding, score."""
 
     version: ClassVar[str] = "1"
-    needs: ClassVar[frozenset[str]] = frozenset()  # what its corpus must provide
+    # What its corpus must provide; an instance may ask for more or less, as its options say.
+    needs: frozenset[str] = frozenset()
     level: ClassVar[Level] = "frame"
     corpus: ClassVar[str] = ""  # defaults, by name
     head: ClassVar[str] = ""
     objective: ClassVar[str] = ""
     view: ClassVar[View] = View()
     presets: ClassVar[tuple[str, ...]] = ("default",)  # ways to decode; the first is the headline
-    primary: ClassVar[str] = ""  # the metric that selects checkpoints and stands in tables
+    # The metric that selects checkpoints and stands in tables; options may choose another.
+    primary: str = ""
     higher_is_better: ClassVar[bool] = True
     units: ClassVar[Mapping[str, str]] = {}  # metric -> unit, "" for a share in [0, 1]
     # Defaults of the run's options by mode, as a recipe would give them:
@@ -232,6 +240,18 @@ class Task(Component):
     def __init__(self, options: Any) -> None:
         """options: an instance of `Options`."""
         self.options = options
+
+    def refuses(self, clip: Clip) -> str:
+        """Why a clip can't be used, in a few words that are the same for all of its kind ("no
+        gender"); "" where it can. Such clips are in no split, and counted in the record."""
+        return ""
+
+    def check(self, labels: Labels, clips: Sequence[Clip]) -> None:
+        """Refuse clips of dev and test that `fit`'s labels can't describe.
+
+        Raises:
+            CorpusError: naming what training never met.
+        """
 
     def fit(self, clips: Sequence[Clip]) -> Labels:
         """Classes, vocabulary or speakers, from the training clips alone; saved with the model."""

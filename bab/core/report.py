@@ -71,9 +71,14 @@ class Scorecard:
 
 
 def make_record(
-    context: Context, data: Data, folds: Sequence[FoldResult], seconds: float
+    context: Context,
+    data: Data,
+    folds: Sequence[FoldResult],
+    seconds: float,
+    notices: Sequence[str] = (),
 ) -> Record:
-    """The record of a finished run. Scores pool the test clips of all folds."""
+    """The record of a finished run. Scores pool the test clips of all folds. notices: what is to
+    be said of this run beyond what its parts say."""
     config, parts = context.config, context.parts
     task, encoder = parts.task, parts.encoder
     clips = [clip for fold in data.folds for clip in fold.test]
@@ -128,7 +133,12 @@ def make_record(
         versions=_versions(),
         device=_device(context),
         config=config.model_dump(mode="json"),
-        notices=[*parts.corpus.notices, *context.watchers.problems, *filter(None, [task.notice])],
+        notices=[
+            *parts.corpus.notices,
+            *notices,
+            *context.watchers.problems,
+            *filter(None, [task.notice]),
+        ],
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
@@ -166,7 +176,7 @@ def _subgroups(card: Scorecard, tested: References) -> dict[str, dict[str, dict[
 
 
 def _data(data: Data) -> dict[str, object]:
-    sizes: dict[str, object] = {"skipped": data.skipped}
+    sizes: dict[str, object] = {"skipped": data.skipped, "left_out": data.refused}
     if len(data.folds) == 1:
         fold = data.folds[0]
         for name in ("train", "dev", "test"):

@@ -20,7 +20,7 @@ from typing import Any
 from bab.core import build, registry, results
 from bab.core.build import Data, Parts
 from bab.core.errors import BabError, InterruptedRunError
-from bab.core.fold import Context, feature_source, fill_features, run_fold
+from bab.core.fold import Context, feature_source, fill_features, fit_on_all, run_fold
 from bab.core.records import Record, RunInfo
 from bab.core.report import make_record
 from bab.core.schema import RunConfig
@@ -48,7 +48,7 @@ def run(config: RunConfig, force: bool = False) -> tuple[Record, Path]:
         watchers = registry.observers(config.observers if main else [])
         parts = build.parts(config)
         with accelerator.main_process_first():
-            found = build.data(config, parts.corpus, _before(watchers, config))
+            found = build.data(config, parts.task, parts.corpus, _before(watchers, config))
         identifier = build.run_id(config, parts, found.digest)
         folder = build.run_folder(config, parts, identifier)
         done = None if force else _finished(folder)
@@ -89,7 +89,14 @@ def _run(context: Context, found: Data, folder: Path, began: float) -> Record:
         place = folder if len(found.folds) == 1 else folder / "folds" / str(index)
         watched = replace(context.info, fold=index, folds=len(found.folds))
         folds.append(run_fold(replace(context, info=watched), fold, index, place))
-    record = make_record(context, found, folds, time.perf_counter() - began)
+    notices = []
+    if len(folds) > 1 and parts.head.closed_form:
+        fit_on_all(context, found.clips, folder)
+        notices.append(
+            f"The model kept was fitted on all {len(found.clips)} clips after the folds; the "
+            f"figures are those of the {len(folds)} folds' models, each on clips it never met."
+        )
+    record = make_record(context, found, folds, time.perf_counter() - began, notices)
     if context.accelerator.is_main_process:
         for preset in parts.task.presets:
             predictions = [p for fold in folds for p in fold.predictions[preset]]
@@ -114,6 +121,8 @@ def _resolved(context: Context, found: Data) -> Iterator[str]:
     yield from parts.corpus.notices
     if found.skipped:
         yield f"{len(found.skipped)} unreadable file(s) left out: {', '.join(found.skipped)}"
+    for reason, count in list(found.refused.items())[:10]:
+        yield f"{count} clip(s) left out: {reason}"
     if parts.task.notice:
         yield parts.task.notice
 

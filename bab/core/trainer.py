@@ -170,7 +170,8 @@ class Trainer:
         for part in parts:
             for key, count in self.job.objective.counts(part).items():
                 own[key] = own.get(key, 0.0) + count
-        return {k: max(v, 1.0) for k, v in zip(own, self._reduce(list(own.values())), strict=True)}
+        # A step may hold nothing that a term counts; its sum is 0 then. Weighted counts may be < 1.
+        return {k: v or 1.0 for k, v in zip(own, self._reduce(list(own.values())), strict=True)}
 
     def _reduce(self, values: list[float]) -> list[float]:
         """Sums over ranks, in double precision where the device has it."""
