@@ -1,0 +1,246 @@
+"""CLAP's audio tower, HTSAT (Wu et al. 2023; Chen et al. 2022): frames, or one vector per clip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bab.core.errors import BabError
+from bab.core.grid import Grid
+from bab.core.interfaces import Encoder, Options
+from bab.core.records import Encoded, Waves
+from bab.core.weights import fingerprint, locate
+from bab.plugins.encoders._clap import DecibelMel, LearnedNorm, MelSettings
+from bab.plugins.encoders._layers import valid
+from bab.plugins.encoders._states import Kind, Weights, build, from_folder
+
+# Raise it when the same weights give another output: cached features depend on it.
+CODE_VERSION = "1"
+
+_RATE = 48000
+_HUB = {
+    "base": "laion/clap-htsat-unfused",
+    "fused": "laion/clap-htsat-fused",
+    "music-speech": "laion/larger_clap_music_and_speech",
+}
+_KIND = Kind("clap", ("clap", "clap_audio_model"), (), _RATE)
+# HTSAT in small: the same four stages of two layers, a quarter as wide.
+_TINY: dict[str, Any] = {
+    "patch_embeds_hidden_size": 24,
+    "hidden_size": 192,
+    "depths": [2, 2, 2, 2],
+    "num_attention_heads": [1, 2, 4, 8],
+    "projection_dim": 64,
+}
+# Decibels: what the untrained controls take as the mean and deviation of every band, where trained
+# weights bring their own. Measured on English read speech at 48 kHz (speechocean762): -55 and 32.
+_MEAN, _STD = -55.0, 32.0
+# The part of a configuration, besides the weights' shapes, that the output depends on.
+_SHAPES = (
+    "depths",
+    "hidden_act",
+    "layer_norm_eps",
+    "num_attention_heads",
+    "patch_size",
+    "patch_stride",
+    "projection_hidden_act",
+    "spec_size",
+    "window_size",
+)
+
+
+class ClapOptions(Options):
+    """Options of the clap encoder."""
+
+    output: Literal["frames", "clip", "projected"] = Field(
+        "frames",
+        description="frames: the last map, a frame each 312.5 ms; clip: its mean, one vector per "
+        "clip; projected: that in the space shared with text, of length 1",
+    )
+    seed: int = Field(0, description="draws the weights of `random` and `random-tiny`")
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="all dropouts in training; unset: as the weights' config says"
+    )
+
+
+class Clap(Encoder):
+    """CLAP's HTSAT: 48 kHz, up to 10 s at a time; frames every 312.5 ms, or one vector per clip.
+
+    Frames are the last stage's feature map, the mean over frequencies. Its field is the whole
+    input, so the grid gives each frame the 312.5 ms that its patches were cut from; it is off by
+    less than 5 ms, as HTSAT stretches 1,001 spectra to 1,024. There is one state: the stages
+    before have other widths and rates.
+
+    The model always sees 10 s. A shorter clip is repeated as often as it fits, then filled with
+    silence ("repeatpad", the published default); the frames of its first repetition are returned,
+    or, for a clip, the mean over all that the model saw. Nothing is cut or fused at random.
+
+    Weights: a name below, `random` or `random-tiny`; a folder saved by transformers (ClapModel, or
+    its audio part alone); or a hub id. Of fused weights the path for clips up to 10 s is used.
+
+    A masked frame's spectrum becomes the mean that the model was trained with.
+    """
+
+    Options = ClapOptions
+    weights: ClassVar[Mapping[str, str]] = {
+        "random": "untrained control of full size (28 M parameters), drawn from option `seed`",
+        "random-tiny": "untrained, the same stages, 1.3 M parameters, drawn from option `seed`",
+        "base": f"{_HUB['base']}: 28 M parameters, 630,000 sounds with captions",
+        "fused": f"{_HUB['fused']}: the same, trained with fused long clips",
+        "music-speech": f"{_HUB['music-speech']}: a larger HTSAT, with music and speech",
+    }
+    default = "random-tiny"
+    source = "arXiv 2211.06687, 2202.00874; model and features: Hugging Face transformers"
+
+    def __init__(self, weights: Weights, options: ClapOptions, resolved: str) -> None:
+        """weights: a configuration and, where trained, its tensors; resolved: the record's name.
+
+        Raises:
+            WeightsError: the tensors are not the encoder that the configuration describes.
+        """
+        super().__init__()
+        self.output = options.output
+        self.model = _build(weights, options)
+        config = self.model.config
+        settings = MelSettings.read(weights.extractor, weights.where)
+        self.mel = DecibelMel(settings)
+        self.samples = settings.samples
+        self.sample_rate = _RATE
+        self.dim = int(config.projection_dim if self.output == "projected" else config.hidden_size)
+        self.depth = 1
+        hop = self.samples // _frames(config)
+        self.grid = Grid(_RATE, hop, hop)
+        if self.output != "frames":
+            self.grid = Grid(_RATE, 0, self.samples)
+        self.max_seconds = float(settings.seconds)
+        self.resolved = resolved
+        shapes = {key: getattr(config, key) for key in _SHAPES}
+        options_ = {"output": self.output, "mel": repr(settings), **shapes}
+        self.fingerprint = fingerprint(self.model, f"clap {CODE_VERSION}", options_)
+        self.eval()
+
+    @classmethod
+    def load(
+        cls, weights: str, options: Any, *, offline: bool = False, trust_code: bool = False
+    ) -> Clap:
+        """See `Encoder.load`. Code from a model's repository is never run, asked for or not."""
+        if weights in ("random", "random-tiny"):
+            changes = _TINY if weights == "random-tiny" else {}
+            return cls(Weights(changes, None, weights), options, f"clap:{weights}")
+        source = locate(weights, encoder="clap", hub=_HUB, known=cls.weights, offline=offline)
+        found = from_folder(source.path, _KIND)
+        return cls(
+            replace(found, config=_audio_config(found.config)), options, f"clap:{source.name}"
+        )
+
+    @property
+    def tower(self) -> Any:
+        """transformers' ClapAudioEncoder: HTSAT without the projection."""
+        return getattr(self.model, "audio_model", self.model).audio_encoder
+
+    def forward(
+        self, waves: Waves, mask: Tensor | None = None, layers: Literal["last", "all"] = "all"
+    ) -> Encoded:
+        """See `Encoder.forward`; there is one state, and "last" is "all".
+
+        Raises:
+            BabError: a clip is longer than the model's fixed input.
+        """
+        longest = int(waves.lengths.max())
+        if longest > self.samples:
+            raise BabError(
+                f"{self.resolved} takes at most {self.samples} samples ({self.max_seconds:g} s) "
+                f"at a time, but was given {longest}: cut the audio into windows"
+            )
+        mels = self.mel(waves)
+        if mask is not None:
+            mels = self._hide(mels, mask, waves.lengths)
+        out = self.model(input_features=mels)
+        if self.output == "frames":
+            return self._frames(out.last_hidden_state, waves.lengths)
+        if self.output == "clip":
+            vectors = out.pooler_output
+        else:
+            vectors = functional.normalize(out.audio_embeds, dim=-1)
+        return Encoded((vectors[:, None],), torch.ones_like(waves.lengths))
+
+    def _frames(self, last: Tensor, lengths: Tensor) -> Encoded:
+        """f32[B, D, bands, T of the whole input] -> the frames inside each clip."""
+        counts = (lengths // self.grid.hop).clamp(min=1)
+        frames = int(counts.max())
+        state = last.mean(2).transpose(1, 2)[:, :frames]
+        return Encoded((state.masked_fill(~valid(counts, frames)[..., None], 0.0),), counts)
+
+    def _hide(self, mels: Tensor, mask: Tensor, lengths: Tensor) -> Tensor:
+        """f32[B, 1, frames, mels]: the spectra of masked frames, in every repetition, at the mean.
+
+        mask: bool[B, T] over the encoder's frames.
+        """
+        middle = torch.arange(mels.shape[2], device=mels.device) * self.mel.settings.hop
+        place = middle % lengths.clamp(min=1)[:, None]
+        frame = (place // (self.grid.hop or self.samples)).clamp(max=mask.shape[1] - 1)
+        hidden = mask.gather(1, frame)[:, None, :, None]
+        return torch.where(hidden, self.tower.batch_norm.running_mean, mels)
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """ "conv" (patches), "input" (norm of the spectrum), "layer0", ... (HTSAT's stages)."""
+        tower = self.tower
+        groups = {
+            "conv": list(tower.patch_embed.parameters()),
+            "input": list(tower.batch_norm.parameters()),
+        }
+        for index, stage in enumerate(tower.layers):
+            groups[f"layer{index}"] = list(stage.parameters())
+        taken = {id(parameter) for group in groups.values() for parameter in group}
+        groups[f"layer{len(tower.layers) - 1}"] += [
+            parameter for parameter in self.parameters() if id(parameter) not in taken
+        ]
+        return groups
+
+
+def _build(weights: Weights, options: ClapOptions) -> Any:
+    """transformers' audio tower, with its projection where that is asked for."""
+    # Without fusion a fused model is its own path for clips that fit: one spectrum.
+    changes: dict[str, Any] = {"enable_fusion": False}
+    if options.dropout is not None:
+        changes |= dict.fromkeys(
+            ("hidden_dropout_prob", "attention_probs_dropout_prob"), options.dropout
+        )
+    cls = "ClapAudioModelWithProjection" if options.output == "projected" else "ClapAudioModel"
+    model = build(cls, "ClapAudioConfig", weights, changes, options.seed)
+    tower = getattr(model, "audio_model", model).audio_encoder
+    old = tower.batch_norm
+    tower.batch_norm = LearnedNorm(old.num_features, old.eps)
+    if weights.tensors is None:
+        tower.batch_norm.running_mean.fill_(_MEAN)
+        tower.batch_norm.running_var.fill_(_STD**2)
+    else:
+        # The same tensors stand behind this prefix in some models, and without it in others.
+        weights.fill(model, lambda name: name.removeprefix("audio_model."))
+    return model
+
+
+def _audio_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The audio part of a ClapModel's configuration; one of the audio part alone is left as is."""
+    if "audio_config" not in config:
+        return config
+    shared = {k: config[k] for k in ("projection_dim", "projection_hidden_act") if k in config}
+    return {**(config["audio_config"] or {}), **shared}
+
+
+def _frames(config: Any) -> int:
+    """How many frames the last map has: 32 as published.
+
+    HTSAT cuts the spectrogram into as many stretches as make it square, and stacks them; each
+    stage but the last halves time.
+    """
+    stride = config.patch_stride
+    stride = stride if isinstance(stride, int) else stride[1]
+    across = config.spec_size // stride // 2 ** (len(config.depths) - 1)
+    return int(across * (config.spec_size // config.num_mel_bins))
