@@ -180,7 +180,11 @@ def test_an_open_sized_wav_is_fine(tmp_path: Path, files: dict[str, Path]) -> No
 
 
 def test_a_label_with_many_values_is_counted_not_listed():
-    counts = {f"session=s{n:03d}": 2 for n in range(200)} | {"sex=f": 300, "sex=m": 100}
-    part = SplitSummary(400, 400, 1.0, 1.0, 8, 8, 0, {}, counts)
-    text = render(Report("recanvo", "/r", 400, {"train": part}, [], []))
-    assert "train: session: 200 values, sex=f x300, sex=m x100" in text
+    def part(sessions: range) -> SplitSummary:
+        counts = {f"session=s{n:03d}": 2 for n in sessions} | {"sex=f": 300, "sex=m": 100}
+        return SplitSummary(400, 400, 1.0, 1.0, 8, 8, 0, {}, counts)
+
+    parts = {"train": part(range(70)), "test": part(range(70, 75))}
+    text = render(Report("recanvo", "/r", 400, parts, [], []))
+    assert "train: sex=f x300, sex=m x100, session: 70 values" in text
+    assert "test: sex=f x300, sex=m x100, session: 5 values" in text

@@ -247,24 +247,31 @@ def _table(splits: Mapping[str, SplitSummary]) -> list[str]:
         )
         for row in rows
     ]
+    many = _many(splits.values())
     for name, s in splits.items():
         labels = [f"{label} {_time(value)}" for label, value in s.seconds.items()]
-        labels += _values(s.counts)
+        labels += _values(s.counts, many)
         if labels:
             lines.append(f"{name}: {', '.join(labels)}")
     return lines
 
 
-def _values(counts: Mapping[str, int]) -> list[str]:
-    """How often each label has each value; of a label with many, such as a session, how many."""
-    by_key: defaultdict[str, list[str]] = defaultdict(list)
-    for label, count in counts.items():
-        by_key[label.split("=", 1)[0]].append(f"{label} x{count}")
-    return [
-        item
-        for key, items in by_key.items()
-        for item in (items if len(items) <= _VALUES else [f"{key}: {len(items)} values"])
-    ]
+def _key(label: str) -> str:
+    """What a count of "key=value" is about."""
+    return label.split("=", 1)[0]
+
+
+def _many(summaries: Iterable[SplitSummary]) -> set[str]:
+    """The labels, such as a session, with too many values to print, over all splits."""
+    values = {label for summary in summaries for label in summary.counts}
+    return {key for key, count in Counter(map(_key, values)).items() if count > _VALUES}
+
+
+def _values(counts: Mapping[str, int], many: set[str]) -> list[str]:
+    """How often each label has each value; of the labels in `many`, how many values there are."""
+    listed = [f"{label} x{n}" for label, n in counts.items() if _key(label) not in many]
+    sizes = Counter(_key(label) for label in counts if _key(label) in many)
+    return listed + [f"{key}: {n} values" for key, n in sizes.items()]
 
 
 def _time(seconds: float) -> str:

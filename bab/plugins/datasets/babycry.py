@@ -105,7 +105,7 @@ class BabyCry(interfaces.Corpus):
         if not self.options.donateacry:
             return []
         folder = self._folder(self.options.donateacry)
-        return _distress(_cries.donateacry(folder, "name", self.notices), "donateacry")
+        return _distress(_cries.donateacry(folder, "folder", self.notices), "donateacry")
 
     def _esc50(self) -> list[Clip]:
         if not self.options.esc50:
