@@ -215,5 +215,5 @@ def test_a_root_may_be_a_name_on_the_hub(monkeypatch):
     corpus = build_corpus(CorpusConfig(name="hf", root="owner/name", options=options))
     assert asked == [("owner/name", "hi", "v1")]
     assert len(list(corpus.clips())) == SIZE
-    with pytest.raises(CorpusError, match="^owner/name"):
+    with pytest.raises(CorpusError, match=r"^owner/name"):
         build_corpus(CorpusConfig(name="esc50", root="owner/name"))
