@@ -283,6 +283,7 @@ CHANGES = {  # every key, another value, and whether the result may then differ
     "encoder.cmvn": ("none", True), "corpus.labels.A": ("B", True),
     "view.window": ("2", True), "view.hop": ("1", True), "view.crop": ("false", True),
     "view.context": ("1", True), "view.train_seconds": ("1", True), "view.pool": ("mean", True),
+    "view.train_minimum": ("1", True),
     "mode": ("probe", True), "freeze": ("all", True), "layers": ("2", True),
     "protocol": ("given", True), "folds": ("3", True), "seed": ("1", True),
     "train.steps": ("7", True), "train.batch": ("7", True), "train.accumulation": ("2", True),

@@ -199,6 +199,21 @@ def _trials(corpus: Corpus, split: str, clips: Sequence[Clip]) -> list[Trial]:
     return [t for t in corpus.trials(split) if t.enrol in there and t.test in there]
 
 
+def check_trials(parts: Parts, found: Data) -> None:
+    """Refuse dev or test trials that nothing could be chosen on, or scored.
+
+    Raises:
+        CorpusError: no trial of one speaker, or none of two.
+    """
+    for split, trials in found.trials.items() if parts.task.level == "pair" else ():
+        same = sum(t.same for t in trials)
+        if not 0 < same < len(trials):
+            raise CorpusError(
+                f"{parts.corpus.root}: the {split} split has {len(trials)} trials, {same} of them "
+                "of one speaker: both kinds are needed, in dev (to choose the checkpoint) and test"
+            )
+
+
 def _refuse_empty(folds: Iterable[Fold], corpus: Corpus, refused: Counter[str]) -> None:
     why = "; ".join(f"{reason} ({count})" for reason, count in refused.most_common(5))
     left_out = f" Clips that the task can't use were left out: {why}." if why else ""

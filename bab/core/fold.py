@@ -11,15 +11,16 @@ from typing import Any
 import torch
 
 from bab.core import checkpoint, model
+from bab.core.batches import make_batches, trainable
 from bab.core.build import Parts, content_memo, feature_folder
 from bab.core.cache import FeatureSource, Store
 from bab.core.checkpoint import State
-from bab.core.errors import ConfigError, InterruptedRunError
+from bab.core.errors import ConfigError, CorpusError, InterruptedRunError
 from bab.core.inference import infer
 from bab.core.interfaces import Objective
-from bab.core.loader import Collator, Order, Share, Source, WaveSource
+from bab.core.loader import Collator, Source, WaveSource
 from bab.core.model import LayerMix, Model
-from bab.core.records import Batch, Clip, Item, Labels, Output, Prediction, RunInfo, Trial
+from bab.core.records import Batch, Clip, Labels, Output, Prediction, RunInfo, Trial
 from bab.core.schema import RunConfig
 from bab.core.seeds import derive
 from bab.core.splits import Fold
@@ -70,6 +71,7 @@ class FoldResult:
     best_step: int
     steps: int
     train_seconds: float
+    untrained: dict[str, int]  # why examples were left out of training -> how many
     parameters: dict[str, float] = field(default_factory=dict)
 
 
@@ -138,6 +140,7 @@ def run_fold(context: Context, fold: Fold, index: int, folder: Path) -> FoldResu
     task = context.parts.task
     labels = task.fit(fold.train)
     scorer, objective = _modules(context, labels, index)
+    untrained: dict[str, int] = {}
     if context.parts.head.closed_form:
         state = _solve(context, scorer, [*fold.train, *fold.dev], labels)
         tuned = task.tune([], context.parts.encoder.grid, labels)
@@ -145,7 +148,11 @@ def run_fold(context: Context, fold: Fold, index: int, folder: Path) -> FoldResu
         if task.level in ("clip", "pair"):
             grid = context.parts.encoder.grid
             objective.observe(torch.stack([task.targets(c, grid, 1, labels) for c in fold.train]))
-        state = _train(context, scorer, objective, fold, labels, index, folder)
+        train = context.examples(fold.train)
+        pooled = pools(context.config, context.parts)
+        chosen, untrained = trainable(context, objective, labels, train, pooled)
+        batches = make_batches(context, _collator(context, labels), train, chosen, index)
+        state = _train(context, scorer, objective, fold, labels, index, folder, batches)
         outputs = _outputs(
             context, scorer, context.examples(_heard(context, fold.dev, "dev")), "dev"
         )
@@ -165,6 +172,7 @@ def run_fold(context: Context, fold: Fold, index: int, folder: Path) -> FoldResu
         state.best_step,
         state.step,
         state.seconds,
+        untrained,
         _parameters(context, scorer),
     )
 
@@ -204,6 +212,7 @@ def _train(
     labels: Labels,
     index: int,
     folder: Path,
+    batches: Callable[[int], list[Batch]],
 ) -> State:
     """Take training steps; the best dev score's weights are in the model afterwards."""
     task, config = context.parts.task, context.config
@@ -214,12 +223,18 @@ def _train(
         tuned = task.tune(outputs, context.parts.encoder.grid, labels)
         found = _decode(context, outputs, labels, tuned[task.presets[0]])
         metrics = task.score(references(context, fold.dev, "dev"), {p.id: p for p in found})
-        return metrics, metrics[task.primary] * (1 if task.higher_is_better else -1)
+        deciding = task.select or task.primary
+        if deciding not in metrics:
+            raise CorpusError(
+                f"the dev split gives no {deciding}, so no checkpoint can be chosen: it needs "
+                "clips that hold what the task looks for"
+            )
+        return metrics, metrics[deciding] * (1 if task.higher_is_better else -1)
 
     job = Job(
         scorer,
         objective,
-        _batches(context, fold, labels, index),
+        batches,
         evaluate,
         config.train,
         derive(config.seed, "fold", index),
@@ -269,39 +284,6 @@ def _modules(context: Context, labels: Labels, index: int) -> tuple[Model, Objec
         model.freeze(encoder, config.freeze)
     mix = LayerMix(parts.encoder.depth, config.layers)
     return Model(encoder, mix, head, pools(config, parts)), objective
-
-
-def _batches(
-    context: Context, fold: Fold, labels: Labels, index: int
-) -> Callable[[int], list[Batch]]:
-    """step -> this process's micro-batches."""
-    config, parts = context.config, context.parts
-    train = context.examples(fold.train)
-    rounds = train.rounds()
-    lengths = [train.frames(train.items[i]) for i in rounds]
-    order = Order(lengths, config.train.batch, derive(config.seed, "order", index))
-    share = Share(
-        context.accelerator.process_index,
-        context.accelerator.num_processes,
-        config.train.accumulation,
-    )
-    collate = _collator(context, labels)
-
-    def example(place: int, epoch: int) -> Item:
-        i, seed = rounds[place], (config.seed, "crop", epoch, place)
-        if parts.task.level == "sequence":
-            return train.items[i]
-        if config.mode == "probe":
-            return train.cropped(i, seed)
-        if train.whole:
-            return train.trimmed(i, seed)
-        return train.moved(i, seed) if parts.view.crop else train.items[i]
-
-    def batches(step: int) -> list[Batch]:
-        epoch, cut = order.epoch(step), share.cut(order.at(step))
-        return [collate([example(i, epoch) for i in indices], step) for indices in cut]
-
-    return batches
 
 
 def _collator(context: Context, labels: Labels) -> Collator:

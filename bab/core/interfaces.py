@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
@@ -165,6 +167,14 @@ class Objective(nn.Module, Component):
         For what a loss has to know beforehand, such as how frequent the classes are.
         """
 
+    def refuses(self, target: Tensor, frames: int) -> str:
+        """Sequence tasks: why an example can't be trained on, in a few words that are the same for
+        all of its kind; "" where it can. Such examples are left out, and counted in the record.
+
+        target: i64[U]; frames: how many the example has.
+        """
+        return ""
+
     def load_pretrained(self, tensors: Mapping[str, Tensor]) -> None:
         """Take what a checkpoint holds beyond the encoder (continued pretraining)."""
 
@@ -228,7 +238,8 @@ class Task(Component):
     presets: ClassVar[tuple[str, ...]] = ("default",)  # ways to decode; the first is the headline
     # The metric that selects checkpoints and stands in tables; options may choose another.
     primary: str = ""
-    higher_is_better: ClassVar[bool] = True
+    select: ClassVar[str] = ""  # the metric that selects checkpoints, where it isn't `primary`
+    higher_is_better: ClassVar[bool] = True  # of both
     units: ClassVar[Mapping[str, str]] = {}  # metric -> unit, "" for a share in [0, 1]
     # Defaults of the run's options by mode, as a recipe would give them:
     # {"probe": {"train": {"lr": 1e-3}}, "finetune": {"layers": "last"}}
@@ -291,14 +302,30 @@ class Task(Component):
     ) -> dict[str, float]:
         """The metrics of a set of clips, or of trials (pair tasks); predictions are by clip id.
 
-        A clip without a prediction counts as missed. Tasks that are not `additive` replace this.
+        A clip without a prediction counts as missed. Tasks that are not `additive` replace this,
+        but for pair tasks, which have `compare` and `rate`.
         """
+        if self.level == "pair":
+            trials = [r for r in references if isinstance(r, Trial)]
+            same = np.array([t.same for t in trials], dtype=bool)
+            return self.rate(same, self.compare(trials, predictions))
         totals: dict[str, float] = {}
         for clip in references:
             assert isinstance(clip, Clip)
             for key, value in self.statistics(clip, predictions.get(clip.id)).items():
                 totals[key] = totals.get(key, 0.0) + value
         return self.metrics(totals)
+
+    def compare(
+        self, trials: Sequence[Trial], predictions: Mapping[str, Prediction]
+    ) -> NDArray[np.float64]:
+        """Pair tasks: f64[N], how alike the two sides of each trial are; higher is more alike."""
+        raise NotImplementedError
+
+    def rate(self, same: NDArray[np.bool_], scores: NDArray[np.float64]) -> dict[str, float]:
+        """Pair tasks: the metrics of some trials, from which are of one speaker, bool[N], and
+        their scores, f64[N]; a metric that is undefined (all of one kind) is left out."""
+        raise NotImplementedError
 
     def write(self, predictions: Sequence[Prediction], folder: Path) -> None:
         """Write predictions in the field's own format, one atomic file each."""

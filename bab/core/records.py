@@ -76,6 +76,7 @@ class View:
     context: heard on each side of a clip, where the file has it; only the clip's frames are kept.
     train_seconds: what is longer is cut to this in training, at a random place: clips of clip and
         pair tasks, windows of frame tasks (which may then be long).
+    train_minimum: clips no longer than this are left out of training, and counted.
     pool: "mean" gives the head one frame, the mean over all frames of the clip's windows.
     """
 
@@ -84,6 +85,7 @@ class View:
     crop: bool = False
     context: float = 0.0
     train_seconds: float | None = None
+    train_minimum: float = 0.0
     pool: Literal["frames", "mean"] = "frames"
 
 
@@ -267,10 +269,12 @@ class Record:
     primary: str = ""
     higher_is_better: bool = True
     bootstrap: dict[str, Any] = field(default_factory=dict)
+    resamples: dict[str, Any] = field(default_factory=dict)
     presets: dict[str, dict[str, Any]] = field(default_factory=dict)
     groups: dict[str, dict[str, float]] = field(default_factory=dict)
     subgroups: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     dev: dict[str, float] = field(default_factory=dict)
+    search: dict[str, Any] = field(default_factory=dict)
     tuned: dict[str, Any] = field(default_factory=dict)
     labels: dict[str, list[str]] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)

@@ -307,6 +307,13 @@ class Watchers:
         except PluginError as error:
             self.report(str(error))
 
+    def join(self, watcher: object) -> None:
+        """Let an object of the calling program watch too; its hooks are checked as all are."""
+        kind = type(watcher)
+        value = f"{kind.__module__}:{kind.__qualname__}"
+        entry = Entry(kind.__name__, "observers", value, kind.__module__, "")
+        self._managers[entry] = _register(entry, lambda: watcher)
+
     def _call(self, event: str, arguments: Mapping[str, Any]) -> None:
         for entry, manager in list(self._managers.items()):
             try:

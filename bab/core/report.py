@@ -6,14 +6,18 @@ import platform
 import resource
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from bab.core.atomic import write_text
 from bab.core.build import Data
 from bab.core.fold import Context, FoldResult, make_examples, references
 from bab.core.interfaces import Task
@@ -40,12 +44,19 @@ class Scorecard:
         self.task = task
         self.predictions = {p.id: p for p in predictions}
         self.statistics: dict[str, dict[str, float]] = {}
-        if task.additive:
+        self.similarity: dict[Trial, float] = {}
+        if task.level == "pair":
+            trials = [r for r in references if isinstance(r, Trial)]
+            scores = task.compare(trials, self.predictions).tolist()
+            self.similarity = dict(zip(trials, scores, strict=True))
+        elif task.additive:
             clips = [r for r in references if isinstance(r, Clip)]
             self.statistics = {c.id: task.statistics(c, self.predictions.get(c.id)) for c in clips}
 
     def of(self, references: References) -> dict[str, float]:
         """The metrics of some references."""
+        if self.task.level == "pair":
+            return self._rate([self._rows(references)])
         if not self.task.additive:
             return self.task.score(references, self.predictions)
         return self.task.metrics(self._total(references))
@@ -56,10 +67,23 @@ class Scorecard:
         """95 % intervals by resampling groups; none where there is only one."""
         if not samples or len(groups) < 2:
             return {}
+        if self.task.level == "pair":
+            rows = {name: [self._rows(members)] for name, members in groups.items()}
+            return bootstrap_items(rows, self._rate, samples, seed)
         if not self.task.additive:
             return bootstrap_items(groups, self.of, samples, seed)
         totals = {name: self._total(members) for name, members in groups.items()}
         return bootstrap(totals, self.task.metrics, samples, seed)
+
+    def _rows(self, references: References) -> NDArray[np.float64]:
+        """f64[N, 2]: 1 where a trial is of one speaker, and its score."""
+        trials = [r for r in references if isinstance(r, Trial)]
+        return np.array([(t.same, self.similarity[t]) for t in trials], dtype=np.float64)
+
+    def _rate(self, rows: Sequence[NDArray[np.float64]]) -> dict[str, float]:
+        """The metrics of the trials of some groups."""
+        joined = np.concatenate(rows)
+        return self.task.rate(joined[:, 0] == 1, joined[:, 1])
 
     def _total(self, references: References) -> dict[str, float]:
         summed: dict[str, float] = defaultdict(float)
@@ -128,7 +152,7 @@ def make_record(
         dev=folds[0].dev if len(folds) == 1 else {},
         tuned=folds[0].tuned if len(folds) == 1 else {str(i): f.tuned for i, f in enumerate(folds)},
         labels={key: list(names) for key, names in folds[0].labels.items()},
-        data=_data(data),
+        data=_data(data, folds),
         cost=_cost(context, data, folds, seconds),
         versions=_versions(),
         device=_device(context),
@@ -141,6 +165,18 @@ def make_record(
         ],
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def write_trials(
+    task: Task, trials: Sequence[Trial], predictions: Sequence[Prediction], path: Path
+) -> None:
+    """Each trial with its score, so that any tool can compute the error rates again."""
+    scores = task.compare(trials, {p.id: p for p in predictions}).tolist()
+    rows = [
+        f"{int(t.same)}\t{t.enrol}\t{t.test}\t{score!r}\n"
+        for t, score in zip(trials, scores, strict=True)
+    ]
+    write_text(path, "".join(["same\tenrol\ttest\tscore\n", *rows]))
 
 
 def _grouped(tested: References, clips: Sequence[Clip]) -> dict[str, list[Clip | Trial]]:
@@ -175,8 +211,12 @@ def _subgroups(card: Scorecard, tested: References) -> dict[str, dict[str, dict[
     }
 
 
-def _data(data: Data) -> dict[str, object]:
+def _data(data: Data, results: Sequence[FoldResult]) -> dict[str, object]:
     sizes: dict[str, object] = {"skipped": data.skipped, "left_out": data.refused}
+    # Of the training clips of all folds: how many were left out of training, and why.
+    untrained = sum((Counter(result.untrained) for result in results), Counter())
+    if untrained:
+        sizes["untrained"] = dict(untrained.most_common())
     if len(data.folds) == 1:
         fold = data.folds[0]
         for name in ("train", "dev", "test"):

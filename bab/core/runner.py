@@ -10,7 +10,7 @@ import fcntl
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,21 +19,24 @@ from typing import Any
 
 from bab.core import build, registry, results
 from bab.core.build import Data, Parts
-from bab.core.errors import BabError, InterruptedRunError
+from bab.core.errors import BusyError, InterruptedRunError
 from bab.core.fold import Context, feature_source, fill_features, fit_on_all, run_fold
 from bab.core.records import Record, RunInfo
-from bab.core.report import make_record
+from bab.core.report import make_record, write_trials
 from bab.core.schema import RunConfig
 
 RECORD = "record.json"
 
 
-def run(config: RunConfig, force: bool = False) -> tuple[Record, Path]:
+def run(
+    config: RunConfig, force: bool = False, watching: Sequence[object] = ()
+) -> tuple[Record, Path]:
     """Do one run, or find it done.
 
     Args:
         config: fully resolved (bab.core.config).
         force: throw an earlier result of this very run away and repeat it.
+        watching: observers of the caller's own (objects with hooks), beside those named.
 
     Returns:
         The record and the run's folder.
@@ -46,9 +49,12 @@ def run(config: RunConfig, force: bool = False) -> tuple[Record, Path]:
         accelerator = build.accelerator(config)
         main = bool(accelerator.is_main_process)
         watchers = registry.observers(config.observers if main else [])
+        for one in watching if main else ():
+            watchers.join(one)
         parts = build.parts(config)
         with accelerator.main_process_first():
             found = build.data(config, parts.task, parts.corpus, _before(watchers, config))
+        build.check_trials(parts, found)
         identifier = build.run_id(config, parts, found.digest)
         folder = build.run_folder(config, parts, identifier)
         done = None if force else _finished(folder)
@@ -100,7 +106,10 @@ def _run(context: Context, found: Data, folder: Path, began: float) -> Record:
     if context.accelerator.is_main_process:
         for preset in parts.task.presets:
             predictions = [p for fold in folds for p in fold.predictions[preset]]
-            parts.task.write(predictions, folder / "predictions" / preset)
+            place = folder / "predictions" / preset
+            parts.task.write(predictions, place)
+            if parts.task.level == "pair":
+                write_trials(parts.task, found.trials["test"], predictions, place / "trials.tsv")
         results.save(record, folder)
         for checkpoints in folder.rglob("checkpoints"):
             shutil.rmtree(checkpoints, ignore_errors=True)
@@ -182,7 +191,7 @@ def _locked(folder: Path, main: bool) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BabError(f"another bab process is at work in {folder}: wait for it") from None
+            raise BusyError(f"another bab process is at work in {folder}: wait for it") from None
         yield
 
 

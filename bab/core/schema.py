@@ -67,6 +67,9 @@ class ViewConfig(Strict):
     train_seconds: PositiveFloat | None = Field(
         default=None, description="cut longer clips to this in training, at a random place"
     )
+    train_minimum: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="seconds: clips no longer than this are not trained on"
+    )
     pool: Literal["frames", "mean"] = Field(
         default="frames", description="mean: the head gets the mean over a clip's frames"
     )
