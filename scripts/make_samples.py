@@ -20,6 +20,13 @@ import soxr
 from sampling.cries import make_donateacry, make_esc50, make_recanvo
 from sampling.files import write_audio, write_csv, write_text
 from sampling.homes import Turn, converse, render
+from sampling.reading import (
+    make_commonvoice,
+    make_kaldi,
+    make_librispeech,
+    make_manifest,
+    make_voxceleb,
+)
 from sampling.voices import RATE, Audio, Voice, cast
 
 SAMPLES = Path(__file__).resolve().parent.parent / "bab" / "plugins" / "datasets" / "samples"
@@ -183,6 +190,11 @@ MAKERS: dict[str, Callable[[Path, int], None]] = {
     "recanvo": make_recanvo,
     "donateacry": make_donateacry,
     "esc50": make_esc50,
+    "kaldi": make_kaldi,
+    "manifest": make_manifest,
+    "librispeech": make_librispeech,
+    "voxceleb": make_voxceleb,
+    "commonvoice": make_commonvoice,
 }
 
 

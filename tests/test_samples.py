@@ -12,12 +12,16 @@ import numpy as np
 import pytest
 import soundfile
 
+from bab.plugins.datasets.commonvoice import CommonVoice
 from bab.plugins.datasets.rttm import Rttm
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "bab" / "plugins" / "datasets" / "samples"
-AUDIO = {".ogg", ".opus", ".flac", ".wav"}
-MADE = ("rttm", "childproject", "hindibabynet", "recanvo", "donateacry", "esc50")
+AUDIO = {".ogg", ".opus", ".flac", ".wav", ".mp3"}
+MADE = (
+    *("rttm", "childproject", "hindibabynet", "recanvo", "donateacry", "esc50"),
+    *("kaldi", "manifest", "librispeech", "voxceleb", "commonvoice"),
+)
 
 
 def files(folder: Path) -> list[Path]:
@@ -30,7 +34,7 @@ def test_small_enough_to_ship():
         for name in MADE
     }
     assert size.pop("rttm") <= 4e6 and size.pop("childproject") <= 1e6
-    assert sum(size.values()) <= 7e5
+    assert sum(size.values()) <= 1.5e6
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +129,16 @@ def spectra(clip) -> tuple[np.ndarray, np.ndarray]:
     for s in clip.segments:
         said[(middle >= s.start) & (middle < s.end), kinds.index(s.label)] = True
     return around, said
+
+
+def test_every_accent_and_gender_is_in_every_split():
+    sample = CommonVoice(CommonVoice.sample, CommonVoice.Options())
+    everything = {clip.labels["accent"] for clip in sample.clips()}
+    assert len(everything) == 5
+    for split in sample.splits():
+        assert {clip.labels["accent"] for clip in sample.clips(split)} == everything
+        assert {clip.labels["gender"] for clip in sample.clips(split)} == {"male", "female"}
+    assert any("l·l" in clip.text and "ó" in clip.text for clip in sample.clips())
 
 
 def espeak() -> str:

@@ -16,14 +16,17 @@ BLOCK = 4096  # frames a write: libvorbis overflows its stack on one huge write
 def write_audio(path: Path, sound: Audio, rate: int, subtype: str = "PCM_16") -> None:
     """Write f64[samples, channels] in blocks, in the format of the name.
 
-    Ogg Vorbis at a quality of about 30 kbit/s for 16 kHz mono, Opus as small as it gets. `subtype`
-    is for wav and flac.
+    Ogg Vorbis at a quality of about 30 kbit/s for 16 kHz mono, Opus and MP3 small.
+    `subtype` is for wav and flac.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".ogg":
         level = {"compression_level": 0.75, "subtype": "VORBIS"}
     elif path.suffix == ".opus":
         level = {"compression_level": 0.97, "subtype": "OPUS", "format": "OGG"}
+    elif path.suffix == ".mp3":
+        # A constant bit rate: a variable one is rounded differently by each processor.
+        level = {"compression_level": 0.95, "bitrate_mode": "CONSTANT"}
     else:
         level = {"subtype": subtype}
     with soundfile.SoundFile(path, "w", rate, sound.shape[1], **level) as file:

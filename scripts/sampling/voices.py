@@ -79,12 +79,18 @@ def sentence(draw: random.Random) -> str:
 
 
 def speak(voice: Voice, draw: random.Random) -> Audio:
-    """A made-up sentence by espeak-ng; `voice.scale` shortens the vocal tract by resampling."""
+    """A made-up sentence by espeak-ng."""
+    pitch = voice.pitch + draw.randint(-6, 6)
+    return say(voice, sentence(draw), pitch)
+
+
+def say(voice: Voice, text: str, pitch: int) -> Audio:
+    """A text by espeak-ng; `voice.scale` shortens the vocal tract by resampling."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.wav"
         command = ["espeak-ng", "-v", f"{voice.language}+{voice.variant}", "-w", str(path)]
-        command += ["-p", str(voice.pitch + draw.randint(-6, 6)), "-s", str(voice.speed)]
-        subprocess.run([*command, sentence(draw)], check=True)
+        command += ["-p", str(pitch), "-s", str(voice.speed)]
+        subprocess.run([*command, text], check=True)
         sound, rate = soundfile.read(path)
     return np.asarray(soxr.resample(sound, rate * voice.scale, RATE))
 

@@ -48,6 +48,8 @@ class LibriSpeech(interfaces.Corpus):
 
     def __init__(self, root: Path, options: Any) -> None:
         super().__init__(Path(root).resolve(), options)
+        if not self.root.is_dir():
+            raise CorpusError(f"{self.root}: no such folder.")
         inner = self.root / "LibriSpeech"
         self._top = inner if inner.is_dir() else self.root
         self._headers = Headers(self.notices)

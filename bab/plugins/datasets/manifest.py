@@ -3,8 +3,8 @@
     path,start,end,split,group,speaker,text,cry
     audio/a.wav,0.0,2.5,train,child1,child1,,hungry
 
-CSV, TSV or JSON lines. `path` counts from the manifest's folder; every other column is optional. The
-root is the file itself, or a folder that holds manifest.csv, .tsv or .jsonl.
+CSV, TSV or JSON lines. `path` counts from the manifest's folder; every other column is optional.
+The root is the file itself, or a folder that holds manifest.csv, .tsv or .jsonl.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -26,9 +26,7 @@ from bab.plugins.datasets._utterances import Headers, Parted, SharedLabels
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 Role = Literal["id", "path", "start", "end", "duration", "split", "group", "speaker", "text"]
-ROLES: tuple[Role, ...] = (
-    *("id", "path", "start", "end", "duration", "split", "group", "speaker", "text"),
-)  # fmt: skip
+ROLES: tuple[Role, ...] = get_args(Role)
 Split = Literal["train", "dev", "test", ""]
 
 
@@ -82,7 +80,8 @@ class Manifest(interfaces.Corpus):
         labelled = [header.index(name) for name in names]
         shared, ids = SharedLabels(), set[str]()
         parts: dict[str, list[Clip]] = {}
-        found: set[str] = {"speaker", "text"} & places.keys()
+        roles: set[str] = {"speaker", "text"} & places.keys()
+        found = set(roles)
         for number, cells in rows:
             row = {role: cells[place].strip() for role, place in places.items()}
             labels = shared.of(names, tuple(cells[place].strip() for place in labelled))
@@ -93,7 +92,10 @@ class Manifest(interfaces.Corpus):
                     "start and end, or a column 'id'."
                 )
             ids.add(clip.id)
-            found -= {"speaker"} if clip.speaker is None else set()
+            for role in roles & found if None in (clip.speaker, clip.text) else ():
+                if getattr(clip, role) is None:
+                    found.discard(role)
+                    self.notices.append(f"{self.path}:{number}: no {role}, so none is provided.")
             found.update(labels)
             parts.setdefault(self._split(number, row.get("split", "")), []).append(clip)
         self.provides = frozenset(found)  # type: ignore[misc]
@@ -150,7 +152,7 @@ class Manifest(interfaces.Corpus):
         if not row.get("id") and (row.get("start") or row.get("end")):
             clip = f"{clip}_{start:.3f}-{end:.3f}"
         group = row.get("group") or speaker or name
-        return Clip(clip, path, start, end, group, speaker, (), labels, row.get("text"))
+        return Clip(clip, path, start, end, group, speaker, (), labels, row.get("text") or None)
 
     def _seconds(self, number: int, row: Mapping[Role, str], role: Role, default: float) -> float:
         written = row.get(role)
