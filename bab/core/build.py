@@ -57,6 +57,7 @@ def parts(config: RunConfig) -> Parts:
     """
     task = build_task(config)
     corpus = build_corpus(config.corpus)
+    task.suit(corpus.provides)
     missing = task.needs - corpus.provides
     if missing:
         raise ConfigError(

@@ -252,6 +252,14 @@ class Task(Component):
         """options: an instance of `Options`."""
         self.options = options
 
+    def suit(self, provides: frozenset[str]) -> None:
+        """Told what the run's corpus provides, before `needs` is asked for: options may be short
+        for something that only the corpus can say.
+
+        Raises:
+            ConfigError: options that this corpus can't meet.
+        """
+
     def refuses(self, clip: Clip) -> str:
         """Why a clip can't be used, in a few words that are the same for all of its kind ("no
         gender"); "" where it can. Such clips are in no split, and counted in the record."""

@@ -1,0 +1,73 @@
+"""Task `valence`: does a young child's vocalisation sound positive or distressed?
+
+The protocol of owlgebra-ai/babycry: windows of 2 s every second, the mean over them, a balanced
+logistic regression in closed form, one participant left out at a time, and the scores of all
+left-out clips together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bab.core.records import Clip, Prediction, Trial, View
+from bab.plugins.tasks._clips import FINETUNE, PROBE, ClipTask, column
+
+CLASSES = ("distress", "positive")
+POSITIVE = column("valence", "positive")
+
+
+class Valence(ClipTask):
+    """Positive or distress, one vector per clip; the ROC's positive class is "positive"."""
+
+    source = "owlgebra-ai/babycry (Hugging Face hub): CLAP, balanced accuracy .648, AUC .706"
+    needs = frozenset({"valence"})
+    corpus = "babycry"
+    head = "logistic"
+    view = View(window=2.0, hop=1.0, pool="mean")
+    primary = "balanced_accuracy"
+    additive = False
+    notice = "Research only: not a medical, safety or child-care device."
+    units: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("balanced_accuracy", "auc", "positive_recall", "positive_precision", "macro_f1"), ""
+    )
+    kinds = ("valence",)
+    wanted: Mapping[str, tuple[str, ...]] = {"valence": CLASSES}
+    remedy = "Every training set needs both: ask for other folds, or add recordings"
+    # The linear head of the same system is `--head pooled`, which takes one layer here as well.
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "probe": {**PROBE, "layers": "last", "protocol": "leave-one-group-out"},
+        "finetune": {
+            **FINETUNE,
+            "protocol": "leave-one-group-out",
+            "head": {"name": "pooled", "hidden": 0},
+        },
+    }
+
+    def metrics(self, totals: Mapping[str, float]) -> dict[str, float]:
+        """Shares in [0, 1] that follow from counts: balanced accuracy (the mean recall of both
+        classes), recall and precision of "positive", and macro-F1, as scikit-learn defines them."""
+        found = super().metrics(totals)
+        names = {
+            "balanced_accuracy": "uar",
+            "positive_recall": "recall/positive",
+            "positive_precision": "precision/positive",
+            "macro_f1": "macro_f1",
+        }
+        return {name: found[key] for name, key in names.items() if key in found}
+
+    def score(
+        self, references: Sequence[Clip | Trial], predictions: Mapping[str, Prediction]
+    ) -> dict[str, float]:
+        """`metrics` of the counts, and "auc", the area under the ROC, where both classes occur."""
+        clips = [c for c in references if isinstance(c, Clip) and c.id in predictions]
+        found = super().score(references, predictions)
+        truth = np.array([c.labels["valence"] == "positive" for c in clips], dtype=bool)
+        if truth.any() and not truth.all():
+            from sklearn.metrics import roc_auc_score
+
+            said = np.array([predictions[c.id].scores[POSITIVE] for c in clips])
+            found["auc"] = float(roc_auc_score(truth, said))
+        return found
