@@ -205,7 +205,7 @@ def test_nothing_there_and_twice_there(tmp_path):
         kaldi(tmp_path)
     speakers(tmp_path, "train", "ab")
     speakers(tmp_path, "test", "ab")
-    with pytest.raises(CorpusError, match="utterance 'a1' stands in .*train and in .*test"):
+    with pytest.raises(CorpusError, match=r"utterance 'a1' stands in .*train and in .*test"):
         kaldi(tmp_path)
 
 

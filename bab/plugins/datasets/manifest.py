@@ -24,6 +24,7 @@ from bab.core.records import Clip
 from bab.plugins.datasets._recordings import SPLIT_NAMES, lines, uncollected
 from bab.plugins.datasets._utterances import Headers, Parted, SharedLabels
 
+NAMES = {**SPLIT_NAMES, "valid": "dev", "": ""}
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 Role = Literal["id", "path", "start", "end", "duration", "split", "group", "speaker", "text"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -170,7 +171,7 @@ class Manifest(interfaces.Corpus):
         given = self.options.splits
         if written in given:
             return str(given[written])
-        split = SPLIT_NAMES.get(written.lower(), "" if not written else None)
+        split = NAMES.get(written.lower())
         if split is None:
             raise CorpusError(
                 f"{self.path}:{number}: '{written}' is no split. Say what it means: --set "
