@@ -31,6 +31,7 @@ _LIBRARIES = (
     "scikit-learn", "pyannote.metrics",
 )  # fmt: skip
 _MAX_SUBGROUPS = 20  # values of a label above which it is no grouping (an id, a free text)
+_MAX_WORDS = 5  # in its shortest value, above which a label is a text (a transcript in phones)
 
 References = Sequence[Clip | Trial]
 
@@ -208,6 +209,7 @@ def _subgroups(card: Scorecard, tested: References) -> dict[str, dict[str, dict[
         key: {value: card.of(members) for value, members in sorted(values.items())}
         for key, values in kinds.items()
         if 1 < len(values) <= _MAX_SUBGROUPS
+        and min(len(value.split()) for value in values) <= _MAX_WORDS
     }
 
 

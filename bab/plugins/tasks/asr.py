@@ -1,0 +1,134 @@
+"""Task `asr`: what is said, character by character.
+
+SUPERB's speech recognition (Yang et al. 2021, arXiv 2105.01051) and the Catalan one of Amplifying
+Voices: CTC over the characters of the training text, in any script; greedy decoding; word and
+character error rates as jiwer counts them, pooled over utterances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from bab.core.errors import CorpusError
+from bab.core.grid import Grid
+from bab.core.interfaces import Options, Task
+from bab.core.records import Clip, Labels, Output, Prediction, View
+from bab.plugins.tasks import _sequences as sequences
+from bab.plugins.tasks._text import normalise
+
+
+class SpeechRecognitionOptions(Options):
+    """What can be set under `task`."""
+
+    lower: bool = Field(True, description="learn and compare lower case")
+    punctuation: bool = Field(
+        False, description="learn and compare punctuation too; apostrophes and l·l always stay"
+    )
+
+
+class SpeechRecognition(Task):
+    """Text from frames; word and character errors against the text, normalised and raw."""
+
+    Options = SpeechRecognitionOptions
+    source = "SUPERB (arXiv 2105.01051) and Amplifying Voices: characters, CTC; rates by jiwer"
+    needs = frozenset({"text"})
+    level = "sequence"
+    corpus = "librispeech"
+    head = "ctc"
+    objective = "ctc"
+    view = View()
+    presets = ("greedy",)
+    primary = "wer"
+    # Until a model gets words right, its word error rate stands at 100 and chooses nothing.
+    select = "cer"
+    higher_is_better = False
+    units: ClassVar[Mapping[str, str]] = dict.fromkeys(("wer", "cer", "wer_raw", "cer_raw"), "%")
+    # SUPERB: Linear 1024, BiLSTM 2 x 1024, Adam 1e-4, 200,000 steps of 32 utterances. That is days
+    # on a CPU; here a quarter of each width, and ten times the rate on a hundredth of the steps.
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "probe": {
+            "layers": "mix",
+            "head": {"widths": [256], "rnn": "bilstm", "hidden": 256, "dropout": 0.2},
+            "train": {"lr": 1e-3, "steps": 2000, "batch": 16, "eval_every": 200},
+        },
+        # Fine-tuning as for wav2vec 2.0 (Baevski et al. 2020, arXiv 2006.11477, appendix B): one
+        # linear layer on the last state, warm-up; its rate for small amounts of labelled speech.
+        "finetune": {
+            "layers": "last",
+            "train": {
+                "lr": 5e-5,
+                "steps": 5000,
+                "warmup": 500,
+                "schedule": "linear",
+                "batch": 16,
+                "accumulation": 4,
+                "eval_every": 250,
+            },
+        },
+    }
+
+    options: SpeechRecognitionOptions
+
+    def refuses(self, clip: Clip) -> str:
+        """A clip whose text isn't known; one in which nothing is said ("") is used."""
+        return "no text" if clip.text is None else ""
+
+    def fit(self, clips: Sequence[Clip]) -> Labels:
+        """{"char": (blank, every character of the normalised training text, sorted)}.
+
+        Raises:
+            CorpusError: no text at all.
+        """
+        names = sequences.vocabulary(self._normal(clip.text or "") for clip in clips)
+        if len(names) == 1:
+            raise CorpusError("no training clip has any text: check the corpus's text column")
+        return {"char": names}
+
+    def targets(self, clip: Clip, grid: Grid, frames: int, labels: Labels) -> Tensor:
+        """i64[U]: the characters of the normalised text."""
+        return sequences.targets(self._normal(clip.text or ""), labels["char"])
+
+    def decode(
+        self, output: Output, grid: Grid, labels: Labels, tuned: Mapping[str, Any]
+    ) -> Prediction:
+        """Logits f32[T, C] -> text."""
+        text = "".join(sequences.greedy(output, labels["char"]))
+        return Prediction(output.clip.id, text=" ".join(text.split()))
+
+    def statistics(self, reference: Clip, prediction: Prediction | None) -> dict[str, float]:
+        """Errors and counts of words and characters: normalised, and "raw" as the corpus has it.
+
+        A character that training never showed is an error like any other; a clip without a
+        prediction is all deletions.
+        """
+        said = "" if prediction is None else prediction.text or ""
+        sums: dict[str, float] = {}
+        pairs = {"": (self._normal(reference.text or ""), self._normal(said))}
+        pairs["_raw"] = (reference.text or "", said)
+        for kind, (wanted, found) in pairs.items():
+            wrong, count = sequences.word_errors(wanted, found)
+            sums |= {f"wer{kind}_errors": wrong, f"words{kind}": count}
+            wrong, count = sequences.character_errors(wanted, found)
+            sums |= {f"cer{kind}_errors": wrong, f"chars{kind}": count}
+        return sums
+
+    def metrics(self, totals: Mapping[str, float]) -> dict[str, float]:
+        """ "wer", "cer", "wer_raw", "cer_raw": errors per hundred words or characters of the
+        references, all utterances pooled. Nothing where the references are empty."""
+        found: dict[str, float] = {}
+        for kind in ("", "_raw"):
+            found |= sequences.rate(totals, f"wer{kind}", f"words{kind}")
+            found |= sequences.rate(totals, f"cer{kind}", f"chars{kind}")
+        return found
+
+    def write(self, predictions: Sequence[Prediction], folder: Path) -> None:
+        """`asr.csv`: `id,hypothesis`."""
+        sequences.write_texts(predictions, folder / "asr.csv")
+
+    def _normal(self, text: str) -> str:
+        return normalise(text, self.options.lower, self.options.punctuation)
