@@ -13,6 +13,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +150,7 @@ def make_childproject(root: Path, seed: int) -> None:
 def write_annotation(root: Path, home: Home, turns: list[Turn]) -> list[object]:
     """One converted annotation file, in ms; returns its row of annotations.csv."""
     name = f"{home.name}_0_20000.csv"
+    spoken_to = cycle(("T", "A", "C"))  # the key child, an adult, another child
     rows = [
         [
             f"{home.name}.csv",
@@ -156,12 +158,13 @@ def write_annotation(root: Path, home: Home, turns: list[Turn]) -> list[object]:
             turn.start + turn.length,
             "CHI" if turn.voice.kind == "KCHI" else turn.voice.kind,
             turn.voice.name,
+            "NA" if turn.voice.kind == "KCHI" else next(spoken_to),
         ]
         for turn in sorted(turns, key=lambda turn: (turn.start, turn.voice.name))
     ]
     write_csv(
         root / "annotations" / "truth" / "converted" / name,
-        "raw_filename,segment_onset,segment_offset,speaker_type,speaker_id",
+        "raw_filename,segment_onset,segment_offset,speaker_type,speaker_id,addressee",
         rows,
     )
     return ["truth", f"{home.name}.ogg", 0, 0, 20000, f"{home.name}.csv", "csv", name]

@@ -4,7 +4,7 @@
       metadata/children.csv           child_id, and what is known of each child
       metadata/recordings.csv         recording_filename, child_id, ...; optional column `split`
       metadata/annotations.csv        set, recording_filename, range_onset, range_offset, ...
-      annotations/SET/converted/*.csv segment_onset, segment_offset, speaker_type
+      annotations/SET/converted/*.csv segment_onset, segment_offset, speaker_type; addressee
       recordings/raw/                 audio, or recordings/converted/PROFILE/
       train.txt dev.txt test.txt      optional: a recording_filename on each line
 
@@ -19,10 +19,11 @@ import math
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -64,6 +65,11 @@ class ChildProject(interfaces.Corpus):
         profile: str = Field(
             "", description="use recordings/converted/PROFILE instead of recordings/raw"
         )
+        clips: Literal["recordings", "utterances"] = Field(
+            "recordings",
+            description="recordings: whole, with their segments; utterances: each segment whose "
+            "addressee is annotated is a clip of its own",
+        )
 
     version: ClassVar[str] = "1"
     provides: ClassVar[frozenset[str]] = frozenset({"segments"})
@@ -73,6 +79,8 @@ class ChildProject(interfaces.Corpus):
 
     def __init__(self, root: Path, options: Any) -> None:
         super().__init__(Path(root).resolve(), options)
+        if options.clips == "utterances":
+            self.provides = frozenset({"addressee", "voice"})  # type: ignore[misc]
         with uncollected():
             self._divided = self._read()
 
@@ -84,13 +92,15 @@ class ChildProject(interfaces.Corpus):
         lists = read_split_lists(self.root, clip_id) or self._split_column(recordings)
         self._check_lists(lists, recordings, ranges, paths)
         dropped: Counter[str] = Counter()
-        clips = []
+        clips: list[Clip] = []
         for name in sorted(paths):
             if lists is None or any(clip_id(name) in names for names in lists.values()):
                 turns = self._turns(ranges[name], dropped)
                 row = recordings[name]
                 labels = _labels(children[row["child_id"]], row)
                 clips.append(self._clip(name, paths[name], row, ranges[name], turns, labels))
+        if self.options.clips == "utterances":
+            return self._utterances(clips, ranges, lists)
         if dropped:
             tally = ", ".join(f"{kind or 'empty'} ({n})" for kind, n in sorted(dropped.items()))
             self.notices.append(f"Segments left out, by speaker_type: {tally}.")
@@ -244,23 +254,37 @@ class ChildProject(interfaces.Corpus):
 
     def _turns(self, ranges: list[tuple[Path, Span]], dropped: Counter[str]) -> list[Turn]:
         """Segments of one recording, cut to the annotated ranges of their file, each once."""
-        files: dict[Path, list[Span]] = {}
-        for path, span in ranges:
-            files.setdefault(path, []).append(span)
         found: set[Turn] = set()
-        for path, spans in files.items():
-            covered = merge(spans, math.inf)
-            ends = [end for _, end in covered]
-            for number, (onset, offset, kind) in read_columns(path, SEGMENT_COLUMNS):
-                start, end = _span(path, number, onset, offset, SEGMENT_COLUMNS)
-                for first, last in covered[bisect_right(ends, start) :]:
-                    if first >= end:
-                        break
-                    if kind in KIND:
-                        found.add((max(start, first), min(end, last), KIND[kind]))
-                    else:
-                        dropped[kind] += 1
+        for start, end, (kind,) in _rows(ranges, ()):
+            if kind in KIND:
+                found.add((start, end, KIND[kind]))
+            else:
+                dropped[kind] += 1
         return sorted(turn for turn in found if turn[0] < turn[1])
+
+    def _utterances(
+        self,
+        recordings: Sequence[Clip],
+        ranges: dict[str, list[tuple[Path, Span]]],
+        lists: dict[str, dict[str, str]] | None,
+    ) -> Divided:
+        """A clip for each segment with an addressee, in the split of its recording."""
+        annotated = {clip_id(name): spans for name, spans in ranges.items()}
+        found: list[Clip] = []
+        given: dict[str, list[str]] = {split: [] for split in lists or ()}
+        missing = 0
+        for recording in recordings:
+            own, without = _spoken_to(recording, annotated[recording.id])
+            found += own
+            missing += without
+            for split, names in (lists or {}).items():
+                if recording.id in names:
+                    given[split] += [clip.id for clip in own]
+        if missing:
+            self.notices.append(f"{missing} segments without an addressee were left out.")
+        if not found:
+            raise CorpusError(f"{self.root}: no segment has an addressee; is this the right set?")
+        return Divided(found, given or None, self.root, self.notices)
 
     def _clip(
         self,
@@ -275,9 +299,7 @@ class ChildProject(interfaces.Corpus):
         end = duration_of(path, max(stop for _, stop in spans), self.notices)
         segments, late = cut_to_file([Segment(*turn) for turn in turns], end)
         if late:
-            self.notices.append(
-                f"{name}: {late} segments cut at the end of the file ({end:.2f} s)."
-            )
+            self.notices.append(f"{name}: {late} segments cut at the file's end ({end:.2f} s).")
         scored = merge(spans, end)
         if not scored:
             raise CorpusError(f"{path}: its annotated ranges lie after its end ({end:.2f} s).")
@@ -291,6 +313,45 @@ class ChildProject(interfaces.Corpus):
             segments=segments,
             scored=scored,
         )
+
+
+def _rows(
+    ranges: Sequence[tuple[Path, Span]], columns: Sequence[str]
+) -> Iterator[tuple[float, float, tuple[str, ...]]]:
+    """(start, end, speaker_type and `columns`) of segments, cut to what their file annotates."""
+    files: dict[Path, list[Span]] = {}
+    for path, span in ranges:
+        files.setdefault(path, []).append(span)
+    for path, spans in files.items():
+        covered = merge(spans, math.inf)
+        ends = [end for _, end in covered]
+        for number, (onset, offset, *cells) in read_columns(path, (*SEGMENT_COLUMNS, *columns)):
+            start, end = _span(path, number, onset, offset, SEGMENT_COLUMNS)
+            for first, last in covered[bisect_right(ends, start) :]:
+                if first >= end:
+                    break
+                yield max(start, first), min(end, last), tuple(cells)
+
+
+def _spoken_to(recording: Clip, ranges: Sequence[tuple[Path, Span]]) -> tuple[list[Clip], int]:
+    """A recording's utterances that have an addressee, and how many segments have none.
+
+    Labels: addressee, as annotated (T C A O P U, several by commas), and voice (NA: unknown)."""
+    found: dict[str, Clip] = {}
+    missing = 0
+    for start, end, (kind, addressee) in sorted(_rows(ranges, ("addressee",))):
+        if addressee.strip() in EMPTY:
+            missing += 1
+            continue
+        end = min(end, recording.end)
+        voice = KIND.get(kind, "NA")
+        name = f"{recording.id}-{round(start * 1000)}-{round(end * 1000)}-{voice}"
+        if end > start and name not in found:
+            labels = {**recording.labels, "addressee": addressee.strip(), "voice": voice}
+            found[name] = replace(
+                recording, id=name, start=start, end=end, labels=labels, segments=(), scored=None
+            )
+    return list(found.values()), missing
 
 
 def clip_id(recording_filename: str) -> str:
