@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from bab import __version__
+from bab.cli.bench import bench_command
 from bab.cli.components import info_command, list_command
 from bab.cli.data import data_group
 from bab.cli.runs import predict_command, run_command, table_command
@@ -35,6 +36,7 @@ def cli() -> None:
 
 for _command in (
     run_command,
+    bench_command,
     table_command,
     predict_command,
     list_command,

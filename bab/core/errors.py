@@ -23,6 +23,14 @@ class ConfigError(BabError):
     """A key or value of the run's configuration that can't be used."""
 
 
+class NotApplicableError(ConfigError):
+    """A combination that can't be: a corpus that lacks what the task needs."""
+
+
+class BusyError(BabError):
+    """Another process is at work in the run's folder."""
+
+
 class PluginError(BabError):
     """A plugin that is unknown, fails to import, or breaks its contract."""
 

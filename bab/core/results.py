@@ -29,7 +29,7 @@ from bab.core.tables import (
 RECORD = "record.json"
 LOCK = ".lock"  # a run's folder has one from its first moment
 FORMAT = 1
-_NUMBERS = ("metrics", "dev", "cost", "groups", "subgroups", "intervals", "presets")
+_NUMBERS = ("metrics", "dev", "cost", "groups", "subgroups", "intervals", "presets", "resamples")
 
 
 class Skipped(NamedTuple):
@@ -110,7 +110,8 @@ def collect(root: StrPath) -> tuple[list[Record], list[Skipped]]:
     found: list[Record] = []
     skipped: list[Skipped] = []
     for folder, below, files in os.walk(top):
-        below.sort()
+        # Hidden folders hold what is not a result: the runs of a search, half-written folders.
+        below[:] = sorted(name for name in below if not name.startswith("."))
         here = Path(folder)
         if RECORD not in files and LOCK not in files:
             continue

@@ -1,0 +1,242 @@
+"""`bab bench`: many runs, and their table."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+if TYPE_CHECKING:
+    from bab.core.bench import Cell, Grid, Job
+
+_KEYS = ("encoders", "tasks", "seeds", "lr", "set", "jobs", "runs")
+
+
+@click.command("bench")
+@click.argument("grid", required=False, type=click.Path(path_type=Path))
+@click.option("--encoders", metavar="NAME[:WEIGHTS],...", help="Encoders, e.g. fbank,hubert.")
+@click.option("--tasks", metavar="TASK[@CORPUS[:ROOT]],...", help="Cells: tasks and corpora.")
+@click.option("--seeds", metavar="N,...", help="Seeds; default: 0.")
+@click.option("--lr", metavar="RATE,...", help="Learning rates; the best on dev is kept.")
+@click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any key, for all runs.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time; default: 1.")
+@click.option("--runs", metavar="FOLDER", help="Where runs are kept; default: runs.")
+@click.option("--force", is_flag=True, help="Repeat runs that are finished already.")
+@click.option("--quiet", is_flag=True, help="Progress as plain lines.")
+def bench_command(
+    grid: Path | None,
+    sets: tuple[str, ...],
+    force: bool,
+    quiet: bool,
+    **given: Any,
+) -> None:
+    """Run every encoder on every task, and print the table.
+
+    GRID is a YAML file with the same keys (encoders, tasks, seeds, lr, jobs, runs; `set` holds keys
+    of all runs). There a task may be a mapping: `task`, and any keys of its runs. The command line
+    goes before the file. A run that fails is recorded with its reason while the others go on; what
+    is finished is not repeated; Ctrl-C saves what is at work, and the same command goes on.
+
+    \b
+    Examples:
+      bab bench --encoders fbank,hubert --tasks vtc --seeds 0,1,2
+      bab bench --encoders fbank,wavlm:base --tasks vtc,gender@kaldi:/data/x --lr 1e-4,1e-3,1e-2
+      bab bench grid.yaml --jobs 4
+    """
+    from bab.core import results
+    from bab.core.pool import Pool
+
+    asked, jobs = _grid(grid, {k: v for k, v in given.items() if v is not None}, sets, force)
+    began = time.monotonic()
+    show = _Overview(asked, quiet)
+    try:
+        found = Pool(asked, jobs, show.say).run(show.event)
+    finally:
+        show.close()
+    if found.records:
+        click.echo(results.table(found.records).rstrip())
+    for cell, outcome in found.failures:
+        click.echo(
+            f"{outcome.status}: {cell.label}, seed {outcome.seed}: {outcome.reason}", err=True
+        )
+    click.echo(f"\n{show.count(time.monotonic() - began)}. Runs: {asked.runs}")
+    if found.failures:
+        click.get_current_context().exit(1)
+
+
+# --- what is asked for --------------------------------------------------------------------------
+
+
+def _grid(
+    path: Path | None, given: Mapping[str, Any], sets: Sequence[str], force: bool
+) -> tuple[Grid, int]:
+    """The grid and the number of workers, from the file and, before it, the command line.
+
+    Raises:
+        ConfigError: an unknown or malformed key, or nothing to do.
+    """
+    from bab.core.bench import Grid
+    from bab.core.errors import ConfigError, did_you_mean
+
+    values: dict[str, Any] = {}
+    if path is not None:
+        from bab.core.sources import read
+
+        values = dict(read(path)[1])
+        for key in values:
+            if key not in _KEYS:
+                raise ConfigError(f"{path}: unknown key '{key}': {did_you_mean(str(key), _KEYS)}")
+    values |= given
+    for key in ("encoders", "tasks"):
+        if not values.get(key):
+            raise ConfigError(f"no {key} are named: give --{key}, or a file with `{key}`")
+    keys = values.get("set") or {}
+    if not isinstance(keys, dict):
+        raise ConfigError(f"{path}: set: expected keys and values, found {keys!r:.60}")
+    cells = [
+        _cell(encoder, task)
+        for encoder in _list("encoders", values["encoders"])
+        for task in _list("tasks", values["tasks"])
+    ]
+    rates = tuple(_number("lr", rate, float) for rate in _list("lr", values.get("lr", [])))
+    seeds = tuple(_number("seeds", seed, int) for seed in _list("seeds", values.get("seeds", [0])))
+    jobs = _number("jobs", values.get("jobs", 1), int)
+    if min((*seeds, jobs - 1, *(rate > 0 for rate in rates))) < 0 or not all(r > 0 for r in rates):
+        raise ConfigError("seeds are 0 or more; lr and jobs are more than 0")
+    unique = list({repr(cell): cell for cell in cells}.values())
+    runs = str(values.get("runs", "runs"))
+    return (
+        Grid(
+            tuple(unique),
+            tuple(dict.fromkeys(seeds)),
+            tuple(sorted(set(rates))),
+            keys,
+            tuple(sets),
+            runs,
+            force,
+        ),
+        jobs,
+    )
+
+
+def _list(key: str, value: Any) -> list[Any]:
+    """`a,b` or a list.
+
+    Raises:
+        ConfigError: an empty element.
+    """
+    from bab.core.errors import ConfigError
+
+    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    parts = parts if isinstance(parts, list) else [parts]
+    if any(part in ("", None) for part in parts):
+        raise ConfigError(f"{key}: an empty name in '{value}'")
+    return parts
+
+
+def _number(key: str, value: Any, kind: type) -> Any:
+    from bab.core.errors import ConfigError
+
+    what = "a whole number" if kind is int else "a number"
+    try:
+        found = kind(value) if isinstance(value, (str, int, float)) else None
+        if found is None or found != float(value):
+            raise ValueError
+    except ValueError:
+        raise ConfigError(f"{key}: {value!r} is not {what}") from None
+    return found
+
+
+def _cell(encoder: Any, task: Any) -> Cell:
+    """Raises ConfigError for a name that nothing offers; both are checked before anything runs."""
+    from bab.core import registry
+    from bab.core.bench import Cell, parse_cell
+    from bab.core.errors import ConfigError
+
+    keys = dict(task) if isinstance(task, dict) else {}
+    text = keys.pop("task", None) if isinstance(task, dict) else task
+    if not isinstance(text, str) or not isinstance(encoder, str):
+        wrong = encoder if isinstance(text, str) else task
+        raise ConfigError(f"expected a name, or a mapping with `task`, found {wrong!r:.60}")
+    name, corpus = parse_cell(text)
+    if odd := set(keys) & {"encoder", "seed", "runs"}:
+        raise ConfigError(f"{text}: {sorted(odd)[0]} can't be given for one cell")
+    registry.find("tasks", name)
+    registry.find("encoders", encoder.partition(":")[0])
+    if corpus is not None:
+        registry.find("datasets", corpus.partition(":")[0])
+    return Cell(encoder, name, corpus, keys)
+
+
+# --- what is seen -------------------------------------------------------------------------------
+
+
+class _Display(Protocol):
+    def stage(self, name: str, done: float, total: float, unit: str, note: str) -> None: ...
+
+    def say(self, line: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _Overview:
+    """A line per finished run; on a terminal also a bar for the whole and one per run at work."""
+
+    def __init__(self, grid: Grid, quiet: bool) -> None:
+        from bab.core.bench import jobs
+        from bab.plugins.observers.progress import Live, Plain, moving
+
+        plain = quiet or not moving(sys.stderr)
+        self.display: _Display = Plain(sys.stderr, time.monotonic) if plain else Live()
+        self.live = not plain
+        self.total = sum(len(job.seeds) * len(job.rates) for job in jobs(grid))
+        self.done: dict[str, int] = {}
+        self._whole()
+
+    def event(self, slot: int, job: Job, event: dict[str, Any]) -> None:
+        """Show an event of a worker."""
+        if event["event"] == "progress":
+            if self.live:
+                note = f"{event['stage']}: {job.label}"
+                name = f"worker {slot + 1}"
+                left = max(event["total"], event["done"] + 1e-9)  # a bar that ends would vanish
+                self.display.stage(name, event["done"], left * 1.000001, event["unit"], note)
+            return
+        status = event["status"]
+        self.done[status] = self.done.get(status, 0) + 1
+        rate = "" if event["rate"] is None else f", lr {event['rate']:g}"
+        told = event["reason"].splitlines()[0] if event["reason"] else self._score(event["folder"])
+        number = f"[{sum(self.done.values())}/{self.total}]"
+        self.say(f"{number} {job.cell.label}, seed {event['seed']}{rate}: {status}: {told}")
+        self._whole()
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        self.display.say(line)
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        self.display.close()
+
+    def count(self, seconds: float) -> str:
+        """`12 runs in 1:02: 11 done, 1 failed`."""
+        from bab.plugins.observers.progress import clock
+
+        parts = ", ".join(f"{number} {status}" for status, number in self.done.items())
+        return f"{sum(self.done.values())} runs in {clock(seconds)}: {parts or 'nothing'}"
+
+    def _whole(self) -> None:
+        if self.live:
+            self.display.stage("bench", sum(self.done.values()), self.total, "runs", "")
+
+    def _score(self, folder: str) -> str:
+        from bab.core import results
+        from bab.core.tables import number
+
+        record = results.load(folder)
+        value = record.metrics.get(record.primary, float("nan"))
+        return f"{record.primary} {number(value, record.units.get(record.primary, ''))}"

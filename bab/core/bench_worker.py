@@ -1,0 +1,264 @@
+"""One worker of a bench: requests come in as lines of JSON, events go out. See bab.core.pool.
+
+Run as `python -m bab.core.bench_worker`. It ends when its input ends, saving what it is at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import queue
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bab.core import config as configuration
+from bab.core import registry, results
+from bab.core.errors import BabError, BusyError, InterruptedRunError, NotApplicableError
+from bab.core.hooks import hookimpl
+from bab.core.records import Record, RunInfo
+from bab.core.runner import run
+from bab.core.schema import RunConfig
+
+Say = Callable[[Mapping[str, Any]], None]
+
+_OFTEN = 0.5  # seconds between two events of progress
+_WAIT = 30.0  # seconds that another process may take to leave a run's folder (a bench just killed)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One run of a request."""
+
+    options: Mapping[str, Any]
+    sets: tuple[str, ...]
+    seed: int
+    rate: float | None
+    runs: str
+    search: str
+    force: bool
+
+    def config(self) -> tuple[RunConfig, bool]:
+        """The run, and whether its learning rate is one of several.
+
+        Raises:
+            BabError: see bab.core.config.
+        """
+        if self.rate is not None:
+            found = self._config([*self.sets, f"train.lr={self.rate!r}"], self.search)
+            if not registry.load("heads", found.head.name).closed_form:
+                return found, True
+        return self._config(self.sets, self.runs), False
+
+    def _config(self, sets: Iterable[str], runs: str) -> RunConfig:
+        options = {**self.options, "seed": self.seed, "runs": runs}
+        return configuration.from_command_line(None, options, list(sets))
+
+    def misfit(self) -> Path:
+        """Where the record of a run that has no folder of its own is kept."""
+        facts = [self.options, self.sets, self.seed, self.rate]
+        text = json.dumps(facts, sort_keys=True, default=str)
+        name = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+        top = self.runs if self.rate is None else self.search
+        return Path(top) / "failed" / name
+
+
+class Reporter:
+    """The observer through which a bench hears how far a run is."""
+
+    def __init__(self, say: Say) -> None:
+        self.say = say
+        self.info: RunInfo | None = None
+        self._told = 0.0
+
+    @hookimpl
+    def bab_run_start(self, run: RunInfo) -> None:
+        self.info = run
+
+    @hookimpl
+    def bab_progress(self, stage: str, done: float, total: float, unit: str) -> None:
+        self._tell(stage, done, total, unit)
+
+    @hookimpl
+    def bab_step(self, run: RunInfo, step: int) -> None:
+        self._tell("training", step, run.steps, "steps")
+
+    def _tell(self, stage: str, done: float, total: float, unit: str) -> None:
+        now = time.monotonic()
+        if now - self._told >= _OFTEN:
+            self._told = now
+            event = {"event": "progress", "stage": stage, "done": done, "total": total}
+            self.say(event | {"unit": unit})
+
+
+def serve(request: Mapping[str, Any], say: Say) -> None:
+    """Make the runs of a request, one after the other.
+
+    Raises:
+        InterruptedRunError: SIGTERM; what the current run had is saved.
+    """
+    for rate in request["rates"]:
+        for seed in request["seeds"]:
+            task = Task(
+                request["options"],
+                tuple(request["sets"]),
+                seed,
+                rate,
+                request["runs"],
+                request["search"],
+                request["force"],
+            )
+            status, folder, reason, searched = _attempt(task, request.get("failed", ""), say)
+            event = {"event": "ended", "status": status, "folder": str(folder or "")}
+            say({**event, "reason": reason, "seed": seed, "rate": rate, "searched": searched})
+
+
+def _attempt(task: Task, failed: str, say: Say) -> tuple[str, Path | None, str, bool]:
+    """Make a run: its status, folder, why it failed, and whether its rate is searched.
+
+    failed: why it is not to be tried at all (it killed a worker), only recorded.
+    """
+    reporter = Reporter(say)
+    searched = task.rate is not None
+    config: RunConfig | None = None
+    try:
+        config, searched = task.config()
+        if failed:
+            raise BabError(failed)
+        record, folder = _run(config, task.force, reporter)
+    except InterruptedRunError:
+        raise
+    except BusyError as error:
+        return "busy", None, str(error), searched
+    except Exception as error:
+        status = "not-applicable" if isinstance(error, NotApplicableError) else "failed"
+        reason = str(error)
+        if not isinstance(error, BabError):
+            traceback.print_exc()
+            reason = f"{type(error).__name__}: {error}"
+        return status, _record(task, config, reporter.info, status, reason), reason, searched
+    if task.misfit().exists():
+        shutil.rmtree(task.misfit())
+    return record.status, folder, "", searched
+
+
+def _run(config: RunConfig, force: bool, reporter: Reporter) -> tuple[Record, Path]:
+    """A run; a folder that another process is about to leave is waited for."""
+    _forget_peak()
+    deadline = time.monotonic() + _WAIT
+    while True:
+        try:
+            return run(config, force, [reporter])
+        except BusyError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+
+
+def _forget_peak() -> None:
+    """Let this run's peak memory be its own: Linux can reset the mark (proc(5), clear_refs)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _record(
+    task: Task, config: RunConfig | None, info: RunInfo | None, status: str, reason: str
+) -> Path:
+    """Write the record of a run that failed, into the run's folder if it came so far."""
+    folder = Path(info.folder) if info else task.misfit()
+    if info and task.misfit().exists():
+        shutil.rmtree(task.misfit())
+    options = task.options
+    if config is None:
+        names = {key: str(options.get(key, "")).partition(":")[0] for key in ("task", "corpus")}
+        encoder, whole = str(options["encoder"]), dict(options)
+    else:
+        names = {"task": config.task.name, "corpus": config.corpus.name}
+        encoder, whole = config.encoder.spec, config.model_dump(mode="json")
+    loaded = _class("tasks", names["task"])
+    corpus = names["corpus"] or str(getattr(loaded, "corpus", ""))
+    results.save(
+        Record(
+            id=info.id if info else folder.name,
+            status=status,
+            task=names["task"],
+            task_version=str(getattr(loaded, "version", "")),
+            corpus=corpus,
+            corpus_version=str(getattr(_class("datasets", corpus), "version", "")),
+            corpus_digest="",
+            encoder=info.encoder if info else encoder,
+            encoder_fingerprint="",
+            head=config.head.name if config else "",
+            objective=config.objective.name if config else "",
+            mode=config.mode if config else str(options.get("mode", "probe")),
+            seed=task.seed,
+            protocol=_protocol(config),
+            split="test",
+            primary=str(getattr(loaded, "primary", "")),
+            higher_is_better=bool(getattr(loaded, "higher_is_better", True)),
+            units=dict(getattr(loaded, "units", {})),
+            config=whole,
+            reason=reason,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        ),
+        folder,
+    )
+    return folder
+
+
+def _protocol(config: RunConfig | None) -> str:
+    if config is None:
+        return "given"
+    return f"kfold-{config.folds}" if config.protocol == "kfold" else config.protocol
+
+
+def _class(kind: str, name: str) -> Any:
+    """A component's class; None where it can't be loaded, which is why the run failed."""
+    try:
+        return registry.load(kind, name)
+    except BabError:
+        return None
+
+
+def main() -> int:
+    """Serve requests until the input ends."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
+        os.dup2(2, 1)  # what libraries print goes to the log, never among the events
+
+        def say(event: Mapping[str, Any]) -> None:
+            with contextlib.suppress(BrokenPipeError):
+                replies.write(json.dumps(event) + "\n")
+                replies.flush()
+
+        lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        threading.Thread(target=_read, args=(lines,), daemon=True).start()
+        while (line := lines.get()) is not None:
+            try:
+                serve(json.loads(line), say)
+            except InterruptedRunError as error:
+                print(error, file=sys.stderr)
+                return error.exit_code
+    return 0
+
+
+def _read(lines: queue.SimpleQueue[str | None]) -> None:
+    """Requests into the queue. An input that ends means that the bench is gone, however it went:
+    the run at work saves itself and stops."""
+    for line in sys.stdin:
+        lines.put(line)
+    lines.put(None)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
