@@ -6,6 +6,7 @@ model is safetensors and needs no scikit-learn to run.
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import numpy as np
@@ -89,7 +90,9 @@ class Logistic(Head):
         solver = LogisticRegression(
             C=self.options.c, class_weight=weights, max_iter=self.options.iterations
         )
-        solver.fit((x - mean) / scale, y)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of no convergence: that is an error here
+            solver.fit((x - mean) / scale, y)
         if int(solver.n_iter_.max()) >= self.options.iterations:
             raise DivergedError(
                 f"head 'logistic': no solution after {self.options.iterations} iterations: lower "
