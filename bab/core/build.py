@@ -16,7 +16,7 @@ import torch
 from bab.core import registry, splits
 from bab.core.content import cache_root, content_id
 from bab.core.datacheck import bad_files
-from bab.core.errors import AudioError, ConfigError, CorpusError
+from bab.core.errors import AudioError, ConfigError, CorpusError, NotApplicableError
 from bab.core.interfaces import Corpus, Encoder, Head, Objective, Task
 from bab.core.records import Clip, Trial, View
 from bab.core.schema import CorpusConfig, EncoderConfig, RunConfig
@@ -60,7 +60,7 @@ def parts(config: RunConfig) -> Parts:
     task.suit(corpus.provides)
     missing = task.needs - corpus.provides
     if missing:
-        raise ConfigError(
+        raise NotApplicableError(
             f"task '{config.task.name}' needs {', '.join(sorted(missing))}, which corpus "
             f"'{config.corpus.name}' does not provide (it has {', '.join(sorted(corpus.provides))})"
         )
