@@ -45,7 +45,7 @@ class Data:
     clips: list[Clip]  # of all splits, each once, in the corpus's order
     skipped: dict[str, str]  # file -> why it was left out
     refused: dict[str, int]  # why the task can't use clips -> how many
-    trials: dict[str, list[Trial]]  # of dev and test, where the corpus has them
+    trials: dict[str, list[Trial]]  # of dev and test (pair tasks only)
     digest: str
 
 
@@ -158,7 +158,8 @@ def data(
         good = {name: [c for c in part if c.path not in skipped] for name, part in given.items()}
         splits.check_disjoint(good)
         folds = [Fold(good["train"], good["dev"], good["test"])]
-        trials = {name: _trials(corpus, name, good[name]) for name in ("dev", "test")}
+        if task.level == "pair":
+            trials = {name: _trials(corpus, name, good[name]) for name in ("dev", "test")}
     _refuse_empty(folds, corpus, refused)
     for fold in folds:
         task.check(task.fit(fold.train), [*fold.dev, *fold.test])
@@ -206,7 +207,7 @@ def check_trials(parts: Parts, found: Data) -> None:
     Raises:
         CorpusError: no trial of one speaker, or none of two.
     """
-    for split, trials in found.trials.items() if parts.task.level == "pair" else ():
+    for split, trials in found.trials.items():
         same = sum(t.same for t in trials)
         if not 0 < same < len(trials):
             raise CorpusError(

@@ -26,7 +26,7 @@ class CtcOptions(Options):
     )
     activation: Literal["none", "relu"] = Field("none", description="after each of `widths`")
     rnn: Literal["none", "bilstm"] = Field("none", description="context over the whole utterance")
-    hidden: int = Field(256, ge=1, description="units of the BiLSTM, per direction (SUPERB: 1024)")
+    hidden: int = Field(128, ge=1, description="units of the BiLSTM, per direction (SUPERB: 1024)")
     layers: int = Field(2, ge=1, description="layers of the BiLSTM")
     dropout: float = Field(0.0, ge=0.0, lt=1.0, description="after each layer but the output")
 

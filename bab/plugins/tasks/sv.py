@@ -44,11 +44,12 @@ class SpeakerVerification(Task):
     higher_is_better = False
     units: ClassVar[Mapping[str, str]] = {"eer": "%", "min_dcf_05": "", "min_dcf_01": ""}
     additive = False
-    # SUPERB: AdamW 1e-4, 200,000 steps of 50 utterances. For small corpora, a hundredth of it.
+    # SUPERB: AdamW 1e-4, 200,000 steps of 50 utterances. Here ten times the rate for so many fewer
+    # steps: on a CPU, one of 16 crops of 8 s takes some seconds.
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "probe": {
             "layers": "mix",
-            "train": {"lr": 1e-4, "steps": 2000, "batch": 32, "eval_every": 200},
+            "train": {"lr": 1e-3, "steps": 500, "batch": 16, "eval_every": 100},
         },
         "finetune": {
             "layers": "mix",
