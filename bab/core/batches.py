@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
+from bab.core.errors import CorpusError
 from bab.core.interfaces import Objective
 from bab.core.loader import Collator, Order, Share
 from bab.core.records import Batch, Item, Labels
@@ -22,6 +23,9 @@ def trainable(
     """Indices of the examples that can be trained on; why the others can't be, and how many.
 
     pooled: the head gets one frame of each.
+
+    Raises:
+        CorpusError: where that leaves nothing.
     """
     parts = context.parts
     least = parts.view.train_minimum
@@ -37,6 +41,9 @@ def trainable(
 
     reasons = [reason(item) for item in train.items]
     untrained = Counter(filter(None, reasons))
+    if reasons and all(reasons):
+        told = ", ".join(f"{why} ({count})" for why, count in untrained.items())
+        raise CorpusError(f"no training clip can be trained on: {told}")
     for why, count in untrained.items():
         context.watchers.bab_notice(
             run=context.info, message=f"{count} clip(s) left out of training: {why}"
