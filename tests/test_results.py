@@ -10,9 +10,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from bab.core import results
+from bab.core import compare, results
 from bab.core.errors import BabError
 from bab.core.records import Record
 from bab.core.summary import summarise
@@ -266,7 +267,7 @@ def test_failures_are_shown_with_their_reason() -> None:
     text = results.table(records)
     assert " failed: out of memory \\| at step 3 really | " in text
     assert "not-applicable: 48 kHz only" in text
-    assert "0.650 [0.550, 0.750] (failed: seed 1: NaN)" in text
+    assert "0.650 [0.550, 0.750] ★ (failed: seed 1: NaN)" in text
     assert len(summary.rows) == 4
     records[1].reason = "word " * 40
     assert "word word ... |" in results.table(records)
@@ -353,3 +354,90 @@ def test_detail_lists_classes_presets_groups_and_subgroups() -> None:
     assert "default" in results.detail(make(presets={}))
     with pytest.raises(BabError, match=r"no scores.*broke"):
         results.detail(make(status="failed", reason="broke"))
+
+
+# --- rows against each other --------------------------------------------------------------------
+
+
+def drawn(rates: list[float], samples: int = 400) -> dict[str, Any]:
+    """What a run keeps of its resamples, where each group's metric is one number."""
+    picks = np.random.default_rng(0).integers(0, len(rates), (samples, len(rates)))
+    values = np.asarray(rates)[picks].mean(axis=1).tolist()
+    return {"groups": f"g{len(rates)}", "metric": "f1", "values": values}
+
+
+def group_run(name: str, encoder: str, rates: list[float], **changes: Any) -> Record:
+    changes = {"resamples": drawn(rates), **changes}
+    return make(name, float(np.mean(rates)), encoder=encoder, **changes)
+
+
+EASY = [0.2, 0.9, 0.4, 0.7, 0.1, 0.8, 0.5, 0.6]
+
+
+def test_pairing_sees_what_overlapping_intervals_hide() -> None:
+    """Groups differ a lot, the encoders a little but always: paired, that little is certain."""
+    better = [rate + 0.02 for rate in EASY]
+    noisy = [rate + (0.1 if i % 2 else -0.09) for i, rate in enumerate(EASY)]
+    records = [
+        group_run("a", "fbank", EASY),
+        group_run("b", "hubert:base", better),
+        group_run("c", "wavlm:base", noisy),
+    ]
+    found = {row.encoder: row.cells[0] for row in summarise(records).rows}
+    assert {name: cell.mark for name, cell in found.items() if cell} == {
+        "fbank": "",
+        "hubert:base": "best",
+        "wavlm:base": "within noise",
+    }
+    gap = compare.difference([records[1]], [records[0]])
+    assert gap is not None and tuple(gap) == pytest.approx((0.02, 0.02, 0.02))
+    text = results.table(records)
+    assert "★ best; ≈ within noise" in text and text.count("★") == 2 and text.count("≈") == 2
+    assert r"$\star$" in results.table(records, "latex")
+    lower = [dataclasses.replace(r, higher_is_better=False) for r in records]
+    marks = {row.encoder: row.cells[0].mark for row in summarise(lower).rows if row.cells[0]}
+    assert marks["fbank"] == "best" and marks["hubert:base"] == ""
+
+
+def test_a_difference_that_cannot_be_told_is_not_invented() -> None:
+    a, b = group_run("a", "fbank", EASY), group_run("b", "hubert", EASY[:-1])
+    assert compare.difference([a], [b]) is None  # other groups
+    assert compare.difference([a], [make("c")]) is None  # nothing kept
+    assert compare.marks([[a], [b]], True).count("best") == 1
+
+
+def test_intervals_are_over_groups_and_seeds() -> None:
+    one = [group_run("a", "fbank", EASY)]
+    far = [*one, group_run("b", "fbank", [r + 0.3 for r in EASY], seed=1)]
+    narrow, wide = (summarise(records).rows[0].cells[0] for records in (one, far))
+    assert narrow and wide and None not in (narrow.low, narrow.high, wide.low, wide.high)
+    expected = np.percentile(drawn(EASY)["values"], [2.5, 97.5])
+    assert (narrow.low, narrow.high) == pytest.approx(tuple(expected))
+    assert wide.high - wide.low > narrow.high - narrow.low  # type: ignore[operator]
+
+
+def test_ranks_and_relative_scores() -> None:
+    places = compare.ranks([[0.9, 5.0], [0.9, 7.0], [0.1, None]], [True, False])
+    assert places == [pytest.approx((1.5 + 1) / 2), pytest.approx((1.5 + 2) / 2), None]
+    scores, left = compare.relative_scores(
+        [[0.5, 10.0, 3.0], [0.7, 4.0, 2.0], [0.6, 10.0, 1.0]], [True, False, True], 0
+    )
+    assert scores == [0, pytest.approx(1000), pytest.approx(250)] and left == [2]
+
+
+def test_a_table_of_two_tasks_has_rank_and_relative_score() -> None:
+    eer = {"primary": "eer", "higher_is_better": False, "task": "sv", "head": "xvector"}
+    records = [
+        make("a", 0.5),
+        make("b", 0.7, encoder="hubert"),
+        make("c", 0.6, encoder="ast"),
+        make("d", 0.2, metrics={"eer": 20.0}, **eer),
+        make("e", 0.2, metrics={"eer": 10.0}, encoder="hubert", **eer),
+    ]
+    rows = {row.encoder: row for row in summarise(records).rows}
+    assert rows["hubert"].rank == 1 and rows["ast"].rank is None
+    assert [rows[name].relative for name in ("fbank", "hubert", "ast")] == [0, 1000, None]
+    assert rows["fbank"].head == "frames, xvector"  # each task brings its own: one row
+    text = " ".join(results.table(records).split())
+    assert "| rank | relative |" in text and "fbank is 0, the best of each task 1000" in text
+    assert [r["rank"] for r in csv.DictReader(io.StringIO(results.table(records, "csv")))]

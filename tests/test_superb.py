@@ -102,7 +102,7 @@ def test_the_command_prints_the_scores_best_first(
     path.write_text(PUBLISHED.replace("4.07,3.5", "4.07,").replace("15.89,9.96", "15.89,"))
     assert main(["table", "--superb", str(path), "--format", "json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [row["model"] for row in rows][0] == "WavLM Large" and rows[-1]["superb_s"] is None
+    assert rows[0]["model"] == "WavLM Large" and rows[-1]["superb_s"] is None
     assert main(["table", "--superb", str(path), "--format", "csv"]) == 0
     lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert float(lines[0]["superb_s"]) == pytest.approx(1145, abs=0.6)

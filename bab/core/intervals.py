@@ -56,8 +56,18 @@ def bootstrap(
     """
     if len(statistics) < 2:
         return {}
+    return percentiles(resampled(statistics, metrics, samples, seed), level)
+
+
+def resampled(
+    statistics: Mapping[str, Mapping[str, float]], metrics: Metrics, samples: int, seed: int
+) -> list[Mapping[str, float]]:
+    """The metrics of each resample of the groups, in the order of the resamples.
+
+    Equal groups, samples and seed give equal resamples: two lists may be compared pair by pair.
+    """
     keys, table = _matrix(statistics)
-    return _intervals(_resampled(keys, table, metrics, samples, seed), level)
+    return _resampled(keys, table, metrics, samples, seed)
 
 
 def bootstrap_items(
@@ -72,12 +82,21 @@ def bootstrap_items(
     """
     if len(groups) < 2:
         return {}
+    return percentiles(resampled_items(groups, score, samples, seed), level)
+
+
+def resampled_items(
+    groups: Mapping[str, Sequence[Item]],
+    score: Callable[[list[Item]], Mapping[str, float]],
+    samples: int,
+    seed: int,
+) -> list[Mapping[str, float]]:
+    """As `resampled`, for scores that aren't functions of sums."""
     members = [groups[name] for name in sorted(groups)]
-    rows = [
+    return [
         score([item for index in drawn for item in members[index]])
         for drawn in draws(len(members), samples, seed)
     ]
-    return _intervals(rows, level)
 
 
 def paired_difference(
@@ -111,7 +130,7 @@ def paired_difference(
         values.append(metrics(dict(zip(keys, table.sum(axis=0).tolist(), strict=True))))
     differences = [_minus(x, y) for x, y in zip(*rows, strict=True)]
     observed = _minus(*values)
-    intervals = _intervals(differences, level)
+    intervals = percentiles(differences, level)
     return {
         name: Difference(value, *intervals[name])
         for name, value in observed.items()
@@ -140,7 +159,7 @@ def _resampled(
     return [metrics(dict(zip(keys, row, strict=True))) for row in (times @ table).tolist()]
 
 
-def _intervals(rows: Sequence[Mapping[str, float]], level: float) -> dict[str, Interval]:
+def percentiles(rows: Sequence[Mapping[str, float]], level: float = 0.95) -> dict[str, Interval]:
     """The percentile interval of each metric over the resamples in which it is defined."""
     tail = 100 * (1 - level) / 2
     found: dict[str, Interval] = {}

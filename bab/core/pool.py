@@ -36,7 +36,7 @@ class Worker:
         logs.mkdir(parents=True, exist_ok=True)
         self.slot = slot
         self.log = logs / f"worker-{slot}.log"
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        environment = {"OMP_NUM_THREADS": str(threads), **os.environ}  # what a person set stays
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "bab.core.bench_worker"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import platform
 import resource
 import sys
@@ -10,7 +12,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain, islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -21,7 +25,7 @@ from bab.core.atomic import write_text
 from bab.core.build import Data
 from bab.core.fold import Context, FoldResult, make_examples, references
 from bab.core.interfaces import Task
-from bab.core.intervals import bootstrap, bootstrap_items
+from bab.core.intervals import percentiles, resampled, resampled_items
 from bab.core.loader import WaveSource
 from bab.core.records import Clip, Prediction, Record, Trial
 from bab.core.views import regions
@@ -32,6 +36,10 @@ _LIBRARIES = (
 )  # fmt: skip
 _MAX_SUBGROUPS = 20  # values of a label above which it is no grouping (an id, a free text)
 _MAX_WORDS = 5  # in its shortest value, above which a label is a text (a transcript in phones)
+
+# The seed of all resampling: the runs of a table draw the same groups, so that they can be compared
+# resample by resample, whatever their own seeds.
+_DRAWS = 0
 
 References = Sequence[Clip | Trial]
 
@@ -62,19 +70,19 @@ class Scorecard:
             return self.task.score(references, self.predictions)
         return self.task.metrics(self._total(references))
 
-    def intervals(
-        self, groups: Mapping[str, References], samples: int, seed: int
-    ) -> dict[str, tuple[float, float]]:
-        """95 % intervals by resampling groups; none where there is only one."""
+    def resampled(
+        self, groups: Mapping[str, References], samples: int
+    ) -> list[Mapping[str, float]]:
+        """The metrics of each resample of the groups; none where there is only one group."""
         if not samples or len(groups) < 2:
-            return {}
+            return []
         if self.task.level == "pair":
             rows = {name: [self._rows(members)] for name, members in groups.items()}
-            return bootstrap_items(rows, self._rate, samples, seed)
+            return resampled_items(rows, self._rate, samples, _DRAWS)
         if not self.task.additive:
-            return bootstrap_items(groups, self.of, samples, seed)
+            return resampled_items(groups, self.of, samples, _DRAWS)
         totals = {name: self._total(members) for name, members in groups.items()}
-        return bootstrap(totals, self.task.metrics, samples, seed)
+        return resampled(totals, self.task.metrics, samples, _DRAWS)
 
     def _rows(self, references: References) -> NDArray[np.float64]:
         """f64[N, 2]: 1 where a trial is of one speaker, and its score."""
@@ -114,11 +122,9 @@ def make_record(
     }
     headline = cards[task.presets[0]]
     groups = _grouped(tested, clips)
+    rows = {preset: card.resampled(groups, config.bootstrap) for preset, card in cards.items()}
     scores: dict[str, dict[str, Any]] = {
-        preset: {
-            "metrics": card.of(tested),
-            "intervals": card.intervals(groups, config.bootstrap, config.seed),
-        }
+        preset: {"metrics": card.of(tested), "intervals": percentiles(rows[preset])}
         for preset, card in cards.items()
     }
     return Record(
@@ -147,10 +153,11 @@ def make_record(
             "unit": parts.corpus.unit,
             "units": len(groups),
         },
+        resamples=_resamples(rows[task.presets[0]], task.primary, groups),
         presets=scores,
         groups={name: headline.of(part) for name, part in _shown(task, tested, groups).items()},
         subgroups=_subgroups(headline, tested),
-        dev=folds[0].dev if len(folds) == 1 else {},
+        dev=_dev(folds),
         tuned=folds[0].tuned if len(folds) == 1 else {str(i): f.tuned for i, f in enumerate(folds)},
         labels={key: list(names) for key, names in folds[0].labels.items()},
         data=_data(data, folds),
@@ -178,6 +185,23 @@ def write_trials(
         for t, score in zip(trials, scores, strict=True)
     ]
     write_text(path, "".join(["same\tenrol\ttest\tscore\n", *rows]))
+
+
+def _resamples(
+    rows: Sequence[Mapping[str, float]], primary: str, groups: Mapping[str, References]
+) -> dict[str, Any]:
+    """The headline metric in each resample, and a hash of the groups that were drawn from."""
+    if not rows:
+        return {}
+    names = hashlib.blake2b(repr(sorted(groups)).encode(), digest_size=6).hexdigest()
+    values = [float(f"{row.get(primary, math.nan):.7g}") for row in rows]
+    return {"groups": names, "metric": primary, "values": values}
+
+
+def _dev(folds: Sequence[FoldResult]) -> dict[str, float]:
+    """The best dev scores, averaged over the folds."""
+    names = set.intersection(*(set(f.dev) for f in folds))
+    return {name: fmean(f.dev[name] for f in folds) for name in folds[0].dev if name in names}
 
 
 def _grouped(tested: References, clips: Sequence[Clip]) -> dict[str, list[Clip | Trial]]:
@@ -253,7 +277,10 @@ def _speed(context: Context, data: Data) -> float:
     """Seconds of audio that the encoder takes in per second, on a few of this run's windows."""
     parts, device = context.parts, context.accelerator.device
     encoder = parts.encoder.eval()
-    windows = make_examples(parts, data.clips[:4]).windows[:4]
+    found = (make_examples(parts, [clip]).windows for clip in data.clips)
+    windows = list(islice(chain.from_iterable(found), 4))
+    if not windows:
+        return 0.0
     waves = [WaveSource(encoder.sample_rate).read([w]).to(device) for w in windows]
     encoder(waves[0])
     best = 0.0

@@ -11,6 +11,7 @@ from textwrap import shorten
 from typing import Any, NamedTuple
 
 from bab.core.atomic import StrPath, write_json
+from bab.core.compare import BEST, TIED
 from bab.core.errors import BabError
 from bab.core.records import Record
 from bab.core.summary import Cell, Column, Row, Summary, summarise
@@ -30,6 +31,9 @@ RECORD = "record.json"
 LOCK = ".lock"  # a run's folder has one from its first moment
 FORMAT = 1
 _NUMBERS = ("metrics", "dev", "cost", "groups", "subgroups", "intervals", "presets", "resamples")
+
+
+_LEGEND = "★ best; ≈ within noise of it: the paired 95 % interval of the difference holds 0"
 
 
 class Skipped(NamedTuple):
@@ -163,6 +167,9 @@ def _sheet(summary: Summary, notes: Sequence[str]) -> Sheet:
     settings = any(row.settings for row in summary.rows)
     headers = ["encoder", "mode", "head", *(["settings"] if settings else [])]
     headers += [f"{c.label} {c.metric}{_unit(c)} {_arrow(c)}" for c in summary.columns]
+    ranked = [row.rank for row in summary.rows], [row.relative for row in summary.rows]
+    shown = [any(value is not None for value in column) for column in ranked]
+    headers += [name for name, show in zip(("rank", "relative"), shown, strict=True) if show]
     headers += ["seeds", "parameters", "audio s/s"]
     rows = []
     for row in summary.rows:
@@ -171,8 +178,11 @@ def _sheet(summary: Summary, notes: Sequence[str]) -> Sheet:
             _cell(cell, column.unit)
             for cell, column in zip(row.cells, summary.columns, strict=True)
         ]
-        rows.append([*words, *cells, *_facts(row)])
-    return Sheet(headers, rows, text=3 + settings, notes=[*notes, *summary.notes])
+        places = ["" if row.rank is None else f"{row.rank:.1f}"] if shown[0] else []
+        places += ["" if row.relative is None else f"{row.relative:.0f}"] if shown[1] else []
+        rows.append([*words, *cells, *places, *_facts(row)])
+    legend = [_LEGEND] if any(c and c.mark for row in summary.rows for c in row.cells) else []
+    return Sheet(headers, rows, text=3 + settings, notes=[*notes, *legend, *summary.notes])
 
 
 def _facts(row: Row) -> list[str]:
@@ -201,6 +211,7 @@ def _cell(cell: Cell | None, unit: str) -> str:
         text += f" ± {number(cell.deviation, unit)}"
     if cell.low is not None and cell.high is not None:
         text += f" {span(cell.low, cell.high, unit)}"
+    text += {BEST: " ★", TIED: " ≈"}.get(cell.mark, "")
     if cell.reason:
         text += f" ({cell.status}: {shorten(cell.reason, 60, placeholder=' ...')})"
     return text
@@ -227,6 +238,9 @@ def _flat_rows(summary: Summary) -> list[dict[str, object]]:
                     "seeds": " ".join(str(s) for s in cell.seeds),
                     "status": cell.status,
                     "reason": cell.reason,
+                    "mark": cell.mark,
+                    "rank": row.rank,
+                    "relative": row.relative,
                     "parameters": row.parameters,
                     "audio_per_second": row.speed,
                 }

@@ -12,14 +12,16 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bab.core import compare
 from bab.core.errors import BabError
 from bab.core.records import Record
 
 DONE = "done"
+BASELINE = "fbank"  # the encoder that relative scores start from
 # Settings that never tell two rows apart: the seed, which is averaged over; where a run happened
 # and who watched it; what the record holds by its real name (encoder, corpus).
 _IRRELEVANT = (
@@ -47,7 +49,8 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One row in one column. low, high: the mean of the seeds' intervals.
+    """One row in one column. low, high: over groups and seeds; the mean of the seeds' intervals
+    where the records keep no resamples. mark: "best", "within noise" of the best, or "".
 
     deviation: sample standard deviation over seeds, None with one. status and reason say what
     failed or doesn't apply; with a value, which of its seeds are missing.
@@ -60,12 +63,14 @@ class Cell:
     seeds: tuple[int, ...]
     status: str
     reason: str
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One way to make a model. parameters: of the encoder; speed: its seconds of audio per second,
-    the mean over the row's runs.
+    the mean over the row's runs; rank: the mean over columns; relative: SUPERB's formula over the
+    table's own columns, `fbank` at 0 and the best at 1000. Both need every column.
     """
 
     encoder: str
@@ -75,6 +80,18 @@ class Row:
     parameters: float | None
     speed: float | None
     cells: tuple[Cell | None, ...]
+    rank: float | None = None
+    relative: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Which records stand where: cells[row][column], and each column's records."""
+
+    keys: tuple[tuple[str, ...], ...]  # encoder, mode, head, settings
+    members: tuple[tuple[Record, ...], ...]
+    columns: tuple[Column, ...]
+    cells: tuple[tuple[tuple[Record, ...], ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +103,7 @@ class Summary:
     notes: tuple[str, ...]
 
 
-def summarise(records: Sequence[Record]) -> Summary:
+def arrange(records: Sequence[Record]) -> Table:
     """Sort records into rows and columns.
 
     Raises:
@@ -96,27 +113,75 @@ def summarise(records: Sequence[Record]) -> Summary:
     _same_version(unique, "task")
     _same_version(unique, "corpus")
     columns = _columns(unique)
-    settings = _settings(unique, columns)
-    rows: dict[tuple[str, ...], list[tuple[int, Record]]] = defaultdict(list)
-    for record in unique:
-        key = (record.encoder, record.mode, record.head, settings[record.id])
-        rows[key].append((columns[record.id], record))
+    settings, heads = _settings(unique, columns), _heads(unique, columns)
     members: dict[int, list[Record]] = defaultdict(list)
-    for record in unique:
-        members[columns[record.id]].append(record)
-    titles = _labels([members[i] for i in sorted(members)])
-    return Summary(
-        tuple(_column(title, members[i]) for i, title in zip(sorted(members), titles, strict=True)),
-        tuple(_row(key, rows[key], sorted(members)) for key in sorted(rows)),
-        tuple(dict.fromkeys(note for r in unique for note in _notes(r))),
+    rows: dict[tuple[str, ...], dict[int, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for r in unique:
+        key = (r.encoder, r.mode, heads[r.id], settings[r.id])
+        members[columns[r.id]].append(r)
+        rows[key][columns[r.id]].append(r)
+    order = sorted(members)
+    titles = _labels([members[i] for i in order])
+    return Table(
+        tuple(sorted(rows)),
+        tuple(tuple(members[i]) for i in order),
+        tuple(_column(title, members[i]) for i, title in zip(order, titles, strict=True)),
+        tuple(tuple(tuple(rows[key].get(i, ())) for i in order) for key in sorted(rows)),
     )
+
+
+def summarise(records: Sequence[Record]) -> Summary:
+    """The numbers of a table.
+
+    Raises:
+        BabError: see `arrange`.
+    """
+    table = arrange(records)
+    marks = [
+        compare.marks([_done(row[j]) for row in table.cells], column.higher_is_better)
+        for j, column in enumerate(table.columns)
+    ]
+    rows = [
+        _row(key, cells, [column[i] for column in marks])
+        for i, (key, cells) in enumerate(zip(table.keys, table.cells, strict=True))
+    ]
+    rows, notes = _ranked(rows, table.columns)
+    told = dict.fromkeys(note for one in table.members for r in one for note in _notes(r))
+    return Summary(table.columns, tuple(rows), (*told, *notes))
+
+
+def _ranked(rows: list[Row], columns: Sequence[Column]) -> tuple[list[Row], list[str]]:
+    """The rows with rank and relative score, where there are several tasks; and how to read it."""
+    if len(rows) < 2 or len(columns) < 2:
+        return rows, []
+    values = [[None if c is None else c.value for c in row.cells] for row in rows]
+    higher = [column.higher_is_better for column in columns]
+    ranked = [
+        replace(row, rank=rank)
+        for row, rank in zip(rows, compare.ranks(values, higher), strict=True)
+    ]
+    whole = [i for i, row in enumerate(values) if None not in row]
+    base = [i for i in whole if rows[i].encoder.partition(":")[0] == BASELINE]
+    if len(base) != 1:
+        why = "several rows are" if base else "no row that holds every task is"
+        return ranked, [f"no relative score: {why} {BASELINE}"] if base else []
+    scores, left_out = compare.relative_scores(values, higher, base[0])
+    names = ", ".join(columns[j].label for j in left_out)
+    note = f"relative: {BASELINE} is 0, the best of each task 1000, averaged over the tasks"
+    note += f"; without {names}, where {BASELINE} is the best" if names else ""
+    return [replace(row, relative=s) for row, s in zip(ranked, scores, strict=True)], [note]
+
+
+def _done(records: Sequence[Record]) -> list[Record]:
+    return [r for r in records if r.status == DONE]
 
 
 def _same_version(records: Sequence[Record], kind: str) -> None:
     """Refuse two versions of a task or corpus: their numbers are of different things."""
     seen: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        seen[getattr(record, kind)][getattr(record, f"{kind}_version")].append(record)
+        if version := getattr(record, f"{kind}_version"):  # unknown where a run failed early
+            seen[getattr(record, kind)][version].append(record)
     for name, versions in seen.items():
         if len(versions) > 1:
             lines = [
@@ -230,6 +295,21 @@ def _settings(records: Sequence[Record], columns: Mapping[str, int]) -> dict[str
     return found
 
 
+def _heads(records: Sequence[Record], columns: Mapping[str, int]) -> dict[str, str]:
+    """Record id -> the head that its row is called by: its own where an encoder has several on one
+    task; else all that the row has, since each task brings its own."""
+    heads: dict[tuple[str, str], dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for r in records:
+        if r.head:  # unknown where a run failed early
+            heads[r.encoder, r.mode][columns[r.id]].add(r.head)
+    found: dict[str, str] = {}
+    for r in records:
+        own = heads[r.encoder, r.mode]
+        several = any(len(names) > 1 for names in own.values())
+        found[r.id] = r.head if several else ", ".join(sorted(set().union(*own.values())))
+    return found
+
+
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """`train.lr` -> "0.001", for all keys that may change a result."""
     for key, value in values.items():
@@ -242,11 +322,9 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield path, value if isinstance(value, str) else json.dumps(value)
 
 
-def _row(
-    key: tuple[str, ...], members: Sequence[tuple[int, Record]], columns: Sequence[int]
-) -> Row:
+def _row(key: tuple[str, ...], cells: Sequence[Sequence[Record]], marks: Sequence[str]) -> Row:
     encoder, mode, head, settings = key
-    costs = [r.cost for _, r in members if r.status == DONE]
+    costs = [r.cost for members in cells for r in _done(members)]
     return Row(
         encoder,
         mode,
@@ -254,7 +332,7 @@ def _row(
         settings,
         _mean([c["encoder_parameters"] for c in costs if "encoder_parameters" in c]),
         _mean([c["encoder_audio_per_second"] for c in costs if "encoder_audio_per_second" in c]),
-        tuple(_cell([r for i, r in members if i == column]) for column in columns),
+        tuple(_cell(members, mark) for members, mark in zip(cells, marks, strict=True)),
     )
 
 
@@ -262,7 +340,7 @@ def _mean(values: Sequence[float]) -> float | None:
     return statistics.fmean(values) if values else None
 
 
-def _cell(members: Sequence[Record]) -> Cell | None:
+def _cell(members: Sequence[Record], mark: str) -> Cell | None:
     """The mean over seeds of those that are done; what happened to the others."""
     if not members:
         return None
@@ -276,15 +354,21 @@ def _cell(members: Sequence[Record]) -> Cell | None:
         reason = f"seed {', '.join(str(r.seed) for r in rest)}: {reason}"
     values = [r.metrics.get(r.primary, math.nan) for r in done]
     intervals = [r.intervals[r.primary] for r in done if r.primary in r.intervals]
-    whole = len(intervals) == len(done)
+    low = high = None
+    if len(intervals) == len(done):
+        low, high = _mean([low for low, _ in intervals]), _mean([high for _, high in intervals])
+    resampled = compare.resamples(done)
+    if resampled is not None and (both := compare.interval(resampled[1])) is not None:
+        low, high = both
     return Cell(
         statistics.fmean(values),
-        _mean([low for low, _ in intervals]) if whole else None,
-        _mean([high for _, high in intervals]) if whole else None,
+        low,
+        high,
         statistics.stdev(values) if len(values) > 1 else None,
         tuple(r.seed for r in done),
         status,
         reason,
+        mark,
     )
 
 

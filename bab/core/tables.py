@@ -30,6 +30,8 @@ _LATEX = {
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
     "±": r"$\pm$",
+    "★": r"$\star$",
+    "≈": r"$\approx$",
 }
 
 
