@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -117,7 +117,22 @@ def _recipe(path: Path | None) -> Path | None:
     type=click.Path(path_type=Path),
     help="No runs: a leaderboard of SUPERB's ten tasks, each model with its superb_s.",
 )
-def table_command(runs: Path, form: str, detail: bool, superb: Path | None) -> None:
+@click.option("--compare", nargs=2, metavar="A B", help="Encoder A less B, paired, per task.")
+@click.option(
+    "--subgroups", "view", flag_value="subgroups", help="Scores by subgroup (age, gender)."
+)
+@click.option(
+    "--per-recording", "view", flag_value="recordings", help="Scores by recording or group."
+)
+@click.option("--per-layer", "view", flag_value="layers", help="Runs of single layers, as curves.")
+def table_command(
+    runs: Path,
+    form: str,
+    detail: bool,
+    superb: Path | None,
+    compare: tuple[str, str] | None,
+    view: Literal["subgroups", "recordings", "layers"] | None,
+) -> None:
     """Print the results of all runs in a folder, side by side.
 
     Different versions of a task or a corpus never share a table.
@@ -126,6 +141,7 @@ def table_command(runs: Path, form: str, detail: bool, superb: Path | None) -> N
     Examples:
       bab table
       bab table runs/vtc --format csv > vtc.csv
+      bab table --compare hubert:base fbank
       bab table runs/vtc/rttm-sample/fbank/0123456789ab --detail
     """
     from bab.core import results
@@ -138,6 +154,15 @@ def table_command(runs: Path, form: str, detail: bool, superb: Path | None) -> N
         return
     if not runs.exists():
         raise BabError(f"{runs}: there is no such folder. `bab run` makes it; `--runs` names it")
+    if compare or view:
+        from bab.core import breakdown
+
+        records, _ = results.collect(runs)
+        if compare:
+            click.echo(breakdown.versus(records, *compare, form))
+        if view:
+            click.echo(breakdown.show(records, view, form))
+        return
     if not detail:
         click.echo(results.table(runs, form))
         return
