@@ -36,6 +36,11 @@ class Fault(Encoder):
         return groups
 
 
+def _late(state: Tensor) -> Tensor:
+    """f32[B, T, D], five frames too late."""
+    return torch.cat([state[:, :1].expand(-1, 5, -1), state], 1)[:, : state.shape[1]]
+
+
 FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {
     "field too long": (lambda e: setattr(e, "grid", Grid(16000, 320, 401)), "frame|moved"),
     "field too short": (lambda e: setattr(e, "grid", Grid(16000, 320, 390)), "frame|moved"),
@@ -54,6 +59,12 @@ FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {
     ),
     "half precision": (lambda e: e.register_buffer("b", torch.zeros(1).half()), "not float32"),
     "fingerprint": (lambda e: setattr(e, "fingerprint", str(id(e))), "two loads"),
+    "late frames, and nothing local to tell by": (
+        lambda e: e.register_forward_hook(
+            lambda m, a, out: Encoded(tuple(_late(s) for s in out.layers), out.lengths)
+        ),
+        "a click at .* s, the centre of frame",
+    ),
     "noise": (
         lambda e: e.register_forward_pre_hook(
             lambda m, a: (Waves(a[0].samples + torch.randn(1) * 1e-3, a[0].lengths),)
