@@ -235,7 +235,7 @@ class Task(Component):
     head: ClassVar[str] = ""
     objective: ClassVar[str] = ""
     view: ClassVar[View] = View()
-    presets: ClassVar[tuple[str, ...]] = ("default",)  # ways to decode; the first is the headline
+    presets: tuple[str, ...] = ("default",)  # ways to decode; the first is the headline
     # The metric that selects checkpoints and stands in tables; options may choose another.
     primary: str = ""
     select: ClassVar[str] = ""  # the metric that selects checkpoints, where it isn't `primary`

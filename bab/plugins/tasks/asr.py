@@ -14,11 +14,12 @@ from typing import Any, ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from bab.core.errors import CorpusError
+from bab.core.errors import ConfigError, CorpusError
 from bab.core.grid import Grid
 from bab.core.interfaces import Options, Task
 from bab.core.records import Clip, Labels, Output, Prediction, View
 from bab.plugins.tasks import _sequences as sequences
+from bab.plugins.tasks._beam import BeamSearch
 from bab.plugins.tasks._text import normalise
 
 
@@ -29,6 +30,12 @@ class SpeechRecognitionOptions(Options):
     punctuation: bool = Field(
         False, description="learn and compare punctuation too; apostrophes and l·l always stay"
     )
+    beam: int = Field(
+        0, ge=0, description="width of a beam search, the preset `beam`; 0 = greedy decoding only"
+    )
+    lm: str = Field("", description="ARPA n-gram model of words for the beam search; '' = none")
+    lm_weight: float = Field(2.0, ge=0, description="weight of its log-probabilities")
+    word_score: float = Field(0.0, description="added for each word, against its short texts")
 
 
 class SpeechRecognition(Task):
@@ -42,7 +49,7 @@ class SpeechRecognition(Task):
     head = "ctc"
     objective = "ctc"
     view = View()
-    presets = ("greedy",)
+    presets: tuple[str, ...] = ("greedy",)
     primary = "wer"
     # Until a model gets words right, its word error rate stands at 100 and chooses nothing.
     select = "cer"
@@ -74,6 +81,13 @@ class SpeechRecognition(Task):
 
     options: SpeechRecognitionOptions
 
+    def __init__(self, options: SpeechRecognitionOptions) -> None:
+        super().__init__(options)
+        self.presets = ("greedy", "beam") if options.beam else ("greedy",)
+        self._searches: dict[tuple[str, ...], BeamSearch] = {}  # by vocabulary
+        if options.lm and not options.beam:
+            raise ConfigError("task.lm is for the beam search: give task.beam a width, e.g. 50")
+
     def refuses(self, clip: Clip) -> str:
         """A clip whose text isn't known; one in which nothing is said ("") is used."""
         return "no text" if clip.text is None else ""
@@ -93,10 +107,17 @@ class SpeechRecognition(Task):
         """i64[U]: the characters of the normalised text."""
         return sequences.targets(self._normal(clip.text or ""), labels["char"])
 
+    def tune(self, outputs: Sequence[Output], grid: Grid, labels: Labels) -> dict[str, Any]:
+        """Nothing is tuned: each preset is told how to search."""
+        return {preset: {"search": preset} for preset in self.presets}
+
     def decode(
         self, output: Output, grid: Grid, labels: Labels, tuned: Mapping[str, Any]
     ) -> Prediction:
-        """Logits f32[T, C] -> text."""
+        """Logits f32[T, C] -> text, greedily or by the beam search that `tune` names."""
+        if tuned.get("search") == "beam":
+            sequences.refuse_diverged(output)
+            return Prediction(output.clip.id, text=self._search(labels["char"])(output.values))
         text = "".join(sequences.greedy(output, labels["char"]))
         return Prediction(output.clip.id, text=" ".join(text.split()))
 
@@ -129,6 +150,13 @@ class SpeechRecognition(Task):
     def write(self, predictions: Sequence[Prediction], folder: Path) -> None:
         """`asr.csv`: `id,hypothesis`."""
         sequences.write_texts(predictions, folder / "asr.csv")
+
+    def _search(self, names: tuple[str, ...]) -> BeamSearch:
+        if names not in self._searches:
+            o = self.options
+            model = Path(o.lm).expanduser() if o.lm else None
+            self._searches[names] = BeamSearch(names, o.beam, model, o.lm_weight, o.word_score)
+        return self._searches[names]
 
     def _normal(self, text: str) -> str:
         return normalise(text, self.options.lower, self.options.punctuation)
