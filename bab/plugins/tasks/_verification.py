@@ -40,7 +40,7 @@ def equal_error_rate(false_alarm: Floats, miss: Floats) -> float:
 def min_dcf(false_alarm: Floats, miss: Floats, target: float) -> float:
     """The least detection cost over all thresholds, as a share of that of the best constant answer.
 
-    Both errors cost 1 (NIST SRE 2010, VoxSRC). target: prior probability of the same speaker.
+    Both errors cost 1 (NIST SRE 2016, VoxSRC). target: prior probability of the same speaker.
     """
     cost = target * miss + (1 - target) * false_alarm
     return float(cost.min() / min(target, 1 - target))

@@ -63,8 +63,8 @@ class SpeechRecognition(Task):
             "head": {"widths": [256], "rnn": "bilstm", "hidden": 128, "dropout": 0.2},
             "train": {"lr": 1e-3, "steps": 1000, "batch": 16, "eval_every": 100},
         },
-        # Fine-tuning as for wav2vec 2.0 (Baevski et al. 2020, arXiv 2006.11477, appendix B): one
-        # linear layer on the last state, warm-up; its rate for small amounts of labelled speech.
+        # Fine-tuning as for wav2vec 2.0: one linear layer on the last state, warm-up, and the rate
+        # of fairseq's configurations for ten minutes to ten hours of labelled speech.
         "finetune": {
             "layers": "last",
             "train": {

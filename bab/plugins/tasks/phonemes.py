@@ -1,7 +1,7 @@
 """Task `phonemes`: which phones are said, in their order.
 
-BabAR's phoneme recognition of child speech (arXiv 2509.15001's companion, code LAAC-LSCP): CTC over
-phones, a small net on each frame, greedy decoding, phone error rate. Its 20 s of context around an
+BabAR's phoneme recognition of child speech, built on BabyHuBERT (LAAC-LSCP): CTC over phones, a
+small net on each frame, greedy decoding, phone error rate. Its 20 s of context around an
 utterance, with the loss on the utterance's frames alone, is `--set view.context=20`.
 """
 
@@ -45,7 +45,7 @@ class Phonemes(Task):
     primary = "per"
     higher_is_better = False
     units: ClassVar[Mapping[str, str]] = {"per": "%"}
-    # BabAR's net; its training isn't published.
+    # BabAR's net; steps and rates are ours.
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "probe": {
             "layers": "mix",

@@ -26,8 +26,9 @@ from bab.core.interfaces import Task
 from bab.core.records import Clip, Labels, Output, Prediction, Trial, View
 from bab.plugins.tasks._verification import equal_error_rate, min_dcf, operating_points
 
-TARGETS = (0.05, 0.01)  # prior of a target: VoxSRC's (Nagrani et al. 2020, arXiv 2012.06867), and
-# the one of NIST SRE and of many VoxCeleb papers
+# Priors of a trial of one speaker: VoxSRC's (Nagrani et al. 2020, arXiv 2012.06867), and the one of
+# NIST SRE 2016 and of many papers on VoxCeleb.
+TARGETS = (0.05, 0.01)
 
 
 class SpeakerVerification(Task):
