@@ -187,7 +187,24 @@ def test_chi_beside_kchi_is_the_other_child(tmp_path):
     corpus = load(labelled(tmp_path, "KCHI", "CHI", "MAL", "FEM", "SPEECH", "SPEECH"))
     assert labels_of(corpus) == ["KCHI", "OCH", "MAL", "FEM"]
     assert "CHI was read as OCH." in corpus.notices
-    assert "Segments left out, by label: SPEECH (2)." in corpus.notices
+    (dropped,) = [n for n in corpus.notices if n.startswith("Segments left out, by label")]
+    assert "SPEECH (2)" in dropped and "--set corpus.labels.SPEECH=" in dropped
+
+
+def test_labels_are_read_in_any_case(tmp_path):
+    corpus = load(labelled(tmp_path, "kchi", "Och", "mal", "FEM"))
+    assert labels_of(corpus) == ["KCHI", "OCH", "MAL", "FEM"]
+    assert not any("left out" in notice for notice in corpus.notices)
+
+
+def test_audio_whose_name_has_a_space_is_found_by_an_underscore(tmp_path):
+    homes(tmp_path, "abc")
+    for old, new in (("wav/a.wav", "wav/a été.wav"), ("rttm/a.rttm", "rttm/a été.rttm")):
+        (tmp_path / old).rename(tmp_path / new)
+    write(tmp_path / "rttm" / "a été.rttm", turn("a_été"))
+    names = (tmp_path / "train.txt").read_text().replace("a", "a été")
+    (tmp_path / "train.txt").write_text(names)
+    assert "a_été" in ids(load(tmp_path).clips("train"))
 
 
 def test_chi_beside_och_is_the_key_child(tmp_path):
@@ -207,7 +224,7 @@ def test_labels_may_be_mapped_and_dropped(tmp_path):
     root = labelled(tmp_path, "mother", "father", "radio", "FEM")
     corpus = load(root, labels={"mother": "FEM", "father": "MAL", "FEM": "NA", "aunt": "FEM"})
     assert labels_of(corpus) == ["FEM", "MAL"]
-    assert "Segments left out, by label: FEM (1), radio (1)." in corpus.notices
+    assert any("by label: FEM (1), radio (1) (to use" in n for n in corpus.notices)
     assert any("no segment is labelled aunt" in notice for notice in corpus.notices)
 
 

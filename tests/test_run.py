@@ -18,6 +18,7 @@ from pyannote.core import Annotation, Segment, Timeline
 from pyannote.metrics.detection import DetectionPrecisionRecallFMeasure
 from safetensors.torch import load_file
 
+from bab.core import trainer
 from bab.core.config import from_command_line
 from bab.core.errors import AudioError, BabError, ConfigError, CorpusError, InterruptedRunError
 from bab.core.predict import predict
@@ -180,6 +181,65 @@ def test_a_fine_tuned_model_keeps_its_encoder_and_conv_stays_frozen(go: Go, tmp_
     assert record.mode == "finetune" and record.cost["trained_parameters"] > 1e6
     whole = load_file(go(*sets, **more)[1] / "model" / "model.safetensors")
     assert any("feature_extractor" in name for name in whole)  # random weights: nothing is frozen
+
+
+def test_each_fold_fine_tunes_an_encoder_of_its_own(
+    go: Go, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The encoder of the fold before has met the recordings that this one tests."""
+    seen = []
+    fit = trainer.Trainer.fit
+
+    def spy(self: trainer.Trainer) -> object:
+        encoder = self.job.model.encoder
+        seen.append(sum(p.double().sum().item() for p in encoder.parameters()))
+        return fit(self)
+
+    monkeypatch.setattr(trainer.Trainer, "fit", spy)
+    sets = ("protocol=kfold", "folds=3", "train.steps=1", "train.batch=1", "train.accumulation=1")
+    go(*sets, "view.window=2", "bootstrap=0", encoder="hubert", mode="finetune")
+    assert len(seen) == 3 and len(set(seen)) == 1
+
+
+def test_a_split_without_a_voice_is_refused_before_anything_slow(go: Go, sample: Path) -> None:
+    for uri in (sample / "dev.txt").read_text().split():
+        (sample / "rttm" / f"{uri}.rttm").write_text("")
+    with pytest.raises(CorpusError, match="dev recordings hold no segment"):
+        go(corpus=f"rttm:{sample}")
+    assert not list(Path("runs").rglob("*"))
+
+
+@pytest.mark.parametrize(
+    "setting,message",
+    [
+        ("layers=77", "layers=77: this encoder has layers 0 to 0"),
+        ("view.window=0.01", r"takes in 0\.025 s"),
+    ],
+)
+def test_what_an_encoder_does_not_have_is_refused_before_a_folder_is_made(
+    go: Go, setting: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        go(setting)
+    assert not list(Path("runs").rglob("*"))
+
+
+def test_a_damaged_model_is_named(go: Go, tmp_path: Path) -> None:
+    _, folder = go()
+    path = folder / "model" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:20])
+    assert Rttm.sample is not None
+    with pytest.raises(BabError, match=r"model\.safetensors is damaged"):
+        predict(folder, [Rttm.sample / "wav"], tmp_path / "out")
+
+
+def test_features_that_cannot_be_kept_cost_speed_alone(go: Go, tmp_path: Path) -> None:
+    record, _ = go("train.steps=2", "train.eval_every=2")
+    (tmp_path / "file").write_text("in the way")
+    sets = ("train.steps=2", "train.eval_every=2", f"cache.dir={tmp_path / 'file'}")
+    again, folder = go(*sets, force=True)
+    assert again.metrics == record.metrics
+    assert "can't be kept" in (folder / "log.jsonl").read_text()
 
 
 def test_a_saved_model_says_of_a_recording_what_the_run_said(go: Go, tmp_path: Path) -> None:

@@ -73,6 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # place to write to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE_CLOSED
+    except OSError as error:
+        # A full disk, a folder that can't be written, a path through a file: nobody's bug.
+        click.echo(f"bab: error: {error.filename or 'a file'}: {error.strerror or error}", err=True)
+        return 2
     except Exception:
         import traceback
 

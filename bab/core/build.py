@@ -18,6 +18,7 @@ from bab.core.content import cache_root, content_id
 from bab.core.datacheck import bad_files
 from bab.core.errors import AudioError, ConfigError, CorpusError, NotApplicableError
 from bab.core.interfaces import Corpus, Encoder, Head, Objective, Task
+from bab.core.model import LayerMix, freeze
 from bab.core.records import Clip, Trial, View
 from bab.core.schema import CorpusConfig, EncoderConfig, RunConfig
 from bab.core.splits import Fold
@@ -76,7 +77,25 @@ def parts(config: RunConfig) -> Parts:
     if task.level == "pair" and config.protocol != "given":
         raise ConfigError("trial lists belong to given splits: use protocol=given")
     encoder = build_encoder(config.encoder, config.offline, config.trust_code)
+    _refuse_encoder_settings(config, encoder)
     return Parts(encoder, task, corpus, head, objective, config.view.view())
+
+
+def _refuse_encoder_settings(config: RunConfig, encoder: Encoder) -> None:
+    """What can be known to fail before anything slow begins, and before a folder is made.
+
+    Raises:
+        ConfigError: a layer, a frozen part or a window that this encoder doesn't have.
+    """
+    LayerMix(encoder.depth, config.layers)
+    if config.mode == "finetune":
+        freeze(encoder, config.freeze)
+    window, field = config.view.window, encoder.grid.span(0)
+    if window is not None and encoder.grid.hop and window < field[1] - field[0]:
+        raise ConfigError(
+            f"view.window={window}: one frame of '{encoder.resolved}' takes in "
+            f"{field[1] - field[0]:g} s; a window can't be shorter"
+        )
 
 
 def build_task(config: RunConfig) -> Task:
@@ -162,8 +181,12 @@ def data(
             trials = {name: _trials(corpus, name, good[name]) for name in ("dev", "test")}
     _refuse_empty(folds, corpus, refused)
     for fold in folds:
-        task.check(task.fit(fold.train), [*fold.dev, *fold.test])
-    digest = _digest(kept, folds, trials, lambda done, total: progress("checksums", done, total))
+        labels = task.fit(fold.train)
+        for split in ("dev", "test"):
+            task.check(labels, getattr(fold, split), split)
+    digest = _digest(
+        kept, folds, trials, lambda done, total: progress("taking checksums", done, total)
+    )
     return Data(folds, kept, skipped, dict(refused.most_common()), trials, digest)
 
 

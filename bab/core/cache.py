@@ -54,10 +54,13 @@ class Place:
 class Store:
     """A folder of blocks with a budget in bytes; the blocks used least recently go first."""
 
-    def __init__(self, root: Path, budget: int) -> None:
+    def __init__(self, root: Path, budget: int, writers: int = 1) -> None:
+        """writers: processes of this run that fill the folder at the same pace."""
         self.root = root
         self.budget = budget
+        self.writers = writers
         self.own: set[Path] = set()
+        self.problem = ""  # why nothing more is kept, where that is not for want of budget
         self._used: int | None = None
         self._full = False
 
@@ -80,10 +83,16 @@ class Store:
         if not self.make_room(size):
             return False
         path = self.path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            save_file(tensors, temporary)
-        self._used = (self._used or 0) + size
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path) as temporary:
+                save_file(tensors, temporary)
+        except (OSError, SafetensorError) as error:
+            # A full disk or a folder that can't be written costs speed, not the run.
+            self.problem = f"features can't be kept in {self.root} ({error}): computed as needed"
+            self._full = True
+            return False
+        self._used = (self._used or 0) + size * self.writers
         self.own.add(path)
         return True
 
@@ -215,8 +224,11 @@ class FeatureSource:
                 return rows.transpose(0, 1)
         except FileNotFoundError:
             return None
-        except (SafetensorError, IndexError, OSError):
-            path.unlink(missing_ok=True)  # damaged on disk: computed again, here and by others
+        except (SafetensorError, IndexError):
+            with contextlib.suppress(OSError):
+                path.unlink()  # damaged on disk: computed again, here and by others
+            return None
+        except OSError:  # too many open files, a network disk that stumbles: the block may be good
             return None
 
     def _block(self, part: list[Window]) -> dict[str, Tensor]:

@@ -108,7 +108,11 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> 
 def restore_best(folder: Path, module: nn.Module, step: int) -> None:
     """Put the weights of the best dev score, reached at `step`, into the module."""
     path = best_path(folder, step)
-    load_trainable(module, load_file(path), path)
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, FileNotFoundError) as error:
+        raise BabError(f"{path} is damaged or gone ({error}): repeat with --force") from None
+    load_trainable(module, tensors, path)
 
 
 def load_trainable(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

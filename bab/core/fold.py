@@ -12,7 +12,7 @@ import torch
 
 from bab.core import checkpoint, model
 from bab.core.batches import make_batches, trainable
-from bab.core.build import Parts, content_memo, feature_folder
+from bab.core.build import Parts, build_encoder, content_memo, feature_folder
 from bab.core.cache import FeatureSource, Store
 from bab.core.checkpoint import State
 from bab.core.errors import ConfigError, CorpusError, InterruptedRunError
@@ -47,6 +47,11 @@ class Context:
         """Tells the observers how far a stage has come."""
 
         def tell(done: float, total: float) -> None:
+            if stage == "test" and self.stop():
+                raise InterruptedRunError(
+                    "stopped while predicting test; the trained model is kept, the same command "
+                    "goes on from there"
+                )
             self.watchers.bab_progress(
                 run=self.info, stage=stage, done=done, total=total, unit=unit
             )
@@ -91,15 +96,16 @@ def pools(config: RunConfig, parts: Parts) -> bool:
 
 
 def feature_source(
-    config: RunConfig, parts: Parts, device: torch.device, clips: Sequence[Clip]
+    config: RunConfig, parts: Parts, accelerator: Any, clips: Sequence[Clip]
 ) -> FeatureSource:
     """The feature store of a frozen encoder, with all windows of the run planned."""
+    device = accelerator.device
     parts.encoder.requires_grad_(False).to(device)
-    budget = int(config.cache.budget_gb * 1e9)
+    budget, writers = int(config.cache.budget_gb * 1e9), accelerator.num_processes
     source = FeatureSource(
         parts.encoder,
         LayerMix(parts.encoder.depth, config.layers).wanted,
-        Store(feature_folder(config), budget),
+        Store(feature_folder(config), budget, writers),
         content_memo(),
         device,
         getattr(torch, config.cache.dtype),
@@ -126,6 +132,8 @@ def fill_features(context: Context) -> None:
         context.stop,
     )
     accelerator.wait_for_everyone()
+    if context.features.store.problem:
+        context.watchers.bab_notice(run=context.info, message=context.features.store.problem)
     if context.stop():
         raise InterruptedRunError(
             "stopped while computing features; what was computed is kept, the same command goes on"
@@ -280,7 +288,11 @@ def _modules(context: Context, labels: Labels, index: int) -> tuple[Model, Objec
     objective = parts.objective(head.outputs, sizes, options)
     encoder = None
     if config.mode == "finetune":
+        # Every fold trains an encoder of its own, from the weights that were named: the encoder of
+        # another fold has met the recordings that this one tests.
         encoder = parts.encoder
+        if index > 0:
+            encoder = build_encoder(config.encoder, config.offline, config.trust_code)
         model.freeze(encoder, config.freeze)
     mix = LayerMix(parts.encoder.depth, config.layers)
     return Model(encoder, mix, head, pools(config, parts)), objective

@@ -265,11 +265,12 @@ class Task(Component):
         gender"); "" where it can. Such clips are in no split, and counted in the record."""
         return ""
 
-    def check(self, labels: Labels, clips: Sequence[Clip]) -> None:
-        """Refuse clips of dev and test that `fit`'s labels can't describe.
+    def check(self, labels: Labels, clips: Sequence[Clip], split: str) -> None:
+        """Refuse the clips of a split ("dev", "test") that `fit`'s labels can't describe, or that
+        hold nothing to tune on or score. Called before anything slow begins.
 
         Raises:
-            CorpusError: naming what training never met.
+            CorpusError: naming the split and what is wrong with it.
         """
 
     def fit(self, clips: Sequence[Clip]) -> Labels:

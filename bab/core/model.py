@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -116,7 +117,7 @@ def freeze(encoder: Encoder, what: Literal["none", "conv", "all"]) -> None:
         ConfigError: "conv" for an encoder that has no group of that name.
     """
     groups = encoder.groups()
-    if what == "conv" and "conv" not in groups:
+    if what == "conv" and groups and "conv" not in groups:
         raise ConfigError(
             f"freeze=conv: '{encoder.resolved}' has no convolutional front: --freeze none or all"
         )
@@ -163,3 +164,7 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
         return load_file(folder / _WEIGHTS)
     except FileNotFoundError:
         raise BabError(f"{folder / _WEIGHTS} is missing: run again with --force") from None
+    except SafetensorError as error:
+        raise BabError(
+            f"{folder / _WEIGHTS} is damaged ({error}): run again with --force"
+        ) from None

@@ -53,7 +53,8 @@ def run(
             watchers.join(one)
         parts = build.parts(config)
         with accelerator.main_process_first():
-            found = build.data(config, parts.task, parts.corpus, _before(watchers, config))
+            tell = _before(watchers, config, stop)
+            found = build.data(config, parts.task, parts.corpus, tell)
         build.check_trials(parts, found)
         identifier = build.run_id(config, parts, found.digest)
         folder = build.run_folder(config, parts, identifier)
@@ -88,7 +89,7 @@ def _watched(context: Context, found: Data, folder: Path, began: float) -> Recor
 def _run(context: Context, found: Data, folder: Path, began: float) -> Record:
     config, parts = context.config, context.parts
     if config.mode == "probe":
-        context.features = feature_source(config, parts, context.accelerator.device, found.clips)
+        context.features = feature_source(config, parts, context.accelerator, found.clips)
         fill_features(context)
     folds = []
     for index, fold in enumerate(found.folds):
@@ -136,12 +137,16 @@ def _resolved(context: Context, found: Data) -> Iterator[str]:
         yield parts.task.notice
 
 
-def _before(watchers: Any, config: RunConfig) -> Callable[[str, float, float], None]:
+def _before(
+    watchers: Any, config: RunConfig, stop: Callable[[], bool]
+) -> Callable[[str, float, float], None]:
     """Progress of what happens before the run's id, and so its folder, is known."""
     spec, known = config.encoder.spec, {"quiet": config.quiet}
     info = RunInfo("", "", config.task.name, config.corpus.name, spec, 0, known)
 
     def tell(stage: str, done: float, total: float) -> None:
+        if stop():
+            raise InterruptedRunError(f"stopped while {stage}; nothing was begun")
         watchers.bab_progress(run=info, stage=stage, done=done, total=total, unit="files")
 
     return tell

@@ -359,7 +359,7 @@ def _pickled(path: Path) -> Any:
             f"{path} is damaged or holds more than tensors, and loading that could run code: "
             "re-save its state_dict alone, where you trust it"
         ) from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
+    except (OSError, EOFError, RuntimeError, ValueError, LookupError) as error:
         raise WeightsError(f"can't read {path}: {_line(error)}; copy it again") from error
 
 

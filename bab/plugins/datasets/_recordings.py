@@ -37,10 +37,17 @@ def walk(root: Path) -> Iterator[Path]:
 
 
 def uri_of(name: str) -> str:
-    """A recording's name without folders and audio extension: "raw/a.b.WAV" -> "a.b"."""
+    """A recording's name without folders and audio extension: "raw/a.b.WAV" -> "a.b".
+
+    White space becomes "_": the columns of an RTTM are separated by it.
+    """
     base = name.replace("\\", "/").rsplit("/", 1)[-1]
     stem, dot, suffix = base.rpartition(".")
-    return stem if dot + suffix.lower() in AUDIO_SUFFIXES else base
+    return _joined(stem if dot + suffix.lower() in AUDIO_SUFFIXES else base)
+
+
+def _joined(name: str) -> str:
+    return "_".join(name.split())
 
 
 def audio_by_uri(files: Iterable[Path]) -> dict[str, list[Path]]:
@@ -48,7 +55,7 @@ def audio_by_uri(files: Iterable[Path]) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for path in files:
         if path.suffix.lower() in AUDIO_SUFFIXES:
-            found.setdefault(path.stem, []).append(path)
+            found.setdefault(_joined(path.stem), []).append(path)
     return found
 
 

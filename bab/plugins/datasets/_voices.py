@@ -19,8 +19,9 @@ def label_map(
 ) -> dict[str, str | None]:
     """What each label of a corpus means: one of `KINDS`, or None = left out.
 
-    KCHI, OCH, MAL and FEM mean themselves. CHI means the *other* child beside KCHI (as the Voice
-    Type Classifier of 2020 writes it) and the *key* child beside OCH (as ChildProject writes it).
+    KCHI, OCH, MAL and FEM mean themselves, in capitals or not. CHI means the *other* child beside
+    KCHI (as the Voice Type Classifier of 2020 writes it) and the *key* child beside OCH (as
+    ChildProject writes it).
     Anything else, such as SPEECH, is left out and counted.
 
     Args:
@@ -30,10 +31,11 @@ def label_map(
     Raises:
         CorpusError: CHI beside neither or both, or no segment with a label that means anything.
     """
-    known: dict[str, str | None] = {label: label if label in KINDS else None for label in counts}
-    if "CHI" in counts and "CHI" not in given:
-        known["CHI"] = _child(counts, root)
-        notices.append(f"CHI was read as {known['CHI']}.")
+    upper = {label: label.upper() for label in counts}
+    known: dict[str, str | None] = {k: u if u in KINDS else None for k, u in upper.items()}
+    for label in [k for k, u in upper.items() if u == "CHI" and k not in given]:
+        known[label] = _child(set(upper.values()), root)
+        notices.append(f"{label} was read as {known[label]}.")
     for label, kind in given.items():
         if label in counts:
             known[label] = None if kind == "NA" else kind
@@ -46,18 +48,21 @@ def label_map(
         )
     dropped = {label: counts[label] for label, kind in known.items() if kind is None}
     if dropped:
-        notices.append(f"Segments left out, by label: {_tally(dropped)}.")
+        notices.append(
+            f"Segments left out, by label: {_tally(dropped)} "
+            f"(to use them: --set corpus.labels.{min(dropped)}=FEM, for example)."
+        )
     return known
 
 
-def _child(counts: Mapping[str, int], root: Path) -> str:
-    if ("KCHI" in counts) == ("OCH" in counts):
-        beside = "both KCHI and OCH" if "OCH" in counts else "neither KCHI nor OCH"
+def _child(labels: set[str], root: Path) -> str:
+    if ("KCHI" in labels) == ("OCH" in labels):
+        beside = "both KCHI and OCH" if "OCH" in labels else "neither KCHI nor OCH"
         raise CorpusError(
             f"{root}: CHI stands beside {beside}, so it may mean the key child or another one. "
             "Say which: --set corpus.labels.CHI=KCHI (or OCH)"
         )
-    return "OCH" if "KCHI" in counts else "KCHI"
+    return "OCH" if "KCHI" in labels else "KCHI"
 
 
 def _tally(counts: Mapping[str, int]) -> str:

@@ -249,11 +249,11 @@ def read_rttm(files: list[Path]) -> Annotations:
         if path.suffix.lower() != ".rttm":
             continue
         here = _read_one_rttm(path)
-        for uri in here or {path.stem: []}:
+        for uri in here or {uri_of(path.stem): []}:
             if uri in found.source:
                 _annotated_twice(uri, found.source[uri], path)
             found.source[uri] = path
-        found.turns.update(here or {path.stem: []})
+        found.turns.update(here or {uri_of(path.stem): []})
     return found
 
 

@@ -103,7 +103,7 @@ class ClipTask(Task):
             labels[kind] = classes
         return labels
 
-    def check(self, labels: Labels, clips: Sequence[Clip]) -> None:
+    def check(self, labels: Labels, clips: Sequence[Clip], split: str) -> None:
         """Refuse a clip of dev or test with a class that no training clip has."""
         for kind in self.kinds:
             known = set(labels[kind])
@@ -111,7 +111,7 @@ class ClipTask(Task):
                 value = self.value(kind, clip)
                 if value and value not in known:
                     raise CorpusError(
-                        f"{kind} {value!r} (clip '{clip.id}') is in dev or test, but no training "
+                        f"{kind} {value!r} (clip '{clip.id}') is in {split}, but no training "
                         f"clip has it. {self.remedy}"
                     )
 

@@ -124,6 +124,15 @@ class VoiceType(Task):
             )
         return {"voice": self.options.classes}
 
+    def check(self, labels: Labels, clips: Sequence[Clip], split: str) -> None:
+        """Refuse a split where no voice is heard: nothing could be tuned or scored on it."""
+        if not any(_heard(clip, voice) for clip in clips for voice in labels["voice"]):
+            raise CorpusError(
+                f"the {split} recordings hold no segment of {', '.join(labels['voice'])} in their "
+                f"annotated time (recordings: {', '.join(c.id for c in clips[:5])}): check the "
+                "labels' names, or split otherwise (split lists, or --set protocol=kfold)"
+            )
+
     def targets(self, clip: Clip, grid: Grid, frames: int, labels: Labels) -> Tensor:
         """Multi-hot f32[frames, C]: 1 where the frame's centre lies in a segment [start, end)."""
         classes = labels["voice"]
