@@ -166,6 +166,13 @@ def test_valence_is_scored_as_babycry_is() -> None:
         }
     )
     assert set(scores) == set(task.units)
+    totals: dict[str, float] = {}
+    for one in clips:
+        for key, value in task.statistics(one, found.get(one.id)).items():
+            totals[key] = totals.get(key, 0) + value
+    assert task.metrics(totals) == {k: v for k, v in scores.items() if k != "auc"}
+    missed = {k: v for k, v in found.items() if k != "0"}
+    assert task.score(clips, missed)["balanced_accuracy"] <= scores["balanced_accuracy"]
     happy = [c for c in clips if c.labels["valence"] == "positive"]
     assert "auc" not in task.score(happy, found)  # undefined with one class
 
@@ -212,9 +219,9 @@ def test_a_class_that_training_lacks_is_named() -> None:
         task.fit(clips)
     task = classify("kind")
     labels = task.fit([clip(0, kind="a"), clip(1, kind="b")])
-    task.check(labels, [clip(2, kind="b")])
+    task.check(labels, [clip(2, kind="b")], "dev")
     with pytest.raises(CorpusError, match=r"kind 'c' \(clip '3'\).*no training clip has it"):
-        task.check(labels, [clip(2, kind="b"), clip(3, kind="c")])
+        task.check(labels, [clip(2, kind="b"), clip(3, kind="c")], "test")
     with pytest.raises(CorpusError, match="nothing to tell apart"):
         task.fit([clip(0, kind="a"), clip(1, kind="a")])
 

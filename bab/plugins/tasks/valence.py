@@ -62,12 +62,19 @@ class Valence(ClipTask):
         self, references: Sequence[Clip | Trial], predictions: Mapping[str, Prediction]
     ) -> dict[str, float]:
         """`metrics` of the counts, and "auc", the area under the ROC, where both classes occur."""
-        clips = [c for c in references if isinstance(c, Clip) and c.id in predictions]
-        found = super().score(references, predictions)
-        truth = np.array([c.labels["valence"] == "positive" for c in clips], dtype=bool)
-        if truth.any() and not truth.all():
+        # Counted in bulk: the bootstrap asks for this a thousand times.
+        pairs = [(c, predictions.get(c.id)) for c in references if isinstance(c, Clip)]
+        truth = np.array([c.labels["valence"] == "positive" for c, _ in pairs], dtype=bool)
+        there = np.array([p is not None for _, p in pairs], dtype=bool)
+        said = np.array([p is not None and p.labels["valence"] == "positive" for _, p in pairs])
+        totals = {"clips": float(len(pairs)), "right": float((there & (truth == said)).sum())}
+        for name, true, given in (("positive", truth, said), ("distress", ~truth, there & ~said)):
+            counts = {"clips": true, "given": given, "right": true & given}
+            totals |= {f"valence\t{name}\t{key}": float(v.sum()) for key, v in counts.items()}
+        found = self.metrics(totals)
+        if truth[there].any() and not truth[there].all():
             from sklearn.metrics import roc_auc_score
 
-            said = np.array([predictions[c.id].scores[POSITIVE] for c in clips])
-            found["auc"] = float(roc_auc_score(truth, said))
+            shares = [p.scores[POSITIVE] for _, p in pairs if p is not None]
+            found["auc"] = float(roc_auc_score(truth[there], shares))
         return found
