@@ -1,4 +1,4 @@
-"""wavlm: the contract, equality with transformers, and its replaced attention."""
+"""wavlm: the contract, equality with transformers, options."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_equals_transformers(config: dict[str, Any], normalize: bool, tmp_path: 
 
 
 def test_gradients_equal_transformers_too(tmp_path: Path) -> None:
-    """Through the replaced attention, with padding; in double precision, so that it is exact."""
+    """With padding, through the gated positions; in double precision, so that it is exact."""
     reference = save("WavLMModel", tmp_path, False, **LARGE).double()
     encoder = load(tmp_path, dropout=0.0).double().train()
     batch = waves(6403, 16000)

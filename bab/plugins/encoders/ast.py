@@ -28,11 +28,11 @@ _HUB = {
     "speech-commands": "MIT/ast-finetuned-speech-commands-v2",
 }
 _KIND = Kind("ast", ("audio-spectrogram-transformer",), ("audio_spectrogram_transformer.",), RATE)
-# The same patches, in small: four layers of five heads.
+# The same patches, in small: three layers of four heads.
 _TINY: dict[str, Any] = {
     "hidden_size": 160,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 5,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
     "intermediate_size": 640,
 }
 # AudioSet's mean and standard deviation: ASTFeatureExtractor's defaults.
@@ -85,7 +85,7 @@ class Ast(Encoder):
     Options = AstOptions
     weights: ClassVar[Mapping[str, str]] = {
         "random": "untrained control of full size (87 M parameters), drawn from option `seed`",
-        "random-tiny": "untrained, the same patches, 1.5 M parameters, drawn from option `seed`",
+        "random-tiny": "untrained, the same patches, 1.2 M parameters, drawn from option `seed`",
         "base": f"{_HUB['base']}: 87 M parameters, ImageNet, then AudioSet's labels",
         "speech-commands": f"{_HUB['speech-commands']}: 86 M parameters, 1.28 s at a time",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ _HUB = {
 
 
 class WavLM(Speech):
-    """WavLM: 16 kHz, 20 ms frames.
+    """WavLM: 16 kHz, 20 ms frames; its attention is the eager one, in memory too: T^2 per head.
 
     Weights: a name below, `random` or `random-tiny`; a folder saved by transformers (the base
     model, or any task model around it); or a hub id.
@@ -33,9 +34,7 @@ class WavLM(Speech):
     family = Family("wavlm", "WavLMModel", "WavLMConfig", _HUB)
 
     def _build(self, weights: Weights, options: SpeechOptions) -> Any:
-        """transformers' model, its attention replaced by the same function, computed faster."""
-        from bab.plugins.encoders._wavlm import replace_attention
-
-        model = super()._build(weights, options)
-        replace_attention(model)
-        return model
+        # transformers hands torch's attention a padding mask of bool and a bias of float; torch
+        # says once that this is deprecated, and computes what is meant.
+        warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
+        return super()._build(weights, options)
