@@ -70,7 +70,7 @@ TOYS = """
 def toys(install, tmp_path, monkeypatch):
     entries = {
         "encoders": {"toy": "cfg_toys:ToyEncoder", "bare": "cfg_toys:BareEncoder"},
-        "heads": {"toy-head": "cfg_toys:ToyHead", "pooled": "cfg_toys:PooledHead"},
+        "heads": {"toy-head": "cfg_toys:ToyHead", "toy-pooled": "cfg_toys:PooledHead"},
         "objectives": {"toy-loss": "cfg_toys:ToyObjective"},
         "datasets": {"toy-corpus": "cfg_toys:ToyCorpus"},
         "tasks": {"toy-task": "cfg_toys:ToyTask", "open": "cfg_toys:OpenTask"},
@@ -136,7 +136,7 @@ def test_naming_another_component_drops_the_options_of_the_first(tmp_path):
         "{encoder: {name: 'toy:base', cmvn: none}, task: toy-task, head: {rnn: bilstm}}"
     )
     assert from_command_line(recipe).head.options["rnn"] == "bilstm"
-    other = from_command_line(recipe, {"head": "pooled"})
+    other = from_command_line(recipe, {"head": "toy-pooled"})
     assert other.head.options == {"width": 8}
     same = from_command_line(recipe, {"encoder": "toy"})
     assert same.encoder.options["cmvn"] == "none"
@@ -279,7 +279,7 @@ def leaves(model: type[BaseModel], prefix: str = "") -> list[str]:
 CHANGES = {  # every key, another value, and whether the result may then differ
     "encoder.name": ("bare", True), "encoder.weights": ("base", True),
     "task.name": ("open", True), "corpus.root": ("/elsewhere", True),
-    "head.name": ("pooled", True), "head.rnn": ("bilstm", True),
+    "head.name": ("toy-pooled", True), "head.rnn": ("bilstm", True),
     "encoder.cmvn": ("none", True), "corpus.labels.A": ("B", True),
     "view.window": ("2", True), "view.hop": ("1", True), "view.crop": ("false", True),
     "view.context": ("1", True), "view.train_seconds": ("1", True), "view.pool": ("mean", True),
