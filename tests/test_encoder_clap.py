@@ -12,6 +12,7 @@ import torch
 import transformers
 from torch import Tensor
 
+from bab.cli import main
 from bab.core.errors import BabError
 from bab.core.grid import Grid
 from bab.core.interfaces import Encoder
@@ -217,6 +218,17 @@ def test_training_keeps_the_learned_statistics() -> None:
     assert torch.equal(encoder.tower.batch_norm.running_mean, before)
     noisy = load("random-tiny", dropout=0.5)
     assert not torch.allclose(noisy.train()(batch).layers[0], still, atol=1e-3)
+
+
+@pytest.mark.parametrize("output", ["clip", "projected"])
+def test_a_task_over_frames_refuses_one_vector_per_clip(
+    output: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = f"run --encoder clap --task vtc --set encoder.output={output} --runs {tmp_path}"
+    assert main(words.split()) == 2
+    said = capsys.readouterr().err
+    assert "task 'vtc' needs frames, but 'clap:random-tiny' as set gives one vector" in said
+    assert not list(tmp_path.rglob("record.json"))
 
 
 def test_fingerprint_follows_output(tmp_path: Path) -> None:

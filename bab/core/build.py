@@ -54,7 +54,8 @@ def parts(config: RunConfig) -> Parts:
     """Load and build every component that the configuration names, and nothing else.
 
     Raises:
-        ConfigError: a corpus that lacks what the task needs, or a head of another level.
+        ConfigError: a corpus that lacks what the task needs, a head of another level, or an
+            encoder without frames where the task needs them.
     """
     task = build_task(config)
     corpus = build_corpus(config.corpus)
@@ -78,6 +79,11 @@ def parts(config: RunConfig) -> Parts:
         raise ConfigError("trial lists belong to given splits: use protocol=given")
     encoder = build_encoder(config.encoder, config.offline, config.trust_code)
     _refuse_encoder_settings(config, encoder)
+    if encoder.grid.hop == 0 and task.level in ("frame", "sequence"):
+        raise NotApplicableError(
+            f"task '{config.task.name}' needs frames, but '{encoder.resolved}' as set gives one "
+            "vector per clip (`bab info ENCODER` lists its options)"
+        )
     return Parts(encoder, task, corpus, head, objective, config.view.view())
 
 

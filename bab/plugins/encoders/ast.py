@@ -84,10 +84,10 @@ class Ast(Encoder):
 
     Options = AstOptions
     weights: ClassVar[Mapping[str, str]] = {
-        "random": "untrained control of full size (87 M parameters), drawn from option `seed`",
+        "random": "untrained control of full size (86 M parameters), drawn from option `seed`",
         "random-tiny": "untrained, the same patches, 1.2 M parameters, drawn from option `seed`",
-        "base": f"{_HUB['base']}: 87 M parameters, ImageNet, then AudioSet's labels",
-        "speech-commands": f"{_HUB['speech-commands']}: 86 M parameters, 1.28 s at a time",
+        "base": f"{_HUB['base']}: 86 M parameters, ImageNet, then AudioSet's labels",
+        "speech-commands": f"{_HUB['speech-commands']}: 85 M parameters, 1.28 s at a time",
     }
     default = "random-tiny"
     source = "arXiv 2104.01778; model and features: Hugging Face transformers"
