@@ -134,7 +134,7 @@ def test_info_shows_all_kinds_of_one_name(install):
         (["run", "--encoder", "hubrt", "--task", "vtc"], "did you mean 'hubert'? (named by --enco"),
         (["run", "--encoder", "fbank", "--task", "vtc", "--set", "head.rn=x"], "mean 'head.rnn'?"),
         (["run", "--encoder", "fbank", "--task", "vtc", "--observer", "json"], "mean 'jsonl'"),
-        (["run", "--encoder", "fbank", "--task", "vtc", "--corpus", "rttm:/x"], "/x: there is no such folder"),
+        (["run", "--encoder", "fbank", "--task", "vtc", "--corpus", "rttm:/x"], "/x: there is"),
         (["table", "/not/there"], "/not/there: there is no such folder"),
         (["table", "{here}", "--detail"], "holds no record.json"),
         (["predict", "/not/there", "x.wav", "--out", "o"], "no such run folder"),
