@@ -12,7 +12,7 @@ from bab.core import audio, splits
 from bab.core.errors import AudioError, CorpusError, LeakageError, did_you_mean
 from bab.core.records import Clip, Segment
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+AUDIO_SUFFIXES = tuple(sorted(audio.SUFFIXES))
 SPLITS = ("train", "dev", "test")
 SPLIT_NAMES = {"train": "train", "dev": "dev", "val": "dev", "validation": "dev", "test": "test"}
 Span = tuple[float, float]  # start, end, seconds
