@@ -224,3 +224,14 @@ def test_means_take_the_room_of_one_frame(wav: Path, make: Make, tmp_path: Path)
     filled(make(pool=True), windows(wav, Small()))
     size = sum(p.stat().st_size for p in (tmp_path / "features").glob("??/*.safetensors"))
     assert size < 75 * 2 * 8 * 4 + 75 * 8 + 3 * 500  # 75 windows, 2 layers, 8 dimensions
+
+
+def test_room_is_never_made_among_blocks_that_this_run_will_need(wav: Path, make: Make) -> None:
+    found = windows(wav, Small())
+    whole = filled(make(), found)
+    paths = [whole.store.path(key) for key, _ in whole.blocks]
+    paths[0].unlink()
+    os.utime(paths[1], (1, 1))  # the oldest, and its turn comes only after the missing block's
+    budget = sum(path.stat().st_size for path in paths[1:])
+    filled(make(budget=budget), found)
+    assert [path.exists() for path in paths] == [False, True, True]

@@ -156,8 +156,6 @@ class FeatureSource:
         self.waves = WaveSource(encoder.sample_rate)
         self.places: dict[_Key, Place] = {}
         self.blocks: list[tuple[str, list[Window]]] = []
-        self.encoded_seconds = 0.0
-        self.busy_seconds = 0.0
 
     def plan(self, windows: Iterable[Window]) -> None:
         """Take note of windows that will be asked for, in an order that keeps files together."""
@@ -170,6 +168,8 @@ class FeatureSource:
 
     def fill(self, rank: int, world: int, progress: Progress, stop: Callable[[], bool]) -> None:
         """Compute what is missing, this process's share of it, until `stop` says so."""
+        for key, _ in self.blocks:
+            self.store.claim(key)  # before anything is thrown out to make room
         todo = self.blocks[rank::world]
         total = sum(w.clip.duration for _, part in todo for w in part)
         done = 0.0
@@ -242,7 +242,6 @@ class FeatureSource:
     @torch.no_grad()
     def _encode(self, windows: Sequence[Window]) -> list[Tensor]:
         """[L, T, D] of each window, its kept frames, on the CPU, in the store's number type."""
-        began = time.perf_counter()
         found: list[Tensor] = []
         for begin in range(0, len(windows), self.batch):
             part = windows[begin : begin + self.batch]
@@ -258,8 +257,6 @@ class FeatureSource:
                 own = stacked[i, :, slice(*(window.keep or (0, n)))]
                 own = own.mean(dim=1, keepdim=True) if self.pool else own
                 found.append(own.to(self.dtype).cpu())
-        self.encoded_seconds += sum(w.clip.duration for w in windows)
-        self.busy_seconds += time.perf_counter() - began
         return found
 
     def _window_bytes(self, window: Window) -> int:

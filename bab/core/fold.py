@@ -16,7 +16,7 @@ from bab.core.build import Parts, build_encoder, content_memo, feature_folder
 from bab.core.cache import FeatureSource, Store
 from bab.core.checkpoint import State
 from bab.core.errors import ConfigError, CorpusError, InterruptedRunError
-from bab.core.inference import infer
+from bab.core.inference import infer, per_pass
 from bab.core.interfaces import Objective
 from bab.core.loader import Collator, Source, WaveSource
 from bab.core.model import LayerMix, Model
@@ -26,8 +26,6 @@ from bab.core.seeds import derive
 from bab.core.splits import Fold
 from bab.core.trainer import Job, Trainer
 from bab.core.views import Examples, regions
-
-_INFER_SECONDS = 64.0  # of audio per pass at inference: enough to keep a device busy, 2 GB at base
 
 
 @dataclass(slots=True)
@@ -43,7 +41,7 @@ class Context:
     trials: Mapping[str, Sequence[Trial]]  # by split; pair tasks only
     features: FeatureSource | None  # None in fine-tuning
 
-    def progress(self, stage: str, unit: str = "s") -> Callable[[float, float], None]:
+    def progress(self, stage: str) -> Callable[[float, float], None]:
         """Tells the observers how far a stage has come."""
 
         def tell(done: float, total: float) -> None:
@@ -52,9 +50,7 @@ class Context:
                     "stopped while predicting test; the trained model is kept, the same command "
                     "goes on from there"
                 )
-            self.watchers.bab_progress(
-                run=self.info, stage=stage, done=done, total=total, unit=unit
-            )
+            self.watchers.bab_progress(run=self.info, stage=stage, done=done, total=total, unit="s")
 
         return tell
 
@@ -308,7 +304,6 @@ def _collator(context: Context, labels: Labels) -> Collator:
 def _outputs(context: Context, scorer: Model, examples: Examples, stage: str) -> list[Output]:
     """What the model says of each region, in order, computed by all processes together."""
     accelerator = context.accelerator
-    longest = max((w.clip.duration for w in examples.windows), default=1.0)
     scorer.eval()
     own = list(
         infer(
@@ -316,7 +311,7 @@ def _outputs(context: Context, scorer: Model, examples: Examples, stage: str) ->
             examples,
             context.source(),
             accelerator.device,
-            max(1, int(_INFER_SECONDS / longest)),
+            per_pass(examples),
             context.features is None,
             context.parts.task.level == "pair",
             (accelerator.process_index, accelerator.num_processes),

@@ -16,6 +16,13 @@ from bab.core.records import Batch, Clip, Item, Output
 from bab.core.views import Examples, kept_frames, samples_of
 
 _NONE = torch.empty(0)
+_SECONDS_PER_PASS = 64.0  # of audio: enough to keep a device busy, about 2 GB with a base model
+
+
+def per_pass(examples: Examples) -> int:
+    """How many windows go through the model together."""
+    longest = max((w.clip.duration for w in examples.windows), default=1.0)
+    return max(1, int(_SECONDS_PER_PASS / longest))
 
 
 class _Joiner:

@@ -12,14 +12,12 @@ from bab.core import audio, model, registry
 from bab.core.build import build_encoder, resolve_device
 from bab.core.errors import BabError, did_you_mean
 from bab.core.fold import merge
-from bab.core.inference import infer
+from bab.core.inference import infer, per_pass
 from bab.core.loader import WaveSource
 from bab.core.model import LayerMix, Model
 from bab.core.records import Clip, Labels, Prediction, View
 from bab.core.schema import EncoderConfig
 from bab.core.views import Examples
-
-_SECONDS_PER_PASS = 64.0
 
 
 def predict(
@@ -60,13 +58,12 @@ def predict(
     assert encoder is not None
     view, whole = View(**spec["view"]), task.level != "frame"
     examples = Examples(clips, view, encoder.grid, encoder.max_seconds, whole)
-    longest = max((w.clip.duration for w in examples.windows), default=1.0)
     outputs = infer(
         scorer,
         examples,
         WaveSource(encoder.sample_rate),
         target,
-        max(1, int(_SECONDS_PER_PASS / longest)),
+        per_pass(examples),
         cut=True,
         embed=task.level == "pair",
         progress=lambda done, total: progress("predicting", done, total),
