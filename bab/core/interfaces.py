@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from bab.core.errors import BabError
 from bab.core.grid import Grid
 from bab.core.records import (
     Batch,
@@ -60,6 +61,7 @@ class Encoder(nn.Module, Component):
     max_seconds: float | None  # longer input must arrive as windows
     fingerprint: str  # of weights, options and code version: caches and records depend on it
     resolved: str  # what was really loaded, e.g. "hubert:random-tiny"
+    local_dim: int | None = None  # C of `Encoded.local`; None where there is none
 
     @classmethod
     def load(
@@ -96,6 +98,20 @@ class Encoder(nn.Module, Component):
         `--freeze conv` holds the group "conv"; layer-wise learning rates decay from last to first.
         """
         return {"encoder": list(self.parameters())}
+
+    def extras(self) -> Mapping[str, Tensor]:
+        """What the loaded checkpoint holds beyond the encoder, by its names there: a quantiser,
+        projections. Continued pretraining hands it to `Objective.load_pretrained`."""
+        return {}
+
+    def export(self, folder: Path, extras: Mapping[str, Tensor]) -> None:
+        """Write the encoder so that `load` reads it back from `folder`, each file whole or not at
+        all. extras: further tensors, which `extras` gives back then.
+
+        Raises:
+            BabError: an encoder that can't be written.
+        """
+        raise BabError(f"'{self.resolved}' can't be exported: it has no format of its own")
 
 
 class Head(nn.Module, Component):
@@ -141,9 +157,18 @@ class Scorer(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
 
+    def encode(self, batch: Batch) -> Encoded:
+        """Pretraining objectives: the encoder's last state of the masked batch, and its `local`."""
+        raise NotImplementedError
+
 
 class Objective(nn.Module, Component):
-    """A loss; it may own weights (quantiser, code book, AM-softmax centres)."""
+    """A loss; it may own weights (quantiser, code book, AM-softmax centres).
+
+    pretrains: it learns from audio alone, by `model.encode` and `batch.mask` (`bab pretrain`).
+    """
+
+    pretrains: ClassVar[bool] = False
 
     def __init__(self, dim: int, sizes: Sequence[int], options: Any) -> None:
         """dim: what the model gives (the head's `outputs`, or a bare encoder's D); sizes: how many
@@ -175,8 +200,23 @@ class Objective(nn.Module, Component):
         """
         return ""
 
-    def load_pretrained(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take what a checkpoint holds beyond the encoder (continued pretraining)."""
+    def attach(self, encoder: Encoder) -> None:
+        """Told once, before anything else, which encoder it will pretrain: here weights that
+        depend on the width of its local features are made.
+
+        Raises:
+            ConfigError: an encoder that lacks what the objective needs.
+        """
+
+    def load_pretrained(self, tensors: Mapping[str, Tensor]) -> bool:
+        """Take what a checkpoint holds beyond the encoder (continued pretraining); False where it
+        holds nothing of this objective's."""
+        return False
+
+    def extras(self) -> Mapping[str, Tensor]:
+        """What an exported checkpoint holds beyond the encoder, by the names `load_pretrained`
+        looks for."""
+        return {}
 
 
 class Corpus(Component):

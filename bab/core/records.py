@@ -130,11 +130,14 @@ class Encoded:
     """An encoder's answer: layers, each f32[B, T, D]; lengths i64[B] in frames.
 
     local: f32[B, T, C], the convolutional features before masking and projection, or None.
+    normed: f32[B, T, C], `local` after the encoder's own layer norm, where it has one: what
+        wav2vec 2.0 quantises (HuBERT's feature penalty is on `local`).
     """
 
     layers: tuple[Tensor, ...]
     lengths: Tensor
     local: Tensor | None = None
+    normed: Tensor | None = None
 
 
 @dataclass(slots=True)
@@ -155,6 +158,8 @@ class Batch:
     targets: frame level f32 or i64 [B, T, ...] padded to the longest; clip level [B, ...].
     target_lengths: i64[B]; weights: f32[B] or None; mask: bool[B, T] (pretraining) or None.
     step: the optimizer step, from which all randomness is drawn.
+    seeds: one integer per example, drawn from (run's seed, step, clip): what an objective draws for
+        an example (negatives, Gumbel noise) comes from it, and so is the same in any batch.
     """
 
     inputs: Waves | Features
@@ -164,6 +169,7 @@ class Batch:
     step: int
     weights: Tensor | None = None
     mask: Tensor | None = None
+    seeds: tuple[int, ...] = ()
 
     def to(self, device: Any) -> Batch:
         def move(x: Tensor | None) -> Tensor | None:
