@@ -12,6 +12,7 @@ from bab import __version__
 from bab.cli.bench import bench_command
 from bab.cli.components import info_command, list_command
 from bab.cli.data import data_group
+from bab.cli.pretrain import pretrain_command
 from bab.cli.runs import predict_command, run_command, table_command
 from bab.core.errors import BabError
 
@@ -36,6 +37,7 @@ def cli() -> None:
 
 for _command in (
     run_command,
+    pretrain_command,
     bench_command,
     table_command,
     predict_command,

@@ -58,7 +58,8 @@ def _list_plugins() -> None:
 def info_command(name: str) -> None:
     """Say what a component is: its options, defaults, named weights and source.
 
-    NAME is a component of any kind, or `run` for the keys of a run.
+    NAME is a component of any kind, `run` for the keys of a run, or `pretrain` for those of a
+    pretraining run.
 
     \b
     Examples:
@@ -71,10 +72,15 @@ def info_command(name: str) -> None:
     if name == "run":
         click.echo(describe_run())
         return
+    if name == "pretrain":
+        from bab.core.pretrain_schema import PretrainConfig
+
+        click.echo(describe_run(PretrainConfig, "a pretraining run"))
+        return
     bare = name.partition(":")[0]
     found = [kind for kind in registry.KINDS if bare in registry.names(kind)]
     if not found:
-        every = {entry.name for entry in registry.entries()} | {"run"}
+        every = {entry.name for entry in registry.entries()} | {"run", "pretrain"}
         raise PluginError(f"nothing is called '{bare}': {did_you_mean(bare, every)}")
     shown, faults = [], []
     for kind in found:

@@ -47,15 +47,15 @@ def describe(kind: str, name: str) -> str:
     return form.getvalue().rstrip()
 
 
-def describe_run() -> str:
-    """Every key of a run: type, default, meaning."""
+def describe_run(schema: type[BaseModel] = RunConfig, what: str = "a run") -> str:
+    """Every key of a run, or of a pretraining run: type, default, meaning."""
     form = click.HelpFormatter(width=_WIDTH)
     form.write_text(
-        "Keys of a run: `--set KEY=VALUE`, or in a recipe or bab.toml. A component's own options "
+        f"Keys of {what}: `--set KEY=VALUE`, or in a recipe or bab.toml. A component's own options "
         "stand beside its name (encoder.KEY, task.KEY, ...): `bab info NAME` shows them."
     )
     rows: list[Row] = []
-    for name, field in RunConfig.model_fields.items():
+    for name, field in schema.model_fields.items():
         kind = field.annotation
         if name in COMPONENTS:
             after = COMPONENTS[name][1]

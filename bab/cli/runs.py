@@ -11,7 +11,7 @@ import click
 _DEVICES = click.Choice(["auto", "cpu", "cuda", "mps"])
 
 
-def _leads() -> bool:
+def leads() -> bool:
     """Whether this process is the one of several (torchrun) that prints."""
     return os.environ.get("RANK", "0") == "0"
 
@@ -70,7 +70,7 @@ def run_command(
     from bab.core.runner import run
 
     record, folder = run(config, force)
-    if not _leads():
+    if not leads():
         return
     click.echo(results.detail(record, "markdown").rstrip())
     click.echo(f"\nRun folder: {folder}")

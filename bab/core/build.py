@@ -309,8 +309,13 @@ def run_folder(config: RunConfig, parts: Parts, identifier: str) -> Path:
     corpus = (
         f"{config.corpus.name}-{'sample' if config.corpus.root is None else parts.corpus.root.name}"
     )
-    names = [config.task.name, corpus, _short(parts.encoder.resolved), identifier]
-    return Path(config.runs).joinpath(*(_slug(name) for name in names))
+    return place(config.runs, config.task.name, corpus, parts.encoder.resolved, identifier)
+
+
+def place(runs: str, what: str, corpus: str, resolved: str, identifier: str) -> Path:
+    """runs/<what>/<corpus>/<encoder>/<id>, in names that every file system takes."""
+    names = (what, corpus, _short(resolved), identifier)
+    return Path(runs).joinpath(*(_slug(name) for name in names))
 
 
 def _short(resolved: str) -> str:
@@ -323,8 +328,10 @@ def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-.") or "x"
 
 
-def accelerator(config: RunConfig) -> Any:
+def accelerator(device: str, precision: str, unused: bool) -> Any:
     """Accelerate's handle on device, precision and processes.
+
+    unused: some steps leave weights without a gradient, and DDP must be told to look for them.
 
     Raises:
         ConfigError: a device that isn't there, or a precision that would only be slower on it.
@@ -332,15 +339,13 @@ def accelerator(config: RunConfig) -> Any:
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState
 
-    device = resolve_device(config.device)
-    refuse_precision(device, config.train.precision)
+    device = resolve_device(device)
+    refuse_precision(device, precision)
     # A second run in one process (a bench, a notebook) may ask for another precision.
     AcceleratorState._reset_state(reset_partial_state=False)
-    # Fine-tuning leaves weights without a gradient in some steps (a mask embedding without a mask,
-    # layers above the one that is used): DDP must be told to look for them.
-    unused = DistributedDataParallelKwargs(find_unused_parameters=config.mode == "finetune")
-    mixed = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}[config.train.precision]
-    return Accelerator(cpu=device == "cpu", mixed_precision=mixed, kwargs_handlers=[unused])
+    ddp = DistributedDataParallelKwargs(find_unused_parameters=unused)
+    mixed = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}[precision]
+    return Accelerator(cpu=device == "cpu", mixed_precision=mixed, kwargs_handlers=[ddp])
 
 
 def resolve_device(name: str) -> str:

@@ -87,9 +87,9 @@ def _section(section: str, value: Any) -> dict[str, Any]:
     return keys
 
 
-def _models(prefix: str = "") -> Iterator[tuple[str, type[BaseModel] | None]]:
+def _models(schema: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel] | None]]:
     """Each key of a run, dotted, components as their section: (path, model where it nests)."""
-    for name, field in RunConfig.model_fields.items():
+    for name, field in schema.model_fields.items():
         kind = field.annotation
         if name in COMPONENTS or not (isinstance(kind, type) and issubclass(kind, BaseModel)):
             yield name, None
@@ -98,9 +98,11 @@ def _models(prefix: str = "") -> Iterator[tuple[str, type[BaseModel] | None]]:
         yield from ((f"{name}.{key}", None) for key in kind.model_fields)
 
 
-def _canonical(source: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _canonical(
+    source: str, values: Mapping[str, Any], schema: type[BaseModel]
+) -> tuple[dict[str, Any], list[str]]:
     """A layer with components spelled out, and what is wrong with its keys."""
-    known = dict(_models())
+    known = dict(_models(schema))
     clean: dict[str, Any] = {}
     wrong: list[str] = []
     for key, value in values.items():
@@ -136,7 +138,7 @@ def _unknown(path: str, source: str, known: Mapping[str, Any] | Sequence[str]) -
 # ------------------------------------------------------------------------------- merging
 
 
-class _Merge:
+class Merge:
     """Layers laid over one another, lowest first; `where` remembers each key's source."""
 
     def __init__(self) -> None:
@@ -176,16 +178,20 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield path
 
 
-def _merge(layers: Sequence[Layer]) -> _Merge:
-    """Raises ConfigError with every unknown or misplaced key of all layers."""
-    merge, wrong = _Merge(), []
+def merge(layers: Sequence[Layer], schema: type[BaseModel] = RunConfig) -> Merge:
+    """The layers, lowest first, laid over one another.
+
+    Raises:
+        ConfigError: every unknown or misplaced key of all layers.
+    """
+    whole, wrong = Merge(), []
     for source, values in layers:
-        clean, faults = _canonical(source, values)
-        merge.add(source, clean)
+        clean, faults = _canonical(source, values, schema)
+        whole.add(source, clean)
         wrong += faults
     if wrong:
         raise ConfigError("\n".join(wrong))
-    return merge
+    return whole
 
 
 # ------------------------------------------------------------------------------- building
@@ -204,7 +210,7 @@ def build(layers: Sequence[Layer], extra_observers: Sequence[str] = ()) -> RunCo
         PluginError: a named component can't be loaded.
     """
     asked = list(reversed(layers))
-    stated = _merge(asked).values
+    stated = merge(asked).values
     unnamed = [key for key in ("encoder", "task") if "name" not in stated.get(key, {})]
     if unnamed:
         known = {key: ", ".join(registry.names(COMPONENTS[key][0])) for key in unnamed}
@@ -215,14 +221,14 @@ def build(layers: Sequence[Layer], extra_observers: Sequence[str] = ()) -> RunCo
             )
         )
     task = registry.load("tasks", stated["task"]["name"])
-    merge = _merge([*_task_layers(task, stated), *asked])
-    values, wrong = _with_options(merge)
+    whole = merge([*_task_layers(task, stated), *asked])
+    values, wrong = with_options(whole)
     _settle(values, stated)
     values["observers"] = [*values.get("observers", _default_observers()), *extra_observers]
     try:
         config = RunConfig.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
-        wrong += _explained(error, values, merge, "")
+        wrong += explained(error, values, whole, "")
     if wrong:
         raise ConfigError("\n".join(wrong))
     return config
@@ -242,10 +248,14 @@ def _task_layers(task: Any, stated: Mapping[str, Any]) -> list[Layer]:
     return [(name, first), (f"{name} in mode {mode}", dict(task.defaults.get(mode, {})))]
 
 
-def _with_options(merge: _Merge) -> tuple[dict[str, Any], list[str]]:
+def with_options(
+    merge: Merge, schema: type[BaseModel] = RunConfig
+) -> tuple[dict[str, Any], list[str]]:
     """The merged values with each component's options checked by its class and filled in."""
     values, wrong = dict(merge.values), []
     for section, (kind, after) in COMPONENTS.items():
+        if section not in schema.model_fields:
+            continue
         keys = dict(values.get(section, {}))
         if "name" not in keys:
             wrong.append(f"no {section} is named, and the task has no default: give --{section}")
@@ -268,7 +278,7 @@ def _load(kind: str, name: str, source: str) -> Any:
 
 
 def _options(
-    model: type[BaseModel], given: Mapping[str, Any], merge: _Merge, section: str
+    model: type[BaseModel], given: Mapping[str, Any], merge: Merge, section: str
 ) -> tuple[dict[str, Any], list[str]]:
     # Through JSON, so that a list may stand for a tuple while "5" may not stand for 5.
     try:
@@ -276,7 +286,7 @@ def _options(
         return model.model_validate_json(text, strict=True).model_dump(mode="json"), []
     except ValidationError as error:
         known = [f"{section}.{key}" for key in model.model_fields]
-        return {}, _explained(error, given, merge, section + ".", known)
+        return {}, explained(error, given, merge, section + ".", known)
 
 
 def _settle(values: dict[str, Any], stated: Mapping[str, Any]) -> None:
@@ -290,10 +300,10 @@ def _settle(values: dict[str, Any], stated: Mapping[str, Any]) -> None:
         values["corpus"]["root"] = str(Path(root).expanduser().resolve())
 
 
-def _explained(
+def explained(
     error: ValidationError,
     values: Mapping[str, Any],
-    merge: _Merge,
+    merge: Merge,
     prefix: str,
     known: Sequence[str] = (),
 ) -> list[str]:
@@ -351,6 +361,16 @@ def from_command_line(
     Raises:
         ConfigError, PluginError: see `build`.
     """
+    return build(settings_layers(recipe, options, sets, folder), observers)
+
+
+def settings_layers(
+    recipe: Path | None,
+    options: Mapping[str, Any] | None,
+    sets: Sequence[str],
+    folder: Path | None,
+) -> list[Layer]:
+    """What `--set`, options, recipe and bab.toml say, the highest precedence first."""
     layers: list[Layer] = [(f"--set {text}", assignment(text)) for text in reversed(sets)]
     for key, value in (options or {}).items():
         if value is not None:
@@ -360,7 +380,7 @@ def from_command_line(
     settings = (folder or Path()) / "bab.toml"
     if settings.is_file():
         layers.append(read(settings))
-    return build(layers, observers)
+    return layers
 
 
 def component(section: str, spec: str, sets: Sequence[str] = ()) -> tuple[Any, dict[str, Any], Any]:
@@ -371,19 +391,19 @@ def component(section: str, spec: str, sets: Sequence[str] = ()) -> tuple[Any, d
     Raises:
         ConfigError, PluginError: as for `build`.
     """
-    merge = _merge(
+    whole = merge(
         [
             (f"'{spec}'", {section: spelling(section, spec)}),
             *((f"--set {text}", assignment(text)) for text in sets),
         ]
     )
-    foreign = sorted(set(merge.values) - {section})
+    foreign = sorted(set(whole.values) - {section})
     if foreign:
         raise ConfigError(f"--set {foreign[0]}: only keys of '{section}' have a meaning here")
-    keys = dict(merge.values[section])
+    keys = dict(whole.values[section])
     found = registry.load(COMPONENTS[section][0], keys["name"])
     fixed = {key: keys.pop(key) for key in ("name", COMPONENTS[section][1]) if key in keys}
-    options, wrong = _options(found.Options, keys, merge, section)
+    options, wrong = _options(found.Options, keys, whole, section)
     if wrong:
         raise ConfigError("\n".join(wrong))
     return found, fixed, found.Options(**options)

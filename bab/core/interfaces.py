@@ -104,9 +104,9 @@ class Encoder(nn.Module, Component):
         projections. Continued pretraining hands it to `Objective.load_pretrained`."""
         return {}
 
-    def export(self, folder: Path, extras: Mapping[str, Tensor]) -> None:
+    def export(self, folder: Path, extras: Mapping[str, Tensor], dtype: str = "float32") -> None:
         """Write the encoder so that `load` reads it back from `folder`, each file whole or not at
-        all. extras: further tensors, which `extras` gives back then.
+        all. extras: further tensors, which `extras` gives back then; dtype: float32 or float16.
 
         Raises:
             BabError: an encoder that can't be written.
@@ -169,6 +169,9 @@ class Objective(nn.Module, Component):
     """
 
     pretrains: ClassVar[bool] = False
+    # Pretraining: defaults of the run's keys, as a recipe would give them: {"mask": {"prob": 0.8}}.
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    targets: ClassVar[bool] = False  # it needs frame labels made beforehand (`bab targets`)
 
     def __init__(self, dim: int, sizes: Sequence[int], options: Any) -> None:
         """dim: what the model gives (the head's `outputs`, or a bare encoder's D); sizes: how many

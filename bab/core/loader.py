@@ -7,6 +7,8 @@ only cut it up. Within a shuffled epoch, examples of like length stand together:
 from __future__ import annotations
 
 import random
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -76,6 +78,7 @@ class Order:
         self.seed = seed
         self.per_epoch = max(1, len(lengths) // batch)
         self._epoch: tuple[int, list[list[int]]] = (-1, [])
+        self._lock = threading.Lock()
 
     def epoch(self, step: int) -> int:
         """The pass over the data that a step (from 0) belongs to."""
@@ -85,9 +88,10 @@ class Order:
         """Indices of the examples of a step (from 0). The rest of an epoch under one batch is left
         out; the next shuffle picks others."""
         epoch = self.epoch(step)
-        if self._epoch[0] != epoch:
-            self._epoch = (epoch, self._shuffled(epoch))
-        return self._epoch[1][step % self.per_epoch]
+        with self._lock:
+            if self._epoch[0] != epoch:
+                self._epoch = (epoch, self._shuffled(epoch))
+            return self._epoch[1][step % self.per_epoch]
 
     def _shuffled(self, epoch: int) -> list[list[int]]:
         draw = random.Random(derive(self.seed, "epoch", epoch))
@@ -149,16 +153,26 @@ class Collator:
 
 
 class Prefetcher:
-    """Runs `make(step)` for the steps ahead in a thread, so that reading overlaps computing."""
+    """Runs `make(step)` for the steps ahead in threads, so that reading overlaps computing.
 
-    def __init__(self, make: Callable[[int], list[Batch]], start: int, stop: int) -> None:
+    The batches come in order and are the same with any number of workers.
+    """
+
+    def __init__(
+        self, make: Callable[[int], list[Batch]], start: int, stop: int, workers: int = 1
+    ) -> None:
         self.make = make
         self.range = range(start, stop)
+        self.workers = workers
 
     def __iter__(self) -> Iterator[tuple[int, list[Batch]]]:
-        with ThreadPoolExecutor(1, thread_name_prefix="bab-loader") as pool:
-            ahead: Future[list[Batch]] | None = None
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="bab-loader")
+        ahead: deque[Future[list[Batch]]] = deque()
+        coming = iter(self.range)
+        try:
             for step in self.range:
-                batch = (ahead or pool.submit(self.make, step)).result()
-                ahead = pool.submit(self.make, step + 1) if step + 1 < self.range.stop else None
-                yield step, batch
+                while len(ahead) <= self.workers and (next_step := next(coming, None)) is not None:
+                    ahead.append(pool.submit(self.make, next_step))
+                yield step, ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -162,7 +162,7 @@ def make_record(
         labels={key: list(names) for key, names in folds[0].labels.items()},
         data=_data(data, folds),
         cost=_cost(context, data, folds, seconds),
-        versions=_versions(),
+        versions=versions(),
         device=_device(context),
         config=config.model_dump(mode="json"),
         notices=[
@@ -298,7 +298,7 @@ def _device(context: Context) -> str:
     return f"{device.type} ({name})" + (f" x {count} processes" if count > 1 else "")
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:

@@ -46,7 +46,10 @@ def run(
     """
     began = time.perf_counter()
     with stopper() as stop:
-        accelerator = build.accelerator(config)
+        # Fine-tuning leaves weights without a gradient in some steps: a mask embedding without a
+        # mask, layers above the one that is used.
+        tuned = config.mode == "finetune"
+        accelerator = build.accelerator(config.device, config.train.precision, tuned)
         main = bool(accelerator.is_main_process)
         watchers = registry.observers(config.observers if main else [])
         for one in watching if main else ():
@@ -63,7 +66,7 @@ def run(
         if done is not None:
             return done, folder
         info = _info(config, parts, identifier, folder)
-        with _locked(folder, main):
+        with locked(folder, main):
             if force and main:
                 _clear(folder)
             accelerator.wait_for_everyone()
@@ -185,7 +188,7 @@ def _clear(folder: Path) -> None:
 
 
 @contextmanager
-def _locked(folder: Path, main: bool) -> Iterator[None]:
+def locked(folder: Path, main: bool) -> Iterator[None]:
     """Hold the run's folder, so that two processes never write into it. The lock goes with the
     process, so a killed one leaves none behind."""
     if not main:

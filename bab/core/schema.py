@@ -97,16 +97,21 @@ class TrainConfig(Strict):
     clip: PositiveFloat | None = Field(
         default=1.0, description="largest gradient norm; null = no clipping"
     )
-    schedule: Literal["constant", "linear", "cosine"] = Field(
+    schedule: Literal["constant", "linear", "cosine", "tri-stage"] = Field(
         default="constant",
-        description="learning rate after the warm-up; linear and cosine end at 0",
+        description="learning rate after the warm-up; linear and cosine end at 0; tri-stage holds "
+        "it for `hold` steps, then decays exponentially to 1 %",
     )
     warmup: NonNegativeInt = Field(default=0, description="steps of linear warm-up")
+    hold: NonNegativeInt = Field(default=0, description="tri-stage: steps at the peak")
     eval_every: PositiveInt = Field(default=100, description="steps between evaluations on dev")
     save_every: PositiveInt = Field(default=100, description="steps between checkpoints")
     patience: PositiveInt | None = Field(
         default=None,
         description="stop after so many evaluations without a better one; null = never",
+    )
+    workers: PositiveInt = Field(
+        default=1, description="threads that read batches ahead; the batches are the same"
     )
     precision: Literal["fp32", "fp16", "bf16"] = Field(
         default="fp32", description="arithmetic; refused where the device only gets slower"
@@ -185,7 +190,7 @@ class RunConfig(Strict):
         for key in ("device", "runs", "observers", "quiet", "offline", "trust_code"):
             del whole[key]
         whole["cache"] = {"dtype": self.cache.dtype} if self.mode == "probe" else {}
-        del whole["train"]["save_every"]
+        del whole["train"]["save_every"], whole["train"]["workers"]
         if self.mode == "probe":
             del whole["freeze"], whole["train"]["layer_decay"]
         if self.protocol != "kfold":

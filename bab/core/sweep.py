@@ -22,6 +22,7 @@ from bab.core import checkpoint
 from bab.core.checkpoint import State
 from bab.core.errors import InterruptedRunError
 from bab.core.interfaces import Scorer
+from bab.core.model import Model
 from bab.core.records import Batch, Features
 from bab.core.trainer import Bundle, Job, schedule
 
@@ -40,6 +41,7 @@ def unfit(jobs: Sequence[Job]) -> str:
         return "they differ in more than the learning rate and the seed"
     if first.model.encoder is not None or not first.model.pool:
         return "the head does not get one cached frame per clip"
+    assert isinstance(first.model, Model)
     if not first.model.head.linear:
         return "the head is not linear after pooling"
     if any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in first.model.modules()):

@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from bab.core import checkpoint
 from bab.core.checkpoint import State
 from bab.core.errors import DivergedError, InterruptedRunError
-from bab.core.interfaces import Objective
+from bab.core.interfaces import Objective, Scorer
 from bab.core.loader import Prefetcher
-from bab.core.model import Model
 from bab.core.records import Batch, RunInfo
 from bab.core.seeds import derive
 
@@ -32,28 +31,33 @@ if TYPE_CHECKING:
     from bab.core.schema import TrainConfig
 
 Evaluate = Callable[[int], tuple[dict[str, float], float]]
+Logs = dict[str, tuple[float, float]]  # sums, and the counts they are over
 
 
 class Bundle(nn.Module):
     """Model and objective as one module, so that DDP sees one forward pass and all the weights."""
 
-    def __init__(self, model: Model, objective: Objective) -> None:
+    def __init__(self, model: Scorer, objective: Objective) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
 
-    def forward(self, batch: Batch, divisors: dict[str, float]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum of the terms, each over its divisor, and the bare sums for the log."""
+    def forward(
+        self, batch: Batch, divisors: dict[str, float]
+    ) -> tuple[Tensor, dict[str, Tensor], Logs]:
+        """The weighted sum of the terms, each over its divisor; the terms, and what else is worth
+        a line in the log."""
         loss = self.objective(self.model, batch)
         parts = {k: term.weight * term.total / divisors[k] for k, term in loss.terms.items()}
-        return torch.stack(list(parts.values())).sum(), {k: v.detach() for k, v in parts.items()}
+        total = torch.stack(list(parts.values())).sum()
+        return total, {k: v.detach() for k, v in parts.items()}, loss.logs
 
 
 @dataclass(slots=True)
 class Job:
     """What to train, on what, and who watches."""
 
-    model: Model
+    model: Scorer
     objective: Objective
     batches: Callable[[int], list[Batch]]  # this process's micro-batches of a step
     evaluate: Evaluate | None  # step -> dev metrics and the one that decides, higher is better
@@ -100,7 +104,8 @@ class Trainer:
             InterruptedRunError: Ctrl-C or SIGTERM; state was saved.
         """
         self._train_mode()
-        steps = Prefetcher(self.job.batches, self.state.step, self._end())
+        workers = self.job.config.workers
+        steps = Prefetcher(self.job.batches, self.state.step, self._end(), workers)
         for step, parts in steps:
             began = time.perf_counter()
             values, stopping = self._step(step, parts)
@@ -138,31 +143,42 @@ class Trainer:
         for group, scale in zip(self.optimizer.param_groups, self.scales, strict=True):
             group["lr"] = rate * scale
         divisors = self._divisors(parts)
+        sums, logs = self._backward(parts, divisors)
+        seconds = sum(clip.duration for part in parts for clip in part.clips)
+        flat = [x for pair in logs.values() for x in pair]
+        totals = self._reduce([*sums.values(), *flat, seconds, float(self.job.stop())])
+        losses = dict(zip(sums, totals, strict=False))
+        whole = math.fsum(losses.values())
+        self._check(whole, step, parts, "loss")
+        norm = self._update(step, parts)
+        self.state.audio_seconds += totals[-2]
+        values = {"loss": whole, "lr": rate, "grad_norm": norm}
+        if len(losses) > 1:
+            values.update({f"loss/{k}": v for k, v in losses.items()})
+        values.update(_means(logs, totals[len(sums) : -2]))
+        values["audio_seconds"] = totals[-2]
+        values["audio_hours"] = self.state.audio_seconds / 3600
+        values["audio_per_second"] = totals[-2] / (time.perf_counter() - began)
+        return values, totals[-1] > 0
+
+    def _backward(
+        self, parts: Sequence[Batch], divisors: dict[str, float]
+    ) -> tuple[dict[str, float], Logs]:
+        """Gradients of all micro-batches; the terms of this process, and what else was logged."""
         sums: dict[str, float] = dict.fromkeys(divisors, 0.0)
+        logs: Logs = {}
         for index, part in enumerate(parts):
             wait = index + 1 < len(parts)
             with self.accelerator.no_sync(self.wrapped) if wait else nullcontext():
-                loss, logs = self.wrapped(part.to(self.accelerator.device), divisors)
+                loss, terms, said = self.wrapped(part.to(self.accelerator.device), divisors)
                 # DDP averages gradients over ranks; the sums were divided by the count over all.
                 self.accelerator.backward(loss * self.accelerator.num_processes)
-            for key, value in logs.items():
+            for key, value in terms.items():
                 sums[key] += value.item()
-        seconds = sum(clip.duration for part in parts for clip in part.clips)
-        totals = self._reduce([*sums.values(), seconds, float(self.job.stop())])
-        losses, seconds, stopping = (
-            dict(zip(sums, totals, strict=False)),
-            totals[-2],
-            totals[-1] > 0,
-        )
-        self._check(math.fsum(losses.values()), step, parts, "loss")
-        norm = self._update(step, parts)
-        self.state.audio_seconds += seconds
-        values = {"loss": math.fsum(losses.values()), "lr": rate, "grad_norm": norm}
-        if len(losses) > 1:
-            values.update({f"loss/{k}": v for k, v in losses.items()})
-        values["audio_seconds"] = seconds
-        values["audio_per_second"] = seconds / (time.perf_counter() - began)
-        return values, stopping
+            for key, (total, count) in said.items():
+                before = logs.get(key, (0.0, 0.0))
+                logs[key] = (before[0] + total, before[1] + count)
+        return sums, logs
 
     def _divisors(self, parts: Sequence[Batch]) -> dict[str, float]:
         """The count of each term over all micro-batches and ranks."""
@@ -247,15 +263,26 @@ class Trainer:
             encoder.eval()
 
 
+def _means(logs: Logs, flat: Sequence[float]) -> dict[str, float]:
+    """What was logged, over all ranks: `flat` has each one's sum and count, in the order of `logs`;
+    what nothing was counted for is left out."""
+    pairs = zip(logs, flat[::2], flat[1::2], strict=True)
+    return {name: total / count for name, total, count in pairs if count}
+
+
 def schedule(config: TrainConfig, step: int) -> float:
     """The learning rate of a step (from 0), as a share of `config.lr`.
 
-    Linear warm-up over `warmup` steps, then constant, linear to 0, or half a cosine to 0.
+    Linear warm-up over `warmup` steps, then constant, linear to 0, half a cosine to 0, or, as
+    fairseq's `tri_stage`, `hold` steps at the peak and an exponential decay to 1 % of it.
     """
     if step < config.warmup:
         return (step + 1) / config.warmup
     if config.schedule == "constant":
         return 1.0
+    if config.schedule == "tri-stage":
+        start = config.warmup + config.hold
+        return float(0.01 ** min(1.0, max(0.0, (step - start) / max(1, config.steps - start))))
     progress = (step - config.warmup) / max(1, config.steps - config.warmup)
     if config.schedule == "linear":
         return max(0.0, 1.0 - progress)

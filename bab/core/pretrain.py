@@ -1,0 +1,356 @@
+"""One pretraining run: crops, masks, a self-supervised loss, and an encoder that others can load.
+
+A run's folder is named by a hash of all that its weights depend on, as in `bab.core.runner`: a
+finished run is found and not repeated, an unfinished one goes on from its newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bab.core import build, registry, splits
+from bab.core.atomic import write_json
+from bab.core.content import content_id
+from bab.core.corpora import refuse_bad
+from bab.core.crops import BySeconds, Crops, PretrainCollator, cut, some
+from bab.core.datacheck import bad_files
+from bab.core.errors import ConfigError, InterruptedRunError
+from bab.core.interfaces import Corpus, Encoder, Objective, Scorer
+from bab.core.loader import Share
+from bab.core.model import freeze
+from bab.core.pretrain_schema import PretrainConfig
+from bab.core.pretrain_watch import Watch, dev_losses
+from bab.core.records import Batch, Clip, Encoded, RunInfo, Waves
+from bab.core.report import versions
+from bab.core.runner import locked, stopper
+from bab.core.seeds import derive
+from bab.core.targets import TargetStore
+from bab.core.trainer import Job, Trainer
+
+RESULT = "pretrain.json"
+_DEV_BATCH = 64.0  # seconds of audio in one forward pass of a dev loss
+MODEL = "model"
+
+
+class Pretraining(Scorer):
+    """What a pretraining objective is handed: the encoder, and nothing on top of it."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def encode(self, batch: Batch) -> Encoded:
+        """The last state of the masked batch, and the local features."""
+        assert isinstance(batch.inputs, Waves) and self.encoder is not None
+        encoded: Encoded = self.encoder(batch.inputs, batch.mask, layers="last")
+        return encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """The audio of a run: clips by split, what was left out, and what stands for it all."""
+
+    train: list[Clip]
+    dev: list[Clip]
+    skipped: dict[str, str]  # file -> why
+    digest: str
+
+
+def pretrain(config: PretrainConfig, force: bool = False) -> tuple[dict[str, Any], Path]:
+    """Do one pretraining run, or find it done.
+
+    Returns:
+        What `pretrain.json` holds, and the run's folder; the encoder is in its `model` folder.
+
+    Raises:
+        BabError: a user's mistake, with its remedy; what was computed so far is kept.
+    """
+    with stopper() as stop:
+        skips = bool(config.encoder.options.get("layerdrop"))  # layers without a gradient
+        accelerator = build.accelerator(config.device, config.train.precision, skips)
+        main = bool(accelerator.is_main_process)
+        watchers = registry.observers(config.observers if main else [])
+        corpus = build.build_corpus(config.corpus)
+        encoder = build.build_encoder(config.encoder, config.offline, config.trust_code)
+        freeze(encoder, config.freeze)
+        targets = _targets(config)
+        objective, continued = _objective(config, encoder, targets)
+        with accelerator.main_process_first():
+            tell = _before(watchers, config, stop)
+            material = gather(config, corpus, tell)
+        identifier = _identifier(config, encoder, targets, material.digest)
+        folder = _folder(config, corpus, encoder, identifier)
+        accelerator.wait_for_everyone()
+        if not force and (folder / RESULT).exists():
+            return json.loads((folder / RESULT).read_text(encoding="utf-8")), folder
+        info = _info(config, encoder, identifier, folder)
+        with locked(folder, main):
+            if force and main:
+                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+                (folder / RESULT).unlink(missing_ok=True)
+            accelerator.wait_for_everyone()
+            run = Running(
+                config, encoder, objective, targets, material, accelerator, watchers, info
+            )
+            watchers.bab_run_start(run=info)
+            try:
+                for line in run.opening(corpus, continued):
+                    watchers.bab_notice(run=info, message=line)
+                result = run.train(folder, stop)
+            except BaseException as error:
+                told = f"{type(error).__name__}: {error}"
+                watchers.bab_run_end(run=info, record=None, error=told)
+                raise
+            watchers.bab_run_end(run=info, record=None, error="")
+            return result, folder
+
+
+@dataclass(slots=True)
+class Running:
+    """A run whose parts are built."""
+
+    config: PretrainConfig
+    encoder: Encoder
+    objective: Objective
+    targets: TargetStore | None
+    material: Material
+    accelerator: Any
+    watchers: Any
+    info: RunInfo
+
+    def opening(self, corpus: Corpus, continued: bool) -> Iterator[str]:
+        """What was understood, line by line, before anything slow begins."""
+        config, encoder = self.config, self.encoder
+        million = sum(p.numel() for p in encoder.parameters()) / 1e6
+        yield f"encoder {encoder.resolved} ({million:.1f} million parameters)"
+        own = "taken from the checkpoint" if continued else "new"
+        weights = sum(p.numel() for p in self.objective.parameters()) / 1e6
+        yield f"objective {config.objective.name} ({weights:.1f} million weights of its own, {own})"
+        hours = [
+            sum(c.duration for c in s) / 3600 for s in (self.material.train, self.material.dev)
+        ]
+        yield f"corpus {config.corpus.name}: {hours[0]:.2f} h to train on, {hours[1]:.2f} h of dev"
+        yield f"device {self.accelerator.device}, seed {config.seed}"
+        yield f"folder {self.info.folder}"
+        yield from corpus.notices
+        if self.material.skipped:
+            names = ", ".join(self.material.skipped)
+            yield f"{len(self.material.skipped)} unreadable file(s) left out: {names}"
+
+    def train(self, folder: Path, stop: Callable[[], bool]) -> dict[str, Any]:
+        """Train, export, and write down what happened."""
+        config, grid = self.config, self.encoder.grid
+        began = time.time()
+        crops = Crops(self.material.train, config.audio, grid)
+        if crops.short:
+            self.notice(f"{crops.short} clip(s) shorter than audio.minimum are left out")
+        scorer = Pretraining(self.encoder)
+        self.watchers.join(Watch(self, folder))
+        state = Trainer(
+            Job(
+                scorer,
+                self.objective,
+                self.batches(crops),
+                self.evaluation(scorer),
+                config.train,
+                config.seed,
+                folder / "checkpoints",
+                self.accelerator,
+                self.watchers,
+                self.info,
+                stop,
+            )
+        ).fit()
+        result = {
+            "format": 1,
+            "id": self.info.id,
+            "encoder": self.encoder.resolved,
+            "objective": config.objective.name,
+            "corpus": config.corpus.name,
+            "corpus_digest": self.material.digest,
+            "steps": state.step,
+            "dev": state.best_metrics,
+            "audio_hours": state.audio_seconds / 3600,
+            "train_seconds": state.seconds,
+            "wall_seconds": time.time() - began,
+            "clips": {"train": len(self.material.train), "dev": len(self.material.dev)},
+            "short": crops.short,
+            "skipped": self.material.skipped,
+            "targets": self.targets.fingerprint if self.targets else "",
+            "versions": versions(),
+            "device": str(self.accelerator.device),
+            "config": config.model_dump(mode="json"),
+        }
+        if self.accelerator.is_main_process:
+            self.export(folder / MODEL)
+            write_json(folder / RESULT, result)
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        return result
+
+    def notice(self, message: str) -> None:
+        self.watchers.bab_notice(run=self.info, message=message)
+
+    def export(self, folder: Path) -> None:
+        """The encoder as others load it, with what the objective needs to go on."""
+        self.encoder.export(folder, self.objective.extras(), self.config.export_dtype)
+
+    def batches(self, crops: Crops) -> Callable[[int], list[Batch]]:
+        """step -> this process's micro-batches."""
+        config = self.config
+        share = Share(
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+            config.train.accumulation,
+        )
+        order = BySeconds(
+            [crops.seconds(place) for place in range(len(crops.places))],
+            config.train.seconds,
+            config.train.batch,
+            derive(config.seed, "order"),
+            share.world * share.accumulation,
+        )
+        collate = PretrainCollator(crops, config.mask, self.targets, config.seed)
+
+        def make(step: int) -> list[Batch]:
+            epoch, places = order.at(step)
+            return [collate(part, epoch, step) for part in share.cut(places)]
+
+        return make
+
+    def evaluation(self, scorer: Scorer) -> Callable[[int], tuple[dict[str, float], float]] | None:
+        """step -> dev losses, always on the same crops and masks; None without any dev audio."""
+        config = self.config
+        crops = Crops(self.material.dev, config.audio, self.encoder.grid)
+        if not crops.places:
+            self.notice("no dev clip is long enough: no dev loss is measured")
+            return None
+        collate = PretrainCollator(crops, config.mask, self.targets, derive(config.seed, "dev"))
+        lengths = [crops.seconds(place) for place in range(len(crops.places))]
+        plan = cut(some(lengths, config.dev_seconds), lengths, _DEV_BATCH, len(lengths))
+
+        def evaluate(step: int) -> tuple[dict[str, float], float]:
+            batches = [replace(collate(places, 0, i), step=step) for i, places in enumerate(plan)]
+            found = dev_losses(scorer, self.objective, batches, self.accelerator)
+            # The last weights are the ones to keep, unless the best were asked for.
+            return found, -found["loss"] if config.keep == "best" else float(step)
+
+        return evaluate
+
+
+def gather(
+    config: PretrainConfig, corpus: Corpus, tell: Callable[[str, float, float], None]
+) -> Material:
+    """The clips to train on and those of dev: the corpus's own splits, else by group.
+
+    What a corpus calls test is never heard.
+
+    Raises:
+        AudioError: unreadable files, unless `skip_bad`.
+        CorpusError, LeakageError: as `bab.core.splits`.
+    """
+    given = {name: list(corpus.clips(name)) for name in ("train", "dev")}
+    listed = given["train"] + given["dev"] or list(corpus.clips(None))
+    skipped = bad_files(listed, lambda done, total: tell("checking files", done, total))
+    refuse_bad(skipped, config.skip_bad)
+    good = {n: [c for c in part if c.path not in skipped] for n, part in given.items()}
+    if not good["train"] and not good["dev"]:
+        good = {"train": [c for c in listed if c.path not in skipped], "dev": []}
+    if good["train"] and not good["dev"]:
+        share = config.dev_share
+        good = splits.by_group(good["train"], {"train": 1 - share, "dev": share}, 0)
+    splits.check_disjoint(good)
+    digest = _digest(good, lambda done, total: tell("taking checksums", done, total))
+    return Material(good["train"], good["dev"], skipped, digest)
+
+
+def _digest(good: dict[str, list[Clip]], tell: Callable[[float, float], None]) -> str:
+    """A hash of the audio and of where its clips are."""
+    state = hashlib.blake2b(digest_size=16)
+    paths = list(dict.fromkeys(c.path for part in good.values() for c in part))
+    content = {}
+    for done, path in enumerate(paths, start=1):
+        content[path] = content_id(Path(path), build.content_memo())
+        tell(done, len(paths))
+    for name, part in good.items():
+        for c in part:
+            state.update(repr((name, c.id, content[c.path], c.start, c.end, c.group)).encode())
+    return state.hexdigest()
+
+
+def _targets(config: PretrainConfig) -> TargetStore | None:
+    cls = registry.load("objectives", config.objective.name)
+    if not cls.pretrains:
+        raise ConfigError(
+            f"objective '{config.objective.name}' learns from labels: `bab run` uses it. "
+            "`bab pretrain` takes contrastive or masked"
+        )
+    folder = config.targets.folder
+    if cls.targets and folder is None:
+        raise ConfigError(
+            f"objective '{config.objective.name}' needs frame labels: make them with `bab targets "
+            "--corpus ... --out FOLDER` and give --targets FOLDER"
+        )
+    return TargetStore(Path(folder).expanduser()) if cls.targets and folder else None
+
+
+def _objective(
+    config: PretrainConfig, encoder: Encoder, targets: TargetStore | None
+) -> tuple[Objective, bool]:
+    """The objective with its weights, and whether they come from the encoder's checkpoint."""
+    cls = registry.load("objectives", config.objective.name)
+    options = cls.Options(**config.objective.options)
+    torch.manual_seed(derive(config.seed, "weights"))
+    objective: Objective = cls(encoder.dim, [targets.clusters] if targets else [], options)
+    objective.attach(encoder)
+    return objective, objective.load_pretrained(encoder.extras())
+
+
+def _before(
+    watchers: Any, config: PretrainConfig, stop: Callable[[], bool]
+) -> Callable[[str, float, float], None]:
+    """Progress of what happens before the run's id, and so its folder, is known."""
+    known = {"quiet": config.quiet}
+    info = RunInfo("", "", "pretrain", config.corpus.name, config.encoder.spec, 0, known)
+
+    def tell(stage: str, done: float, total: float) -> None:
+        if stop():
+            raise InterruptedRunError(f"stopped while {stage}; nothing was begun")
+        watchers.bab_progress(run=info, stage=stage, done=done, total=total, unit="files")
+
+    return tell
+
+
+def _identifier(
+    config: PretrainConfig, encoder: Encoder, targets: TargetStore | None, digest: str
+) -> str:
+    facts = [config.identity(), encoder.fingerprint, targets.fingerprint if targets else "", digest]
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+
+def _folder(config: PretrainConfig, corpus: Corpus, encoder: Encoder, identifier: str) -> Path:
+    """runs/pretrain/<corpus>/<encoder>/<id>."""
+    name = f"{config.corpus.name}-{'sample' if config.corpus.root is None else corpus.root.stem}"
+    return build.place(config.runs, "pretrain", name, encoder.resolved, identifier)
+
+
+def _info(config: PretrainConfig, encoder: Encoder, identifier: str, folder: Path) -> RunInfo:
+    return RunInfo(
+        identifier,
+        str(folder),
+        "pretrain",
+        config.corpus.name,
+        encoder.resolved,
+        config.train.steps,
+        config.model_dump(mode="json"),
+        "loss",
+    )

@@ -1,0 +1,119 @@
+"""What tells a pretraining run that learns from one that doesn't: dev loss, collapse, probes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bab.core.errors import BabError
+from bab.core.hooks import hookimpl
+from bab.core.interfaces import Objective, Scorer
+from bab.core.records import Batch, RunInfo
+from bab.core.trainer import Logs
+
+if TYPE_CHECKING:
+    from bab.core.pretrain import Running
+
+# A quantiser that uses one code of each group has a perplexity of the number of groups: 2.
+_COLLAPSED = 2.5
+_PATIENCE = 50  # steps in a row
+
+
+def dev_losses(
+    scorer: Scorer, objective: Objective, batches: Sequence[Batch], accelerator: Any
+) -> dict[str, float]:
+    """The loss over some batches: each term's sum over its count, weighted; and the logs.
+
+    Each process takes its share of the batches, and all get the same numbers.
+    """
+    rank, world = accelerator.process_index, accelerator.num_processes
+    sums: Logs = {}
+    weights: dict[str, float] = {}
+    with torch.no_grad(), accelerator.autocast():
+        for batch in batches[rank::world]:
+            loss = objective(scorer, batch.to(accelerator.device))
+            for name, term in loss.terms.items():
+                weights[name] = term.weight
+                _add(sums, f"loss/{name}", float(term.total), term.count)
+            for name, pair in loss.logs.items():
+                _add(sums, name, *pair)
+    if world > 1:
+        sums, weights = _gathered(sums, weights)
+    means = {name: total / count for name, (total, count) in sums.items() if count}
+    whole = sum(weights[n] * means.get(f"loss/{n}", 0.0) for n in weights)
+    return {"loss": whole, **means}
+
+
+def _add(sums: Logs, name: str, total: float, count: float) -> None:
+    before = sums.get(name, (0.0, 0.0))
+    sums[name] = (before[0] + total, before[1] + count)
+
+
+def _gathered(sums: Logs, weights: dict[str, float]) -> tuple[Logs, dict[str, float]]:
+    from accelerate.utils import gather_object
+
+    whole: Logs = {}
+    found: dict[str, float] = {}
+    for one, named in gather_object([(sums, weights)]):
+        found.update(named)
+        for name, pair in one.items():
+            _add(whole, name, *pair)
+    return whole, found
+
+
+class Watch:
+    """Watches a run: warns of a collapse, and probes the encoder on a downstream task."""
+
+    def __init__(self, running: Running, folder: Path) -> None:
+        self.running = running
+        self.folder = folder
+        self.low = 0
+
+    @hookimpl
+    def bab_step(self, run: RunInfo, step: int, values: Mapping[str, float]) -> None:
+        low = "perplexity" in values and values["perplexity"] < _COLLAPSED
+        self.low = self.low + 1 if low else 0
+        if self.low == _PATIENCE:
+            self.running.notice(
+                f"step {step}: the code perplexity has been {values['perplexity']:.2f}: the "
+                "quantiser has collapsed to one code per group and nothing is learned. A higher "
+                "objective.diversity_weight, a lower train.lr or a longer train.warmup may help"
+            )
+        every = self.running.config.probe.every
+        if every and step % every == 0:
+            self._probe(run, step)
+
+    def _probe(self, run: RunInfo, step: int) -> None:
+        config = self.running.config.probe
+        place = self.folder / "probes" / f"step-{step:09d}"
+        self.running.export(place / "model")
+        command = [sys.executable, "-m", "bab", "run", "--task", config.task, "--quiet"]
+        command += ["--encoder", f"{self.running.config.encoder.name}:{place / 'model'}"]
+        command += ["--corpus", config.corpus] if config.corpus else []
+        command += [part for text in config.sets for part in ("--set", text)]
+        command += ["--runs", str(place / "runs"), "--offline", "--device", "cpu"]
+        done = subprocess.run(command, capture_output=True, text=True, env=_alone(), check=False)
+        records = list((place / "runs").rglob("record.json"))
+        if done.returncode or not records:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise BabError(f"the probe on '{config.task}' failed: {last}")
+        record = json.loads(records[0].read_text(encoding="utf-8"))
+        metrics = {record["primary"]: record["metrics"][record["primary"]]}
+        self.running.watchers.bab_evaluated(
+            run=run, step=step, split=f"probe/{config.task}", metrics=metrics, best=False
+        )
+
+
+def _alone() -> dict[str, str]:
+    """The environment without what torchrun put there: a probe is one process of its own."""
+    own = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    return {
+        k: v for k, v in os.environ.items() if k not in own and not k.startswith("TORCHELASTIC")
+    }
