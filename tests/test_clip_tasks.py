@@ -24,7 +24,7 @@ from bab.plugins.tasks.accent import Accent, AccentOptions
 from bab.plugins.tasks.addressee import Addressee, AddresseeOptions
 from bab.plugins.tasks.classify import Classify, ClassifyOptions
 from bab.plugins.tasks.gender import Gender, GenderOptions
-from bab.plugins.tasks.valence import Valence
+from bab.plugins.tasks.valence import Valence, area_under_roc
 
 GRID = Grid(16000, 320, 400)
 
@@ -175,6 +175,18 @@ def test_valence_is_scored_as_babycry_is() -> None:
     assert task.score(clips, missed)["balanced_accuracy"] <= scores["balanced_accuracy"]
     happy = [c for c in clips if c.labels["valence"] == "positive"]
     assert "auc" not in task.score(happy, found)  # undefined with one class
+
+
+@pytest.mark.parametrize("levels", [3, 50, 10**6])
+def test_the_area_under_the_roc_is_scikit_learns_with_and_without_ties(levels: int) -> None:
+    rng = np.random.default_rng(levels)
+    for size in (2, 7, 400):
+        truth = rng.random(size) < 0.3
+        truth[:2] = [True, False]
+        scores = rng.integers(0, levels, size) / levels
+        assert area_under_roc(truth, scores) == pytest.approx(
+            roc_auc_score(truth, scores), abs=1e-12
+        )
 
 
 # ------------------------------------------------------------------------------- decoding, writing

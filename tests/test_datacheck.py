@@ -145,9 +145,9 @@ def test_what_stands_in_two_splits(tmp_path: Path, files: dict[str, Path]) -> No
     report = check_corpus(Made(tmp_path, parts))
     messages = [p.message for p in report.problems if p.kind == "overlap"]
     assert report.fatal and len(messages) == 3
-    assert "voice 'bob' stands in two splits: 'train'" in messages[0] and "'dev'" in messages[0]
+    assert f"recording '{files['a']}'" in messages[0]
     assert "group 'a'" in messages[1] and "'test'" in messages[1]
-    assert f"recording '{files['a']}'" in messages[2]
+    assert "voice 'bob' stands in two splits: 'train'" in messages[2] and "'dev'" in messages[2]
 
 
 def test_a_corpus_that_refuses_its_own_splits_is_still_checked(

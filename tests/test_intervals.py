@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from bab.core.errors import BabError
-from bab.core.intervals import Difference, bootstrap, bootstrap_items, draws, paired_difference
+from bab.core.intervals import Interval, Metrics, draws, percentiles, resampled, resampled_items
 
 Stats = dict[str, dict[str, float]]
+
+
+def bootstrap(
+    stats: Stats, metrics: Metrics, samples: int = 1000, seed: int = 0, level: float = 0.95
+) -> dict[str, Interval]:
+    """As a record has its intervals."""
+    return percentiles(resampled(stats, metrics, samples, seed), level)
 
 
 def precision(totals: Mapping[str, float]) -> dict[str, float]:
@@ -55,13 +61,10 @@ def test_equals_a_loop_over_resamples_and_the_variant_for_lists() -> None:
     found = bootstrap(stats, precision, samples=300, seed=7)["precision"]
     assert found == pytest.approx(tuple(np.percentile(values, [2.5, 97.5])))
     lists = {name: [row] for name, row in stats.items()}
-    by_lists = bootstrap_items(
-        lists,
-        lambda rows: precision({k: sum(r[k] for r in rows) for k in ("tp", "fp")}),
-        samples=300,
-        seed=7,
+    by_lists = resampled_items(
+        lists, lambda rows: precision({k: sum(r[k] for r in rows) for k in ("tp", "fp")}), 300, 7
     )
-    assert by_lists["precision"] == pytest.approx(found)
+    assert [row["precision"] for row in by_lists] == pytest.approx(values)
 
 
 def test_lists_of_a_group_stay_together() -> None:
@@ -71,14 +74,14 @@ def test_lists_of_a_group_stay_together() -> None:
         seen.append(items)
         return {"n": float(len(items))}
 
-    found = bootstrap_items({"a": ["a1", "a2", "a3"], "b": ["b1"]}, score, samples=50)
+    rows = resampled_items({"a": ["a1", "a2", "a3"], "b": ["b1"]}, score, 50, 0)
     assert {tuple(s) for s in seen} <= {
         ("a1", "a2", "a3") * 2,
         ("a1", "a2", "a3", "b1"),
         ("b1", "a1", "a2", "a3"),
         ("b1", "b1"),
     }
-    assert found["n"] == (2.0, 6.0)
+    assert percentiles(rows)["n"] == (2.0, 6.0)
 
 
 def test_neither_order_nor_repetition_changes_the_interval() -> None:
@@ -86,13 +89,6 @@ def test_neither_order_nor_repetition_changes_the_interval() -> None:
     found = bootstrap(stats, precision, seed=5)
     assert bootstrap(dict(reversed(stats.items())), precision, seed=5) == found
     assert bootstrap(stats, precision, seed=6) != found
-
-
-def test_fewer_than_two_groups_have_no_interval() -> None:
-    assert bootstrap(recordings(0, 1), precision) == {}
-    assert bootstrap({}, precision) == {}
-    assert bootstrap_items({"a": [1.0]}, lambda rows: {"n": 1.0}) == {}
-    assert paired_difference(recordings(0, 1), recordings(0, 1), precision) == {}
 
 
 def test_metrics_that_are_often_undefined_have_none() -> None:
@@ -114,29 +110,3 @@ def test_about_95_of_100_intervals_hold_the_truth() -> None:
         low, high = bootstrap(stats, lambda t: {"mean": t["sum"] / t["n"]}, 200, trial)["mean"]
         hits += low <= 2 <= high
     assert 0.88 <= hits / 200 <= 0.985
-
-
-def test_paired_differences_equal_a_loop_and_cancel_what_groups_share() -> None:
-    a, b = recordings(3), recordings(4)
-    names = sorted(a)
-    values = []
-    for drawn in draws(len(names), 200, 1):
-        shares = [
-            precision({k: sum(rows[names[i]][k] for i in drawn) for k in ("tp", "fp")})["precision"]
-            for rows in (a, b)
-        ]
-        values.append(shares[0] - shares[1])
-    found = paired_difference(a, b, precision, samples=200, seed=1)["precision"]
-    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(values, [2.5, 97.5])))
-    whole = [precision({k: sum(r[k] for r in s.values()) for k in ("tp", "fp")}) for s in (a, b)]
-    assert found.value == pytest.approx(whole[0]["precision"] - whole[1]["precision"])
-    same = paired_difference(a, a, precision)["precision"]
-    assert same == Difference(0.0, 0.0, 0.0)
-    assert bootstrap(a, precision)["precision"][0] < bootstrap(a, precision)["precision"][1]
-
-
-def test_pairs_need_the_same_groups() -> None:
-    with pytest.raises(BabError, match=r"same groups; 2 stand .* extra, rec03"):
-        b = recordings(4)
-        b["extra"] = b.pop("rec03")
-        paired_difference(recordings(3), b, precision)

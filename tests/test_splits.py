@@ -41,6 +41,21 @@ def test_same_id_in_two_splits_leaks():
         splits.check_disjoint({"dev": [clip("a")], "test": [clip("a", path="/y/a", group="other")]})
 
 
+def test_all_that_is_shared_is_told_once_whichever_split_is_largest():
+    a, b, c = (clip(n, speaker=s) for n, s in (("a", "ann"), ("b", "ann"), ("c", "bob")))
+    d, e = clip("d", speaker="ann"), clip("e", group="g-c")
+    parts = {"train": [a, c], "dev": [b], "test": [d, e, clip("f"), clip("g")]}
+    wanted = {
+        ("speaker", "ann", "train", "dev"),
+        ("speaker", "ann", "train", "test"),
+        ("group", "g-c", "train", "test"),
+    }
+    assert sorted(splits.shared(parts)) == sorted(wanted)
+    small = {**parts, "test": [d, e]}  # now nothing is larger than train
+    assert {one[:2] for one in splits.shared(small)} == {one[:2] for one in wanted}
+    assert set(splits.shared(parts, ["group"])) == {("group", "g-c", "train", "test")}
+
+
 def test_sharing_within_a_split_is_no_leak():
     same = {"group": "g", "path": "/p", "voices": ("v",)}
     splits.check_disjoint({"train": [clip("a", **same), clip("b", **same)], "test": [clip("c")]})

@@ -13,7 +13,7 @@ from bab.core.audio import Problem, UnreadableError
 from bab.core.errors import BabError
 from bab.core.interfaces import Corpus
 from bab.core.records import Clip
-from bab.core.splits import Key, keys
+from bab.core.splits import KINDS, shared
 
 Progress = Callable[[int, int], None]  # files done, files in all
 
@@ -192,21 +192,22 @@ def _duration(path: str) -> float | None:
 
 def _overlaps(splits: Mapping[str, Sequence[Clip]]) -> Iterator[Problem]:
     """What stands in two splits; a recording's other keys (its clips, its group) come with it."""
-    seen: dict[Key, tuple[str, Clip]] = {}
-    told: set[tuple[Key, str, str]] = set()
-    for split, clips in splits.items():
+    found = list(shared(splits))
+    wanted = {(one.kind, one.name) for one in found}
+    first: dict[tuple[str, str, str], Clip] = {}
+    for split, clips in splits.items() if found else ():
         for clip in clips:
-            for key in keys(clip):
-                other, first = seen.setdefault(key, (split, clip))
-                if other == split or (key, other, split) in told:
-                    continue
-                told.add((key, other, split))
-                kind, name = key
-                message = (
-                    f"{kind} '{name}' stands in two splits: '{other}' (clip '{first.id}') and "
-                    f"'{split}' (clip '{clip.id}'); move it, so that all of it is in one"
-                )
-                yield Problem(clip.path, "overlap", message, fatal=True)
+            for kind, of in KINDS.items():
+                for name in of(clip):
+                    if (kind, name) in wanted:
+                        first.setdefault((kind, name, split), clip)
+    for kind, name, one, other in found:
+        here, there = first[kind, name, one], first[kind, name, other]
+        message = (
+            f"{kind} '{name}' stands in two splits: '{one}' (clip '{here.id}') and "
+            f"'{other}' (clip '{there.id}'); move it, so that all of it is in one"
+        )
+        yield Problem(there.path, "overlap", message, fatal=True)
 
 
 def render(report: Report) -> str:

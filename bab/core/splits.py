@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bab.core.errors import CorpusError, LeakageError
 from bab.core.records import Clip
 
 THREE_WAY: Mapping[str, float] = {"train": 0.6, "dev": 0.2, "test": 0.2}
-
-Key = tuple[str, str]  # what kind of thing, and which one
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,35 +30,80 @@ class Fold:
     test: Sequence[Clip]
 
 
-def keys(clip: Clip) -> Iterator[Key]:
-    """What ties this clip to others. The most telling comes first: error messages use that one."""
-    yield "recording", clip.path
-    yield "clip", clip.id
-    yield "group", clip.group
-    if clip.speaker is not None:
-        yield "speaker", clip.speaker
-    for voice in clip.voices:
-        yield "voice", voice
+# What ties a clip to others, by kind. The most telling comes first: messages use that one. One kind
+# is looked at after the other, so that only one kind's names are held at a time.
+KINDS: Mapping[str, Callable[[Clip], Sequence[str]]] = {
+    "recording": lambda clip: (clip.path,),
+    "clip": lambda clip: (clip.id,),
+    "group": lambda clip: (clip.group,),
+    "speaker": lambda clip: () if clip.speaker is None else (clip.speaker,),
+    "voice": lambda clip: clip.voices,
+}
 
 
-def check_disjoint(splits: Mapping[str, Sequence[Clip]]) -> None:
+class Shared(NamedTuple):
+    """What stands in two splits: a kind of thing, which one, and the two splits."""
+
+    kind: str
+    name: str
+    one: str
+    other: str
+
+
+def shared(
+    splits: Mapping[str, Sequence[Clip]], kinds: Iterable[str] = tuple(KINDS)
+) -> Iterator[Shared]:
+    """Each thing that stands in two splits, once per further split, the most telling kind first.
+
+    Names are kept of all splits but the largest: of millions of clips, the train split.
+    """
+    if not splits:
+        return
+    largest = max(splits, key=lambda split: len(splits[split]))
+    order = {split: place for place, split in enumerate(splits)}
+    for kind in kinds:
+        of = KINDS[kind]
+        home: dict[str, str] = {}
+        told: set[tuple[str, str]] = set()
+        for split in sorted(splits, key=lambda split: split == largest):
+            for clip in splits[split]:
+                for name in of(clip):
+                    if split != largest:
+                        there = home.setdefault(name, split)
+                    elif name in home:
+                        there = home[name]
+                    else:
+                        continue
+                    if there != split and (name, split) not in told:
+                        told.add((name, split))
+                        yield Shared(kind, name, *sorted((there, split), key=order.__getitem__))
+
+
+def check_disjoint(splits: Mapping[str, Sequence[Clip]], remedy: str = "") -> None:
     """Refuse splits that share a file, an id, a group, a speaker or a voice.
+
+    remedy: what else can be done about it, for the message.
 
     Raises:
         LeakageError: naming what is shared, the two splits, and a clip of each.
     """
-    seen: dict[Key, tuple[str, str]] = {}
-    for split, clips in splits.items():
-        for clip in clips:
-            for key in keys(clip):
-                other, there = seen.setdefault(key, (split, clip.id))
-                if other != split:
-                    kind, name = key
-                    raise LeakageError(
-                        f"{kind} '{name}' stands in two splits: in '{other}' (clip '{there}') and "
-                        f"in '{split}' (clip '{clip.id}'). A score on it would flatter the model: "
-                        f"keep everything of one {kind} in one split."
-                    )
+    found = next(shared(splits), None)
+    if found is not None:
+        raise LeakageError(leak(found, splits, remedy))
+
+
+def leak(found: Shared, splits: Mapping[str, Sequence[Clip]], remedy: str = "") -> str:
+    """What is to be said of something in two splits."""
+    of = KINDS[found.kind]
+    one, other = (
+        next(clip.id for clip in splits[split] if found.name in of(clip))
+        for split in (found.one, found.other)
+    )
+    return (
+        f"{found.kind} '{found.name}' stands in two splits: in '{found.one}' (clip '{one}') and "
+        f"in '{found.other}' (clip '{other}'). A score on it would flatter the model: "
+        f"keep everything of one {found.kind} in one split{remedy}."
+    )
 
 
 def components(clips: Sequence[Clip]) -> list[list[Clip]]:
@@ -72,10 +116,13 @@ def components(clips: Sequence[Clip]) -> list[list[Clip]]:
             i = parent[i]
         return i
 
-    first: dict[Key, int] = {}
-    for i, clip in enumerate(clips):
-        for key in keys(clip):
-            parent[root(i)] = root(first.setdefault(key, i))
+    for of in KINDS.values():
+        first: dict[str, int] = {}
+        for i, clip in enumerate(clips):
+            for name in of(clip):
+                there = first.setdefault(name, i)
+                if there != i:
+                    parent[root(i)] = root(there)
     found: dict[int, list[Clip]] = {}
     for i, clip in enumerate(clips):
         found.setdefault(root(i), []).append(clip)

@@ -8,7 +8,6 @@ FOLDER/                 e.g. cv-corpus-17.0-2024-03-15/ca
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from pathlib import Path
@@ -63,8 +62,6 @@ class CommonVoice(interfaces.Corpus):
         with uncollected():
             parts = self._validated() if options.use == "validated" else self._given()
             self._parts = Parted(parts, self.root, self.notices, lambda parts: None)
-            # Millions of clips that will be kept: collections to come needn't walk them.
-            gc.freeze()
         self.provides = frozenset(self._found | {"text"})  # type: ignore[misc]
 
     def splits(self) -> tuple[str, ...]:

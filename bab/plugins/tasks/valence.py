@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bab.core.records import Clip, Prediction, Trial, View
 from bab.plugins.tasks._clips import FINETUNE, PROBE, ClipTask, column
@@ -73,8 +74,16 @@ class Valence(ClipTask):
             totals |= {f"valence\t{name}\t{key}": float(v.sum()) for key, v in counts.items()}
         found = self.metrics(totals)
         if truth[there].any() and not truth[there].all():
-            from sklearn.metrics import roc_auc_score
-
-            shares = [p.scores[POSITIVE] for _, p in pairs if p is not None]
-            found["auc"] = float(roc_auc_score(truth[there], shares))
+            shares = np.array([p.scores[POSITIVE] for _, p in pairs if p is not None])
+            found["auc"] = area_under_roc(truth[there], shares)
         return found
+
+
+def area_under_roc(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
+    """The share of pairs (positive, negative) in which the positive has the higher score, ties
+    counting half: the Mann-Whitney U statistic over its largest value, and the area under the ROC
+    (Hanley and McNeil 1982). Exact, from one sort; truth bool[N] holds both kinds."""
+    positive, negative = scores[truth], np.sort(scores[~truth])
+    below = np.searchsorted(negative, positive, "left").sum()
+    up_to = np.searchsorted(negative, positive, "right").sum()
+    return float(below + up_to) / (2 * len(positive) * len(negative))
