@@ -14,6 +14,7 @@ from bab.cli.components import info_command, list_command
 from bab.cli.data import data_group
 from bab.cli.pretrain import pretrain_command
 from bab.cli.runs import predict_command, run_command, table_command
+from bab.cli.targets import targets_command
 from bab.core.errors import BabError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -41,6 +42,7 @@ for _command in (
     bench_command,
     table_command,
     predict_command,
+    targets_command,
     list_command,
     info_command,
     data_group,
