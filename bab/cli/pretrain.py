@@ -15,7 +15,13 @@ from bab.cli.runs import leads
 @click.argument("recipe", required=False, type=click.Path(path_type=Path))
 @click.option("--encoder", metavar="NAME[:WEIGHTS]", help="Encoder; `random` weights begin afresh.")
 @click.option("--objective", metavar="NAME", help="contrastive (wav2vec 2.0) or masked (HuBERT).")
-@click.option("--corpus", metavar="NAME[:ROOT]", help="Corpus with the audio; labels aren't read.")
+@click.option(
+    "--corpus",
+    "corpora",
+    metavar="NAME[:ROOT]",
+    multiple=True,
+    help="Corpus with the audio; labels aren't read. May repeat.",
+)
 @click.option("--targets", metavar="FOLDER", help="Frame labels made by `bab targets` (masked).")
 @click.option("--seed", type=int, help="Seed of everything random.")
 @click.option(
@@ -35,6 +41,7 @@ def pretrain_command(
     observers: tuple[str, ...],
     force: bool,
     targets: str | None,
+    corpora: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Pretrain an encoder, from scratch or from a checkpoint, on audio without labels.
@@ -53,6 +60,9 @@ def pretrain_command(
     """
     from bab.core.pretrain_config import from_command_line
 
+    if corpora:
+        options["corpus"] = corpora[0]
+        options["also"] = corpora[1:]
     if targets is not None:
         options["targets"] = {"folder": targets}
     report(from_command_line(recipe, options, sets, observers), force)

@@ -36,6 +36,7 @@ def leads() -> bool:
 @click.option("--skip-bad", is_flag=True, default=None, help="Leave out unreadable audio files.")
 @click.option("--trust-code", is_flag=True, default=None, help="Let a hub model's code run.")
 @click.option("--force", is_flag=True, help="Repeat a run that is finished already.")
+@click.option("--smoke", is_flag=True, help="A few steps of RECIPE on samples, untrained weights.")
 @click.option("--runs", metavar="FOLDER", help="Where runs are kept; default: runs.")
 @click.option("--observer", "observers", metavar="NAME", multiple=True, help="Add an observer.")
 @click.option("--quiet", is_flag=True, default=None, help="Progress as a few plain lines.")
@@ -44,13 +45,15 @@ def run_command(
     sets: tuple[str, ...],
     observers: tuple[str, ...],
     force: bool,
+    smoke: bool,
     **options: Any,
 ) -> None:
     """Train, tune on dev, score on test, and write a record.
 
     RECIPE is a YAML file of a run's keys. The command line goes before the recipe, the recipe
     before bab.toml in the current folder, and that before the task's defaults. A finished run is
-    found and not repeated; an interrupted one goes on where it stopped.
+    found and not repeated; an interrupted one goes on where it stopped. A recipe that says
+    `kind: pretrain` is handed to `bab pretrain`.
 
     \b
     Examples:
@@ -59,13 +62,20 @@ def run_command(
       bab run --encoder fbank --task vtc --set head.rnn=bilstm --set train.steps=300
       bab run --encoder hubert:base --task vtc --mode finetune --device cuda
       bab run recipes/my.yaml --seed 1 --observer tensorboard
+      bab run recipes/vtc2.yaml --smoke
     """
     from bab.core.config import from_command_line
 
     began = _now()
     layers = options["layers"]
     options["layers"] = int(layers) if layers and layers.isdecimal() else layers
-    config = from_command_line(_recipe(recipe), options, sets, observers)
+    recipe, over = _recipe(recipe), None
+    if smoke:
+        over = _smoke(recipe)
+    if recipe is not None and recipe_kind(recipe) == "pretrain":
+        _pretrain(recipe, options, sets, observers, force, over)
+        return
+    config = from_command_line(recipe, options, sets, observers, over=over)
     from bab.core import results
     from bab.core.runner import run
 
@@ -76,6 +86,60 @@ def run_command(
     click.echo(f"\nRun folder: {folder}")
     if (folder / "record.json").stat().st_mtime < began:
         click.echo("It was done before; --force repeats it.")
+
+
+def _smoke(recipe: Path | None) -> Any:
+    """What goes over the recipe's keys; says what it replaces.
+
+    Raises:
+        ConfigError: there is no recipe.
+    """
+    from bab.core.errors import ConfigError
+    from bab.core.smoke import layer
+
+    if recipe is None:
+        raise ConfigError("--smoke tries a recipe: bab run recipes/NAME.yaml --smoke")
+    over, said = layer(recipe)
+    click.echo("smoke: " + "; ".join(said), err=True)
+    return over
+
+
+def recipe_kind(recipe: Path) -> str:
+    """What a recipe is for: `run` or `pretrain`.
+
+    Raises:
+        ConfigError: another word.
+    """
+    from bab.core.errors import ConfigError
+    from bab.core.sources import read
+
+    kind = str(read(recipe)[1].get("kind", "run"))
+    if kind not in ("run", "pretrain"):
+        raise ConfigError(f"{recipe}: kind: {kind!r} is neither run nor pretrain")
+    return kind
+
+
+def _pretrain(
+    recipe: Path,
+    options: dict[str, Any],
+    sets: tuple[str, ...],
+    observers: tuple[str, ...],
+    force: bool,
+    over: Any,
+) -> None:
+    """Hand a pretraining recipe on; what only a run has is refused."""
+    from bab.cli.pretrain import report
+    from bab.core.errors import ConfigError
+    from bab.core.pretrain_config import from_command_line
+    from bab.core.pretrain_schema import PretrainConfig
+
+    foreign = [
+        k for k, v in options.items() if v is not None and k not in PretrainConfig.model_fields
+    ]
+    if foreign:
+        name = foreign[0].replace("_", "-")
+        raise ConfigError(f"{recipe} pretrains an encoder: --{name} has no meaning there")
+    report(from_command_line(recipe, options, sets, observers, over=over), force)
 
 
 def _now() -> float:

@@ -348,6 +348,7 @@ def from_command_line(
     sets: Sequence[str] = (),
     observers: Sequence[str] = (),
     folder: Path | None = None,
+    over: Layer | None = None,
 ) -> RunConfig:
     """The run that a command line asks for.
 
@@ -357,11 +358,12 @@ def from_command_line(
         sets: texts of `--set KEY=VALUE`; the last of two wins.
         observers: names added to the observers.
         folder: where bab.toml may be; default: the current directory.
+        over: keys that go before the recipe's, and after the command line's.
 
     Raises:
         ConfigError, PluginError: see `build`.
     """
-    return build(settings_layers(recipe, options, sets, folder), observers)
+    return build(settings_layers(recipe, options, sets, folder, over), observers)
 
 
 def settings_layers(
@@ -369,14 +371,18 @@ def settings_layers(
     options: Mapping[str, Any] | None,
     sets: Sequence[str],
     folder: Path | None,
+    over: Layer | None,
 ) -> list[Layer]:
     """What `--set`, options, recipe and bab.toml say, the highest precedence first."""
     layers: list[Layer] = [(f"--set {text}", assignment(text)) for text in reversed(sets)]
     for key, value in (options or {}).items():
         if value is not None:
             layers.append((f"--{key.replace('_', '-')}", {key: value}))
+    if over is not None:
+        layers.append(over)
     if recipe is not None:
-        layers.append(read(recipe))
+        name, values = read(recipe)
+        layers.append((name, {k: v for k, v in values.items() if k != "kind"}))
     settings = (folder or Path()) / "bab.toml"
     if settings.is_file():
         layers.append(read(settings))

@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,16 @@ import torch
 from bab.core import build, registry, splits
 from bab.core.atomic import write_json
 from bab.core.content import content_id
-from bab.core.corpora import refuse_bad
+from bab.core.corpora import open_corpora, refuse_bad
 from bab.core.crops import BySeconds, Crops, PretrainCollator, cut, some
 from bab.core.datacheck import bad_files
 from bab.core.errors import ConfigError, InterruptedRunError
 from bab.core.interfaces import Corpus, Encoder, Objective, Scorer
 from bab.core.loader import Share
+from bab.core.maketargets import Tell
 from bab.core.model import freeze
 from bab.core.pretrain_schema import PretrainConfig
+from bab.core.pretrain_targets import targets_for
 from bab.core.pretrain_watch import Watch, dev_losses
 from bab.core.records import Batch, Clip, Encoded, RunInfo, Waves
 from bab.core.report import versions
@@ -79,16 +81,20 @@ def pretrain(config: PretrainConfig, force: bool = False) -> tuple[dict[str, Any
         accelerator = build.accelerator(config.device, config.train.precision, skips)
         main = bool(accelerator.is_main_process)
         watchers = registry.observers(config.observers if main else [])
-        corpus = build.build_corpus(config.corpus)
+        corpora = [build.build_corpus(config.corpus), *open_corpora(config.also)]
         encoder = build.build_encoder(config.encoder, config.offline, config.trust_code)
         freeze(encoder, config.freeze)
-        targets = _targets(config)
-        objective, continued = _objective(config, encoder, targets)
+        labelled = _check_objective(config).targets
+        tell = _before(watchers, config, stop)
         with accelerator.main_process_first():
-            tell = _before(watchers, config, stop)
-            material = gather(config, corpus, tell)
+            material = gather(config, corpora, tell)
+        targets = None
+        if labelled:
+            heard = [*material.train, *material.dev]
+            targets = targets_for(config, heard, material.digest, tell)
+        objective, continued = _objective(config, encoder, targets)
         identifier = _identifier(config, encoder, targets, material.digest)
-        folder = _folder(config, corpus, encoder, identifier)
+        folder = _folder(config, corpora, encoder, identifier)
         accelerator.wait_for_everyone()
         if not force and (folder / RESULT).exists():
             return json.loads((folder / RESULT).read_text(encoding="utf-8")), folder
@@ -103,7 +109,7 @@ def pretrain(config: PretrainConfig, force: bool = False) -> tuple[dict[str, Any
             )
             watchers.bab_run_start(run=info)
             try:
-                for line in run.opening(corpus, continued):
+                for line in run.opening(corpora, continued):
                     watchers.bab_notice(run=info, message=line)
                 result = run.train(folder, stop)
             except BaseException as error:
@@ -127,7 +133,7 @@ class Running:
     watchers: Any
     info: RunInfo
 
-    def opening(self, corpus: Corpus, continued: bool) -> Iterator[str]:
+    def opening(self, corpora: Sequence[Corpus], continued: bool) -> Iterator[str]:
         """What was understood, line by line, before anything slow begins."""
         config, encoder = self.config, self.encoder
         million = sum(p.numel() for p in encoder.parameters()) / 1e6
@@ -138,10 +144,12 @@ class Running:
         hours = [
             sum(c.duration for c in s) / 3600 for s in (self.material.train, self.material.dev)
         ]
-        yield f"corpus {config.corpus.name}: {hours[0]:.2f} h to train on, {hours[1]:.2f} h of dev"
+        names = " + ".join(corpus.name for corpus in corpora)
+        yield f"corpus {names}: {hours[0]:.2f} h to train on, {hours[1]:.2f} h of dev"
         yield f"device {self.accelerator.device}, seed {config.seed}"
         yield f"folder {self.info.folder}"
-        yield from corpus.notices
+        for corpus in corpora:
+            yield from corpus.notices
         if self.material.skipped:
             names = ", ".join(self.material.skipped)
             yield f"{len(self.material.skipped)} unreadable file(s) left out: {names}"
@@ -175,7 +183,7 @@ class Running:
             "id": self.info.id,
             "encoder": self.encoder.resolved,
             "objective": config.objective.name,
-            "corpus": config.corpus.name,
+            "corpora": [config.corpus.name, *config.also],
             "corpus_digest": self.material.digest,
             "steps": state.step,
             "dev": state.best_metrics,
@@ -247,30 +255,46 @@ class Running:
         return evaluate
 
 
-def gather(
-    config: PretrainConfig, corpus: Corpus, tell: Callable[[str, float, float], None]
-) -> Material:
-    """The clips to train on and those of dev: the corpus's own splits, else by group.
+def gather(config: PretrainConfig, corpora: Sequence[Corpus], tell: Tell) -> Material:
+    """The clips to train on and those of dev: each corpus's own splits, else by group.
 
-    What a corpus calls test is never heard.
+    What a corpus calls test is never heard. Of several corpora, ids and groups begin with the
+    corpus's name.
 
     Raises:
         AudioError: unreadable files, unless `skip_bad`.
         CorpusError, LeakageError: as `bab.core.splits`.
     """
-    given = {name: list(corpus.clips(name)) for name in ("train", "dev")}
-    listed = given["train"] + given["dev"] or list(corpus.clips(None))
-    skipped = bad_files(listed, lambda done, total: tell("checking files", done, total))
-    refuse_bad(skipped, config.skip_bad)
-    good = {n: [c for c in part if c.path not in skipped] for n, part in given.items()}
-    if not good["train"] and not good["dev"]:
-        good = {"train": [c for c in listed if c.path not in skipped], "dev": []}
-    if good["train"] and not good["dev"]:
-        share = config.dev_share
-        good = splits.by_group(good["train"], {"train": 1 - share, "dev": share}, 0)
-    splits.check_disjoint(good)
-    digest = _digest(good, lambda done, total: tell("taking checksums", done, total))
-    return Material(good["train"], good["dev"], skipped, digest)
+    train: list[Clip] = []
+    dev: list[Clip] = []
+    skipped: dict[str, str] = {}
+    for corpus in corpora:
+        given = [list(corpus.clips(name)) for name in ("train", "dev")]
+        if not any(given):
+            given[0] = list(corpus.clips(None))
+        bad = bad_files(given[0] + given[1], lambda done, all: tell("checking files", done, all))
+        refuse_bad(bad, config.skip_bad)
+        skipped |= bad
+        good = [[c for c in part if c.path not in bad] for part in given]
+        if good[0] and not good[1]:
+            shares = {"train": 1 - config.dev_share, "dev": config.dev_share}
+            good = list(splits.by_group(good[0], shares, 0).values())
+        if len(corpora) > 1:
+            good = [[_named(corpus.name, clip) for clip in part] for part in good]
+        train += good[0]
+        dev += good[1]
+    splits.check_disjoint({"train": train, "dev": dev})
+    parts = {"train": train, "dev": dev}
+    digest = _digest(parts, lambda done, total: tell("taking checksums", done, total))
+    return Material(train, dev, skipped, digest)
+
+
+def _named(corpus: str, clip: Clip) -> Clip:
+    """A clip whose names can't be those of another corpus's."""
+    speaker = None if clip.speaker is None else f"{corpus}/{clip.speaker}"
+    voices = tuple(f"{corpus}/{voice}" for voice in clip.voices)
+    name, group = f"{corpus}/{clip.id}", f"{corpus}/{clip.group}"
+    return replace(clip, id=name, group=group, speaker=speaker, voices=voices)
 
 
 def _digest(good: dict[str, list[Clip]], tell: Callable[[float, float], None]) -> str:
@@ -287,20 +311,14 @@ def _digest(good: dict[str, list[Clip]], tell: Callable[[float, float], None]) -
     return state.hexdigest()
 
 
-def _targets(config: PretrainConfig) -> TargetStore | None:
-    cls = registry.load("objectives", config.objective.name)
+def _check_objective(config: PretrainConfig) -> type[Objective]:
+    cls: type[Objective] = registry.load("objectives", config.objective.name)
     if not cls.pretrains:
         raise ConfigError(
             f"objective '{config.objective.name}' learns from labels: `bab run` uses it. "
             "`bab pretrain` takes contrastive or masked"
         )
-    folder = config.targets.folder
-    if cls.targets and folder is None:
-        raise ConfigError(
-            f"objective '{config.objective.name}' needs frame labels: make them with `bab targets "
-            "--corpus ... --out FOLDER` and give --targets FOLDER"
-        )
-    return TargetStore(Path(folder).expanduser()) if cls.targets and folder else None
+    return cls
 
 
 def _objective(
@@ -315,17 +333,15 @@ def _objective(
     return objective, objective.load_pretrained(encoder.extras())
 
 
-def _before(
-    watchers: Any, config: PretrainConfig, stop: Callable[[], bool]
-) -> Callable[[str, float, float], None]:
+def _before(watchers: Any, config: PretrainConfig, stop: Callable[[], bool]) -> Tell:
     """Progress of what happens before the run's id, and so its folder, is known."""
     known = {"quiet": config.quiet}
     info = RunInfo("", "", "pretrain", config.corpus.name, config.encoder.spec, 0, known)
 
-    def tell(stage: str, done: float, total: float) -> None:
+    def tell(stage: str, done: float, total: float, unit: str = "files") -> None:
         if stop():
             raise InterruptedRunError(f"stopped while {stage}; nothing was begun")
-        watchers.bab_progress(run=info, stage=stage, done=done, total=total, unit="files")
+        watchers.bab_progress(run=info, stage=stage, done=done, total=total, unit=unit)
 
     return tell
 
@@ -337,9 +353,12 @@ def _identifier(
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
-def _folder(config: PretrainConfig, corpus: Corpus, encoder: Encoder, identifier: str) -> Path:
-    """runs/pretrain/<corpus>/<encoder>/<id>."""
-    name = f"{config.corpus.name}-{'sample' if config.corpus.root is None else corpus.root.stem}"
+def _folder(
+    config: PretrainConfig, corpora: Sequence[Corpus], encoder: Encoder, identifier: str
+) -> Path:
+    """runs/pretrain/<corpora>/<encoder>/<id>."""
+    first = "sample" if config.corpus.root is None else corpora[0].root.stem
+    name = "+".join([f"{config.corpus.name}-{first}", *(c.name for c in corpora[1:])])
     return build.place(config.runs, "pretrain", name, encoder.resolved, identifier)
 
 

@@ -26,13 +26,14 @@ def from_command_line(
     sets: Sequence[str] = (),
     observers: Sequence[str] = (),
     folder: Path | None = None,
+    over: Layer | None = None,
 ) -> PretrainConfig:
     """The pretraining run that a command line asks for; arguments as `config.from_command_line`.
 
     Raises:
         ConfigError, PluginError: see `build`.
     """
-    return build(settings_layers(recipe, options, sets, folder), observers)
+    return build(settings_layers(recipe, options, sets, folder, over), observers)
 
 
 def build(layers: Sequence[Layer], extra_observers: Sequence[str] = ()) -> PretrainConfig:

@@ -59,7 +59,15 @@ class PretrainTrain(TrainConfig):
 class TargetsConfig(Strict):
     """Frame labels (`bab targets`), for objectives that need them."""
 
-    folder: str | None = Field(default=None, description="what `bab targets --out` made")
+    folder: str | None = Field(
+        default=None, description="what `bab targets --out` made; null = made before the run"
+    )
+    encoder: str | None = Field(
+        default=None, description="what is clustered then: mfcc, or NAME[:WEIGHTS] of an encoder"
+    )
+    layer: NonNegativeInt | None = Field(default=None, description="of that encoder")
+    clusters: PositiveInt = Field(default=100, description="how many")
+    sample_hours: PositiveFloat = Field(default=20.0, description="audio that k-means is fitted on")
 
 
 class ProbeConfig(Strict):
@@ -79,6 +87,7 @@ class PretrainConfig(Strict):
     encoder: EncoderConfig = Field(description="encoder[:weights]; `random` weights begin afresh")
     objective: ComponentConfig = Field(description="contrastive or masked, with its options")
     corpus: CorpusConfig = Field(description="corpus[:root] with the audio; labels are not read")
+    also: tuple[str, ...] = Field(default=(), description="further corpora, NAME[:ROOT]")
     audio: AudioConfig = Field(default=AudioConfig(), description="what is heard of it")
     mask: MaskConfig = Field(default=MaskConfig(), description="what is hidden")
     targets: TargetsConfig = Field(default=TargetsConfig(), description="frame labels")
@@ -117,5 +126,5 @@ class PretrainConfig(Strict):
         for key in ("device", "runs", "observers", "quiet", "offline", "trust_code", "probe"):
             del whole[key]
         del whole["train"]["save_every"], whole["train"]["workers"], whole["targets"]
-        del whole["corpus"]["root"]
+        del whole["corpus"]["root"], whole["also"]
         return whole
