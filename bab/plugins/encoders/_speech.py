@@ -13,15 +13,22 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from bab.core.errors import BabError
+from bab.core.errors import BabError, ConfigError
 from bab.core.grid import Grid
 from bab.core.interfaces import Encoder, Options
 from bab.core.records import Encoded, Waves
 from bab.core.weights import WeightsError, checkpoint, fingerprint, locate, read_tensors
-from bab.plugins.encoders._layers import ValidBatchNorm, ValidGroupNorm, standardise, valid
+from bab.plugins.encoders import _export
+from bab.plugins.encoders._layers import (
+    GradScale,
+    ValidBatchNorm,
+    ValidGroupNorm,
+    standardise,
+    valid,
+)
 from bab.plugins.encoders._states import Kind, Weights, build, from_folder
 from bab.plugins.encoders._torchaudio import convert, modern
 
@@ -68,6 +75,25 @@ _SHAPES = (
 )
 
 
+class Size(Options):
+    """The size of untrained weights, in transformers' words; unset: as `random-tiny` or base is."""
+
+    hidden_size: int | None = Field(None, gt=0, description="width of the transformer")
+    num_hidden_layers: int | None = Field(None, gt=0, description="layers of the transformer")
+    num_attention_heads: int | None = Field(None, gt=0, description="they divide hidden_size")
+    intermediate_size: int | None = Field(None, gt=0, description="width of the feed-forward part")
+    conv_dim: tuple[PositiveInt, ...] | None = Field(
+        None, min_length=7, max_length=7, description="channels of the seven convolutions"
+    )
+    num_conv_pos_embeddings: int | None = Field(None, gt=0, description="width of the positions")
+    num_conv_pos_embedding_groups: int | None = Field(None, gt=0, description="of the positions")
+    feat_extract_norm: Literal["group", "layer"] | None = Field(
+        None, description="norm in the convolutions: group (base) or layer (large)"
+    )
+    do_stable_layer_norm: bool | None = Field(None, description="norm before, not after, layers")
+    conv_bias: bool | None = Field(None, description="whether the convolutions have a bias")
+
+
 class SpeechOptions(Options):
     """Options of the hubert, wav2vec2 and wavlm encoders."""
 
@@ -82,6 +108,13 @@ class SpeechOptions(Options):
         None,
         description="input to zero mean, unit variance; unset: as preprocessor_config.json says",
     )
+    feature_grad_mult: float = Field(
+        1.0, ge=0, le=1, description="what gradients into the convolutions are multiplied with"
+    )
+    checkpointing: bool = Field(
+        False, description="keep no activations of the layers, compute them again: less memory"
+    )
+    size: Size = Field(default_factory=Size, description="sizes of `random` and `random-tiny`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +125,7 @@ class Family:
     model: str  # class names in transformers
     config: str
     hub: Mapping[str, str]
+    pretraining: str = ""  # with a quantiser, where transformers has that
 
 
 class Speech(Encoder):
@@ -112,6 +146,7 @@ class Speech(Encoder):
         self.sample_rate = SAMPLE_RATE
         self.dim = int(config.hidden_size)
         self.depth = int(config.num_hidden_layers) + 1
+        self.local_dim = int(config.conv_dim[-1])
         self.grid = _grid(config.conv_kernel, config.conv_stride)
         self.max_seconds = 30.0
         self.resolved = resolved
@@ -125,6 +160,14 @@ class Speech(Encoder):
         self.model.feature_extractor._requires_grad = False
         self.model.feature_extractor.register_forward_hook(self._keep_local)
         self._local: Tensor | None = None
+        self._normed: Tensor | None = None
+        norm = getattr(self.model.feature_projection, "layer_norm", None)  # mHuBERT-147 has none
+        if norm is not None:
+            norm.register_forward_hook(self._keep_normed)
+        self._grad_mult = options.feature_grad_mult
+        self._given, self._extras = dict(weights.config), dict(weights.extras)
+        if options.checkpointing:
+            self._checkpoint()
         shapes = {key: getattr(config, key) for key in _SHAPES if hasattr(config, key)}
         self.fingerprint = fingerprint(
             self.model,
@@ -139,9 +182,15 @@ class Speech(Encoder):
     ) -> Speech:
         """See `Encoder.load`. Code from a model's repository is never run, asked for or not."""
         name = cls.family.model_type
+        size = options.size.model_dump(exclude_none=True)
         if weights in RANDOM:
-            changes = _TINY if weights == "random-tiny" else {}
+            changes = {**(_TINY if weights == "random-tiny" else {}), **size}
             return cls(Weights(changes, None, weights), options, f"{name}:{weights}")
+        if size:
+            raise ConfigError(
+                f"encoder.size.{min(size)}: '{name}:{weights}' has its own size; sizes are for "
+                f"untrained weights (--encoder {name}:random)"
+            )
         source = locate(
             weights, encoder=name, hub=cls.family.hub, known=cls.weights, offline=offline
         )
@@ -163,8 +212,22 @@ class Speech(Encoder):
                 training[f"{place}_dropout"] = options.dropout
         return build(self.family.model, self.family.config, weights, training, options.seed)
 
-    def _keep_local(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
+    def _checkpoint(self) -> None:
+        """Gradient checkpointing of the transformer's layers, while training. Not of the
+        convolutions: their norms are told each batch's lengths, which may have changed by then."""
+        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        for module in self.model.feature_extractor.modules():
+            if hasattr(module, "gradient_checkpointing"):
+                module.gradient_checkpointing = False
+
+    def _keep_local(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        if self._grad_mult != 1.0:
+            output = GradScale.apply(output, self._grad_mult)  # type: ignore[no-untyped-call]
         self._local = output.transpose(1, 2)
+        return output
+
+    def _keep_normed(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        self._normed = output
 
     def forward(
         self, waves: Waves, mask: Tensor | None = None, layers: Literal["last", "all"] = "all"
@@ -193,13 +256,15 @@ class Speech(Encoder):
             output_hidden_states=layers == "all",
         )
         local, self._local = self._local, None
+        normed, self._normed = self._normed, None
         states = (out.last_hidden_state,)
         if layers == "all":
             states = (*out.hidden_states[:-1], out.last_hidden_state)
         if padded:
             states = tuple(state.masked_fill(~inside[..., None], 0.0) for state in states)
             local = None if local is None else local.masked_fill(~inside[..., None], 0.0)
-        return Encoded(states, counts, local)
+            normed = None if normed is None else normed.masked_fill(~inside[..., None], 0.0)
+        return Encoded(states, counts, local, normed)
 
     def _input(self, waves: Waves) -> tuple[Tensor, Tensor]:
         """Zeros after each span, normalised, at least one field long; lengths to match."""
@@ -239,6 +304,26 @@ class Speech(Encoder):
         groups["input"] += [p for p in self.parameters() if id(p) not in taken]
         return groups
 
+    def extras(self) -> Mapping[str, Tensor]:
+        """See `Encoder.extras`: tensors called quantizer.*, project_hid.*, project_q.*, masked.*"""
+        return self._extras
+
+    def export(self, folder: Path, extras: Mapping[str, Tensor], dtype: str = "float32") -> None:
+        """See `Encoder.export`: a folder that transformers reads, too.
+
+        What a configuration says about training (dropouts, layer drop, SpecAugment) is as it was
+        in the weights that this began from, whatever the options were here.
+        """
+        import transformers
+
+        own = {"add_adapter": False}
+        # transformers gives a model its mask embedding only where it could mask by itself.
+        made = getattr(transformers, self.family.config).from_dict({**self._given, **own})
+        made.mask_time_prob = made.mask_time_prob or 0.05
+        names = (self.family.model, self.family.pretraining)
+        states = self.model.state_dict()
+        _export.write(folder, made, self.normalize, states, extras, dtype, names)
+
 
 def _read(path: Path, name: str) -> Weights:
     """A transformers folder, or a checkpoint file in torchaudio's format (HuBERT's).
@@ -254,9 +339,9 @@ def _read(path: Path, name: str) -> Weights:
             f"{file} is a checkpoint without config.json: only hubert reads those "
             "(torchaudio's HuBERTPretrainModel)"
         )
-    config, tensors = convert(read_tensors(file), str(file))
+    config, tensors, extras = convert(read_tensors(file), str(file))
     # torchaudio's recipe, and BabyHuBERT's, feed the waveform as it is.
-    return Weights(config, tensors, str(file), {"do_normalize": False})
+    return Weights(config, tensors, str(file), {"do_normalize": False}, extras)
 
 
 def _grid(kernels: list[int], strides: list[int]) -> Grid:

@@ -22,6 +22,8 @@ _ENCODERS = {
 }
 # May be missing: a model that was fine-tuned without masking has no mask embedding.
 _OPTIONAL = {"masked_spec_embed"}
+# Names, outside the encoder, of what a pretraining objective owns.
+_EXTRAS = ("quantizer.", "project_hid.", "project_q.", "masked.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +44,15 @@ class Kind:
 class Weights:
     """A configuration (config.json's keys) and the encoder's tensors; None: untrained.
 
-    where: for messages. extractor: what preprocessor_config.json says, or nothing.
+    where: for messages. extractor: what preprocessor_config.json says, or nothing. extras: what the
+    checkpoint holds of a pretraining objective's: quantiser, projections, label embeddings.
     """
 
     config: dict[str, Any]
     tensors: dict[str, Tensor] | None
     where: str
     extractor: Mapping[str, Any] = field(default_factory=dict)
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
 
     def fill(self, model: nn.Module, modern: Callable[[str], str] = str) -> None:
         """Copy the tensors into the model.
@@ -85,7 +89,9 @@ def from_folder(path: Path, kind: Kind) -> Weights:
     """
     config = read_json(path / "config.json")
     _check_family(config, kind, path)
-    tensors = _encoder_part(read_folder(path), kind.prefixes)
+    whole = read_folder(path)
+    tensors = _encoder_part(whole, kind.prefixes)
+    extras = {name: tensor for name, tensor in whole.items() if name.startswith(_EXTRAS)}
     extractor = path / "preprocessor_config.json"
     said = read_json(extractor) if extractor.is_file() else {}
     rate = said.get("sampling_rate", kind.sample_rate)
@@ -93,7 +99,7 @@ def from_folder(path: Path, kind: Kind) -> Weights:
         raise WeightsError(
             f"{extractor}: sampling_rate is {rate} Hz; {kind.encoder} runs at {kind.sample_rate}"
         )
-    return Weights(config, tensors, str(path), said)
+    return Weights(config, tensors, str(path), said, extras)
 
 
 def build(cls: str, config: str, weights: Weights, changes: Mapping[str, Any], seed: int) -> Any:

@@ -38,8 +38,11 @@ def modern(name: str) -> str:
     return _OLD.sub(lambda match: f"{match[1]}.{_NORMED[match[2]]}", name)
 
 
-def convert(tensors: dict[str, Tensor], where: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(configuration with transformers' keys, the encoder's tensors under transformers' names).
+def convert(
+    tensors: dict[str, Tensor], where: str
+) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
+    """(configuration with transformers' keys, the encoder's tensors under transformers' names, and
+    those of the objective under objective `masked`'s names).
 
     The prefix of the names is found: Lightning writes `model.wav2vec2.`, torchaudio `wav2vec2.`.
 
@@ -59,11 +62,18 @@ def convert(tensors: dict[str, Tensor], where: str) -> tuple[dict[str, Any], dic
         for theirs, ours in _MODULES.items()
         if name.startswith(prefix + theirs)
     }
-    mask = prefix.removesuffix("wav2vec2.") + "mask_generator.mask_embedding"
+    outer = prefix.removesuffix("wav2vec2.")
+    mask = outer + "mask_generator.mask_embedding"
     if mask in tensors:
         named["masked_spec_embed"] = tensors[mask]
+    logits = outer + "logit_generator."
+    objective = {
+        "masked." + name.removeprefix(logits): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(logits)
+    }
     try:
-        return _shapes(named, where), named
+        return _shapes(named, where), named, objective
     except KeyError as error:
         raise WeightsError(f"{where} is no torchaudio HuBERT: it lacks {error}") from error
 

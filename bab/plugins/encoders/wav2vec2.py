@@ -33,4 +33,4 @@ class Wav2Vec2(Speech):
     }
     default = "random-tiny"
     source = "arXiv 2006.11477, 2006.13979, 2111.09296, 2305.13516; Hugging Face transformers"
-    family = Family("wav2vec2", "Wav2Vec2Model", "Wav2Vec2Config", _HUB)
+    family = Family("wav2vec2", "Wav2Vec2Model", "Wav2Vec2Config", _HUB, "Wav2Vec2ForPreTraining")
