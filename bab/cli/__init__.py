@@ -12,6 +12,7 @@ from bab import __version__
 from bab.cli.bench import bench_command
 from bab.cli.components import info_command, list_command
 from bab.cli.data import data_group
+from bab.cli.prepare import prepare_command
 from bab.cli.pretrain import pretrain_command
 from bab.cli.runs import predict_command, run_command, table_command
 from bab.cli.targets import targets_command
@@ -42,6 +43,7 @@ for _command in (
     bench_command,
     table_command,
     predict_command,
+    prepare_command,
     targets_command,
     list_command,
     info_command,

@@ -3,8 +3,9 @@
     path,start,end,split,group,speaker,text,cry
     audio/a.wav,0.0,2.5,train,child1,child1,,hungry
 
-CSV, TSV or JSON lines. `path` counts from the manifest's folder; every other column is optional.
-The root is the file itself, or a folder that holds manifest.csv, .tsv or .jsonl.
+CSV, TSV, JSON lines or Parquet (as `bab prepare` writes). `path` counts from the manifest's folder;
+every other column is optional. The root is the file itself, or a folder that holds manifest.csv,
+.tsv, .jsonl or .parquet.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from typing import Any, ClassVar, Literal, get_args
 from pydantic import Field
 
 from bab.core import interfaces
-from bab.core.errors import CorpusError, did_you_mean
+from bab.core.errors import BabError, CorpusError, did_you_mean
 from bab.core.records import Clip
 from bab.plugins.datasets._recordings import SPLIT_NAMES, lines, uncollected
 from bab.plugins.datasets._utterances import Headers, Parted, SharedLabels
 
 NAMES = {**SPLIT_NAMES, "valid": "dev", "": ""}
-SUFFIXES = (".csv", ".tsv", ".jsonl")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 Role = Literal["id", "path", "start", "end", "duration", "split", "group", "speaker", "text"]
 ROLES: tuple[Role, ...] = get_args(Role)
 Split = Literal["train", "dev", "test", ""]
@@ -61,6 +62,7 @@ class Manifest(interfaces.Corpus):
         super().__init__(Path(root).resolve(), options)
         self.path = _find(self.root)
         self._headers = Headers(self.notices)
+        self._paths: dict[str, str] = {}
         with uncollected():
             parts = self._read()
         self._headers.tell()
@@ -137,7 +139,9 @@ class Manifest(interfaces.Corpus):
         name = row["path"]
         if not name:
             raise CorpusError(f"{self.path}:{number}: the path is empty.")
-        path = str(self.path.parent / name)
+        path = self._paths.get(name)
+        if path is None:  # joined once for all segments of a recording
+            path = self._paths[name] = str(self.path.parent / name)
         start = self._seconds(number, row, "start", 0.0)
         length = self._seconds(number, row, "duration", 0.0)
         end = self._seconds(number, row, "end", start + length)
@@ -197,17 +201,20 @@ def _find(root: Path) -> Path:
         return there[0]
     others = sorted(p.name for s in SUFFIXES for p in root.glob(f"*{s}"))
     hint = f"Name the file itself: {', '.join(others[:5])}." if others else "Add it."
-    raise CorpusError(f"{root}: no manifest.csv, .tsv or .jsonl there. {hint}")
+    raise CorpusError(f"{root}: no manifest.csv, .tsv, .jsonl or .parquet there. {hint}")
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells): the header first, then every row that isn't blank. JSON numbers and
-    truth values become text; null and absent keys an empty cell.
+    """(line number, cells): the header first, then every row that isn't blank. Numbers and truth
+    values of JSON and Parquet become text; null and absent keys an empty cell. The first row of a
+    Parquet table counts as line 2, as below a CSV's header.
 
     Raises:
         CorpusError: naming file and line: a row of another width, or text that doesn't parse.
+        BabError: a Parquet table without the library that reads it.
     """
-    rows = _json_rows(path) if path.suffix.lower() == ".jsonl" else _text_rows(path)
+    readers = {".jsonl": _json_rows, ".parquet": _parquet_rows}
+    rows = readers.get(path.suffix.lower(), _text_rows)(path)
     _, header = first = next(rows, (1, []))
     twice = [name for i, name in enumerate(header) if name in header[:i]]
     if not header or twice:
@@ -245,6 +252,33 @@ def _json_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     yield 1, list(header)
     for number, row in _objects(path):
         yield number, [_cell(path, number, key, row.get(key)) for key in header]
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    try:
+        from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]
+    except ImportError:
+        raise BabError(f"{path}: Parquet needs pyarrow: pip install 'bab[prepare]'") from None
+    try:
+        with parquet.ParquetFile(path) as table:
+            header = list(table.schema_arrow.names)
+            yield 1, header
+            number = 2
+            for batch in table.iter_batches():
+                columns = (batch.column(i).to_pylist() for i in range(len(header)))
+                texts = [_texts(path, number, *pair) for pair in zip(header, columns, strict=True)]
+                for cells in zip(*texts, strict=True):
+                    yield number, list(cells)
+                    number += 1
+    except (ArrowException, OSError) as error:
+        raise CorpusError(f"{path}: can't be read as a Parquet table: {error}.") from error
+
+
+def _texts(path: Path, number: int, key: str, values: list[Any]) -> list[str]:
+    """A column's cells as text; `number` is the line of the first."""
+    if all(type(value) is str for value in values):
+        return values
+    return [_cell(path, i, key, value) for i, value in enumerate(values, start=number)]
 
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

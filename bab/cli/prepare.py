@@ -1,0 +1,77 @@
+"""`bab prepare`: long recordings -> a manifest of speech segments."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+
+@click.command("prepare")
+@click.option(
+    "--corpus", "corpora", metavar="NAME[:ROOT]", multiple=True, required=True, help="May repeat."
+)
+@click.option(
+    "--out",
+    required=True,
+    metavar="FILE.parquet",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The manifest.",
+)
+@click.option(
+    "--vad",
+    type=click.Choice(["silero", "energy"]),
+    default="silero",
+    show_default=True,
+    help="What finds speech; energy needs nothing installed.",
+)
+@click.option("--jobs", type=click.IntRange(1), help="Processes; default: one per core.")
+@click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="The corpora's options.")
+@click.option("--skip-bad", is_flag=True, help="Leave out unreadable audio files.")
+def prepare_command(
+    corpora: tuple[str, ...],
+    out: Path,
+    vad: str,
+    jobs: int | None,
+    sets: tuple[str, ...],
+    skip_bad: bool,
+) -> None:
+    """Find the speech in long recordings and list it in segments of 2 to 30 s.
+
+    No audio is written: pretraining reads the segments from the recordings. Gaps under 2 s are
+    filled, shorter segments widened to 2 s, longer ones than 30 s cut at their longest pause. An
+    interrupted command goes on where it stopped.
+
+    \b
+    Examples:
+      bab prepare --corpus hindibabynet:/data/homes --out segments.parquet
+      bab prepare --corpus childproject:/data/a --corpus rttm:/data/b --vad energy --out ab.parquet
+      bab pretrain --corpus manifest:segments.parquet --encoder wav2vec2:base \\
+          --objective contrastive
+    """
+    from typing import cast
+
+    from bab.cli.display import ticker
+    from bab.core import prepare
+    from bab.core.corpora import open_corpora, refuse_other_sets, sets_of
+    from bab.core.errors import InterruptedRunError
+    from bab.core.vad import Name
+
+    refuse_other_sets(("corpus",), sets)
+    with ticker("s") as tell:
+        try:
+            found = prepare.prepare(
+                open_corpora(corpora, sets_of("corpus", sets)),
+                out,
+                cast(Name, vad),
+                jobs or os.cpu_count() or 1,
+                skip_bad,
+                tell,
+            )
+        except (KeyboardInterrupt, click.Abort):
+            raise InterruptedRunError(
+                f"stopped; the same command goes on where it stopped ({out}.parts)"
+            ) from None
+    click.echo(prepare.describe(found))
+    click.echo(f"Manifest: {out}")
