@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as checkpointed
 
 from bab.core.errors import BabError, ConfigError
 from bab.core.grid import Grid
@@ -78,20 +80,32 @@ _SHAPES = (
 class Size(Options):
     """The size of untrained weights, in transformers' words; unset: as `random-tiny` or base is."""
 
-    hidden_size: int | None = Field(None, gt=0, description="width of the transformer")
-    num_hidden_layers: int | None = Field(None, gt=0, description="layers of the transformer")
-    num_attention_heads: int | None = Field(None, gt=0, description="they divide hidden_size")
-    intermediate_size: int | None = Field(None, gt=0, description="width of the feed-forward part")
+    hidden_size: int | None = Field(default=None, gt=0, description="width of the transformer")
+    num_hidden_layers: int | None = Field(
+        default=None, gt=0, description="layers of the transformer"
+    )
+    num_attention_heads: int | None = Field(
+        default=None, gt=0, description="they divide hidden_size"
+    )
+    intermediate_size: int | None = Field(
+        default=None, gt=0, description="width of the feed-forward part"
+    )
     conv_dim: tuple[PositiveInt, ...] | None = Field(
-        None, min_length=7, max_length=7, description="channels of the seven convolutions"
+        default=None, min_length=7, max_length=7, description="channels of the seven convolutions"
     )
-    num_conv_pos_embeddings: int | None = Field(None, gt=0, description="width of the positions")
-    num_conv_pos_embedding_groups: int | None = Field(None, gt=0, description="of the positions")
+    num_conv_pos_embeddings: int | None = Field(
+        default=None, gt=0, description="width of the positions"
+    )
+    num_conv_pos_embedding_groups: int | None = Field(
+        default=None, gt=0, description="of the positions"
+    )
     feat_extract_norm: Literal["group", "layer"] | None = Field(
-        None, description="norm in the convolutions: group (base) or layer (large)"
+        default=None, description="norm in the convolutions: group (base) or layer (large)"
     )
-    do_stable_layer_norm: bool | None = Field(None, description="norm before, not after, layers")
-    conv_bias: bool | None = Field(None, description="whether the convolutions have a bias")
+    do_stable_layer_norm: bool | None = Field(
+        default=None, description="norm before, not after, layers"
+    )
+    conv_bias: bool | None = Field(default=None, description="whether the convolutions have a bias")
 
 
 class SpeechOptions(Options):
@@ -215,10 +229,9 @@ class Speech(Encoder):
     def _checkpoint(self) -> None:
         """Gradient checkpointing of the transformer's layers, while training. Not of the
         convolutions: their norms are told each batch's lengths, which may have changed by then."""
-        self.model.gradient_checkpointing_enable({"use_reentrant": False})
-        for module in self.model.feature_extractor.modules():
-            if hasattr(module, "gradient_checkpointing"):
-                module.gradient_checkpointing = False
+        for layer in self.model.encoder.layers:
+            layer._gradient_checkpointing_func = partial(checkpointed, use_reentrant=False)
+            layer.gradient_checkpointing = True
 
     def _keep_local(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         if self._grad_mult != 1.0:

@@ -1,0 +1,72 @@
+"""wav2vec 2.0's product quantiser: a code of each group, chosen with Gumbel noise in training.
+
+Baevski et al. 2020 (arXiv 2006.11477), sections 2 and 3.2; Jang et al. 2016 (arXiv 1611.01144).
+Weights are named, shaped and drawn as those of transformers' `Wav2Vec2GumbelVectorQuantizer`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(slots=True)
+class Quantised:
+    """vectors f32[N, codevector_dim]; codes i64[N, G]; probs f32[N, G, V], what diversity counts:
+    the soft choice without noise in training, the hard one otherwise."""
+
+    vectors: Tensor
+    codes: Tensor
+    probs: Tensor
+
+
+class Quantiser(nn.Module):
+    """N frames of width C -> for each of `groups`, one of `codes` vectors; put side by side."""
+
+    def __init__(self, dim: int, groups: int, codes: int, width: int) -> None:
+        """dim: C; width: of a quantised vector, all groups together: a multiple of `groups`."""
+        super().__init__()
+        self.groups, self.codes = groups, codes
+        self.codevectors = nn.Parameter(torch.rand(1, groups * codes, width // groups))
+        self.weight_proj = nn.Linear(dim, groups * codes)
+        nn.init.normal_(self.weight_proj.weight)
+        nn.init.zeros_(self.weight_proj.bias)
+
+    def forward(self, x: Tensor, temperature: float, noise: Tensor | None) -> Quantised:
+        """x: f32[N, C]; noise: f32[N, G, V], of Gumbel's distribution; None: the likeliest code."""
+        logits = self.weight_proj(x).float().view(-1, self.groups, self.codes)
+        if noise is None:
+            codes = logits.argmax(-1)
+            hard = functional.one_hot(codes, self.codes).to(logits.dtype)
+            return Quantised(self._look_up(hard), codes, hard)
+        soft = ((logits + noise) / temperature).softmax(-1)
+        codes = soft.argmax(-1)
+        # Straight through: forward the hard choice, backward the soft one.
+        chosen = functional.one_hot(codes, self.codes).to(soft.dtype) + (soft - soft.detach())
+        return Quantised(self._look_up(chosen), codes, logits.softmax(-1))
+
+    def _look_up(self, chosen: Tensor) -> Tensor:
+        """f32[N, G, V], a row of weights over the codes -> f32[N, codevector_dim]."""
+        book = self.codevectors.view(self.groups, self.codes, -1)
+        with torch.autocast(chosen.device.type, enabled=False):  # vectors are kept as they are
+            return torch.einsum("ngv,gvd->ngd", chosen, book.float()).flatten(1)
+
+
+def gumbel(frames: int, groups: int, codes: int, seed: int, device: torch.device) -> Tensor:
+    """f32[frames, groups, codes]: -log of exponential draws, from `seed` alone (on one device)."""
+    draw = torch.Generator(device).manual_seed(seed)
+    drawn = torch.empty((frames, groups, codes), device=device).exponential_(generator=draw)
+    return -drawn.clamp(min=torch.finfo(drawn.dtype).tiny).log()
+
+
+def perplexity(marginal: Tensor) -> Tensor:
+    """f32[G, V], each row summing to one -> the number of codes in use, summed over groups.
+
+    A code that no frame gives any weight adds nothing, in the gradient too, which is not a number
+    for `xlogy` at 0.
+    """
+    logs = marginal.clamp(min=torch.finfo(marginal.dtype).tiny).log()
+    return (marginal * logs).sum(-1).neg().exp().sum()

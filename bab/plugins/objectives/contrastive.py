@@ -1,0 +1,234 @@
+"""Objective `contrastive`: which quantised sound hides behind a masked frame?
+
+wav2vec 2.0 (Baevski et al. 2020, arXiv 2006.11477): the state of a masked frame is compared with
+its own quantised features and with those of `negatives` other masked frames of the utterance. Equal
+to transformers' `Wav2Vec2ForPreTraining` on the same weights, mask, negatives and noise, over the
+number of masked frames; computed on the masked frames alone. One thing is meant there and not quite
+done: a negative that has the positive's codes is no negative. Here codes are compared; there,
+vectors, which rounding of the straight-through choice can tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bab.core.errors import ConfigError, PluginError
+from bab.core.interfaces import Encoder, Objective, Options, Scorer
+from bab.core.masking import negatives
+from bab.core.records import Batch, Loss, Term
+from bab.core.seeds import derive
+from bab.plugins.objectives._quantiser import Quantised, Quantiser, gumbel, perplexity
+
+
+class ContrastiveOptions(Options):
+    """What can be set under `objective`. Defaults are those of wav2vec 2.0 base."""
+
+    groups: int = Field(2, gt=0, description="groups of codes")
+    codes: int = Field(320, gt=1, description="codes in each group")
+    codevector_dim: int = Field(256, gt=0, description="width of a quantised vector, all groups")
+    projection: int = Field(256, gt=0, description="width in which states and targets are compared")
+    negatives: int = Field(100, gt=0, description="other masked frames that each is compared with")
+    temperature: float = Field(0.1, gt=0, description="what cosines are divided by")
+    diversity_weight: float = Field(0.1, ge=0, description="weight of the code diversity")
+    gumbel_max: float = Field(2.0, gt=0, description="temperature of the choice at the first step")
+    gumbel_decay: float = Field(0.999995, gt=0, le=1, description="its factor per step")
+    gumbel_min: float = Field(0.5, gt=0, description="where its decay ends")
+
+    @model_validator(mode="after")
+    def _divisible(self) -> ContrastiveOptions:
+        if self.codevector_dim % self.groups:
+            raise ValueError(
+                f"codevector_dim {self.codevector_dim} is no multiple of groups {self.groups}"
+            )
+        return self
+
+
+class Contrastive(Objective):
+    """Cross-entropy of the positive among its negatives, summed over masked frames; and diversity.
+
+    An utterance with a single masked frame has no negatives: it counts for nothing. Noise and
+    negatives are drawn from `batch.seeds`, so that no example's depend on the batch. Weights:
+    `quantizer`, `project_hid`, `project_q`, named and drawn as transformers'.
+    """
+
+    Options = ContrastiveOptions
+    pretrains: ClassVar[bool] = True
+    source = "Baevski et al. 2020 (arXiv 2006.11477); transformers' Wav2Vec2ForPreTraining"
+    quantizer: Quantiser
+
+    def __init__(self, dim: int, sizes: Sequence[int], options: ContrastiveOptions) -> None:
+        """sizes: of no labels: there are none. `attach` makes the quantiser."""
+        super().__init__(dim, sizes, options)
+        self.options = options
+        self.project_hid = nn.Linear(dim, options.projection)
+        self.project_q = nn.Linear(options.codevector_dim, options.projection)
+
+    def attach(self, encoder: Encoder) -> None:
+        """See `Objective.attach`: the quantiser is as wide as the local features."""
+        if encoder.local_dim is None:
+            raise ConfigError(
+                f"objective 'contrastive' can't pretrain '{encoder.resolved}': it has no "
+                "convolutional features to quantise; wav2vec2, hubert and wavlm have"
+            )
+        o = self.options
+        self.quantizer = Quantiser(encoder.local_dim, o.groups, o.codes, o.codevector_dim)
+
+    def gumbel_temperature(self, step: int) -> float:
+        """The temperature of the choice of codes at a step, from 0."""
+        o = self.options
+        return max(o.gumbel_min, o.gumbel_max * o.gumbel_decay**step)
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """{"contrastive": masked frames, "diversity": the same}."""
+        frames = float(_mask(batch).sum())
+        return {"contrastive": frames, "diversity": frames}
+
+    def forward(self, model: Scorer, batch: Batch) -> Loss:
+        """See `Objective.forward`. The term "diversity" is exempt from equality over accumulation:
+        it is a function of how often each code was chosen in a micro-batch, over all ranks."""
+        encoded = model.encode(batch)
+        mask = _mask(batch)
+        local = encoded.local if encoded.normed is None else encoded.normed
+        if local is None:
+            raise PluginError("the encoder gives no local features: there is nothing to quantise")
+        if len(batch.seeds) != len(mask):
+            raise PluginError(f"{len(batch.seeds)} seeds for {len(mask)} examples")
+        sizes = mask.sum(1).tolist()
+        noise = self._noise(sizes, batch.seeds, mask.device) if self.training else None
+        quantised = self.quantizer(local[mask], self.gumbel_temperature(batch.step), noise)
+        states = self.project_hid(encoded.layers[-1][mask])
+        targets = self.project_q(quantised.vectors)
+        logits = self._logits(states, targets, quantised.codes, sizes, batch.seeds)
+        count = self.counts(batch)["contrastive"]
+        loss = functional.cross_entropy(
+            logits, torch.zeros(len(logits), dtype=torch.int64, device=mask.device), reduction="sum"
+        )
+        diversity, used = self._diversity(quantised, count)
+        terms = {
+            "contrastive": Term(loss, count),
+            "diversity": Term(diversity, count, self.options.diversity_weight, exact=False),
+        }
+        return Loss(terms, self._logs(logits.detach(), used, count, encoded.lengths, batch.step))
+
+    def _noise(self, sizes: Sequence[int], seeds: Sequence[int], device: torch.device) -> Tensor:
+        """f32[N, G, V] for the masked frames of all examples, each example's from its own seed."""
+        o = self.options
+        draws = [
+            gumbel(size, o.groups, o.codes, derive(seed, "gumbel"), device)
+            for size, seed in zip(sizes, seeds, strict=True)
+        ]
+        return torch.cat(draws)
+
+    def _logits(
+        self,
+        states: Tensor,
+        targets: Tensor,
+        codes: Tensor,
+        sizes: Sequence[int],
+        seeds: Sequence[int],
+    ) -> Tensor:
+        """f32[N, 1 + negatives]: cosines over the temperature, the positive's first.
+
+        states, targets: f32[N, projection]; codes: i64[N, G]; sizes: masked frames of each example.
+        All cosines of an utterance are one product of matrices, from which negatives are picked:
+        that moves far less memory than picking vectors.
+        """
+        ours = torch.split(functional.normalize(states.float(), dim=-1), list(sizes))
+        theirs = torch.split(functional.normalize(targets.float(), dim=-1), list(sizes))
+        rows = []
+        with torch.autocast(states.device.type, enabled=False):
+            chosen = torch.split(codes, list(sizes))
+            for x, y, code, seed in zip(ours, theirs, chosen, seeds, strict=True):
+                if not len(x):
+                    continue
+                drawn = derive(seed, "negatives")
+                others = negatives(len(x), self.options.negatives, drawn, x.device)
+                similar = x @ y.T / self.options.temperature
+                same = (code[others] == code[:, None]).all(-1)
+                wrong = similar.gather(1, others).masked_fill(same, -torch.inf)
+                rows.append(torch.cat([similar.diagonal()[:, None], wrong], dim=1))
+        # Without a masked frame, an empty product keeps the weights in the graph.
+        if not rows:
+            return (states @ targets.T).sum().expand(0, 1 + self.options.negatives)
+        return torch.cat(rows)
+
+    def _diversity(self, quantised: Quantised, count: float) -> tuple[Tensor, Tensor]:
+        """(the term's sum, the codes in use): (GV - perplexity) / GV, times the masked frames.
+
+        The marginal is over the micro-batch of all ranks. Each rank's share of the value is by its
+        frames; its gradient is that of the whole by its own frames. Their sums over ranks are the
+        value and the gradient of one process with all the frames.
+        """
+        sums, total = quantised.probs.sum(0), count
+        whole = sums.detach()
+        if self.training and _ranks() > 1:
+            packed = torch.cat([whole.flatten().double(), whole.new_tensor([count]).double()])
+            torch.distributed.all_reduce(packed)
+            whole, total = packed[:-1].view_as(sums).to(sums.dtype), packed[-1].item()
+        marginal = (sums + (whole - sums.detach())) / max(1.0, total)
+        used = perplexity(marginal)
+        size = float(marginal.numel())
+        unused = (size - used) / size
+        fixed = unused.detach()
+        return count * fixed + total * (unused - fixed), used.detach()
+
+    def _logs(
+        self, logits: Tensor, used: Tensor, count: float, lengths: Tensor, step: int
+    ) -> dict[str, tuple[float, float]]:
+        """accuracy: the positive is the likeliest, where any negative differs from it at all;
+        perplexity: codes in use, of `groups * codes`, at worst `groups`; mask_share of the valid
+        frames; gumbel, the temperature."""
+        right = (logits[:, :1] > logits[:, 1:]).all(1) & (logits[:, 1:] > -torch.inf).any(1)
+        # One transfer from the device for all three.
+        values = torch.stack([right.sum().double(), used.double(), lengths.sum().double()])
+        correct, codes, frames = values.tolist()
+        return {
+            "accuracy": (correct, count),
+            "perplexity": (codes * count, count),
+            "mask_share": (count, frames),
+            "gumbel": (self.gumbel_temperature(step), 1.0),
+        }
+
+    def load_pretrained(self, tensors: Mapping[str, Tensor]) -> bool:
+        """Take `quantizer.*`, `project_hid.*`, `project_q.*` of `Wav2Vec2ForPreTraining`.
+
+        Raises:
+            ConfigError: they are of another size than the options and the encoder say.
+        """
+        own = self.state_dict()
+        if any(name not in tensors for name in own):
+            return False
+        for name, tensor in own.items():
+            if tensors[name].shape != tensor.shape:
+                raise ConfigError(
+                    f"the checkpoint's '{name}' is {list(tensors[name].shape)}, but objective "
+                    f"'contrastive' has {list(tensor.shape)}: set objective.groups, codes, "
+                    "codevector_dim and projection as the checkpoint's config.json says"
+                )
+        self.load_state_dict({name: tensors[name] for name in own})
+        return True
+
+    def extras(self) -> Mapping[str, Tensor]:
+        """See `Objective.extras`: transformers' names."""
+        return dict(self.state_dict())
+
+
+def _mask(batch: Batch) -> Tensor:
+    """bool[B, T]: the masked frames of the examples that have more than one."""
+    if batch.mask is None:
+        raise PluginError(
+            "objective 'contrastive' needs a mask of frames: it is for `bab pretrain`"
+        )
+    mask: Tensor = batch.mask & (batch.mask.sum(1, keepdim=True) > 1)
+    return mask
+
+
+def _ranks() -> int:
+    alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
+    return 1 if alone else torch.distributed.get_world_size()
