@@ -166,10 +166,14 @@ class FeatureSource:
                 )
                 self.blocks.append((self._address(path, part), part))
 
+    def claim(self) -> None:
+        """Mark what is there as used, before anything is thrown out to make room."""
+        for key, _ in self.blocks:
+            self.store.claim(key)
+
     def fill(self, rank: int, world: int, progress: Progress, stop: Callable[[], bool]) -> None:
         """Compute what is missing, this process's share of it, until `stop` says so."""
-        for key, _ in self.blocks:
-            self.store.claim(key)  # before anything is thrown out to make room
+        self.claim()
         todo = self.blocks[rank::world]
         total = sum(w.clip.duration for _, part in todo for w in part)
         done = 0.0

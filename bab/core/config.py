@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from bab.core import registry
+from bab.core import members, registry
 from bab.core.errors import ConfigError, PluginError, did_you_mean
+from bab.core.layers import COMPONENTS, Merge, merge, spelling, unknown
 from bab.core.schema import (
     CacheConfig,
     ComponentConfig,
@@ -26,9 +26,10 @@ from bab.core.schema import (
     TrainConfig,
     ViewConfig,
 )
-from bab.core.sources import Layer, assignment, merged, read
+from bab.core.sources import Layer, assignment, read
 
 __all__ = [
+    "COMPONENTS",
     "CacheConfig",
     "ComponentConfig",
     "CorpusConfig",
@@ -39,160 +40,9 @@ __all__ = [
     "build",
     "component",
     "from_command_line",
+    "merge",
     "spelling",
 ]
-
-# Section -> the registry's kind, and what may follow the colon in its spelling.
-COMPONENTS: Mapping[str, tuple[str, str]] = {
-    "encoder": ("encoders", "weights"),
-    "task": ("tasks", ""),
-    "corpus": ("datasets", "root"),
-    "head": ("heads", ""),
-    "objective": ("objectives", ""),
-}
-
-
-# ------------------------------------------------------------------------------- reading a layer
-
-
-def spelling(section: str, text: str) -> dict[str, Any]:
-    """`hubert:base` -> {"name": "hubert", "weights": "base"}; `rttm:/data` has a `root`.
-
-    Raises:
-        ConfigError: nothing before the colon, or a colon where none belongs.
-    """
-    name, colon, rest = text.strip().partition(":")
-    after = COMPONENTS[section][1]
-    if not name or (colon and not rest) or (colon and not after):
-        form = f"NAME or NAME:{after.upper()}" if after else "NAME"
-        raise ConfigError(f"{section} '{text}' is not spelled {form}")
-    return {"name": name, after: rest} if colon else {"name": name}
-
-
-def _section(section: str, value: Any) -> dict[str, Any]:
-    """One component as its keys, side by side: name, weights or root, and options."""
-    if isinstance(value, str):
-        return spelling(section, value)
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{section}: expected a name or a mapping, found {value!r:.60}")
-    keys = {str(key): item for key, item in value.items()}
-    inner = keys.pop("options", None)
-    if inner is not None and not isinstance(inner, Mapping):
-        raise ConfigError(f"{section}.options: expected a mapping, found {inner!r:.60}")
-    keys = {**(inner or {}), **keys}
-    if "name" in keys:
-        if not isinstance(keys["name"], str):
-            raise ConfigError(f"{section}.name: expected a name, found {keys['name']!r:.60}")
-        keys = {**spelling(section, keys["name"]), **{k: v for k, v in keys.items() if k != "name"}}
-    return keys
-
-
-def _models(schema: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel] | None]]:
-    """Each key of a run, dotted, components as their section: (path, model where it nests)."""
-    for name, field in schema.model_fields.items():
-        kind = field.annotation
-        if name in COMPONENTS or not (isinstance(kind, type) and issubclass(kind, BaseModel)):
-            yield name, None
-            continue
-        yield name, kind
-        yield from ((f"{name}.{key}", None) for key in kind.model_fields)
-
-
-def _canonical(
-    source: str, values: Mapping[str, Any], schema: type[BaseModel]
-) -> tuple[dict[str, Any], list[str]]:
-    """A layer with components spelled out, and what is wrong with its keys."""
-    known = dict(_models(schema))
-    clean: dict[str, Any] = {}
-    wrong: list[str] = []
-    for key, value in values.items():
-        if key not in known:
-            wrong.append(_unknown(str(key), source, known))
-        elif value is None and (key in COMPONENTS or known[key]):
-            continue  # an empty section says nothing
-        elif key in COMPONENTS:
-            try:
-                clean[key] = _section(key, value)
-            except ConfigError as error:
-                wrong.append(f"{error} (from {source})")
-        elif known[key] and not isinstance(value, Mapping):
-            wrong.append(f"{key}: expected keys and values, found {value!r:.60} (from {source})")
-        else:
-            clean[key] = value
-            if known[key]:
-                paths = [f"{key}.{inner}" for inner in value]
-                wrong += [_unknown(path, source, known) for path in paths if path not in known]
-    return clean, wrong
-
-
-def _unknown(path: str, source: str, known: Mapping[str, Any] | Sequence[str]) -> str:
-    """The message for a key that isn't there: one of the same name elsewhere, or a near sibling."""
-    parent, dot, leaf = path.rpartition(".")
-    siblings = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == parent]
-    near = [f"{parent}{dot}{name}" for name in get_close_matches(leaf, siblings)]
-    near = [key for key in known if key.rpartition(".")[2] == leaf] or near
-    hint = f"did you mean '{near[0]}'?" if near else did_you_mean(path, known)
-    return f"unknown key '{path}' (from {source}): {hint}"
-
-
-# ------------------------------------------------------------------------------- merging
-
-
-class Merge:
-    """Layers laid over one another, lowest first; `where` remembers each key's source."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
-        self.where: dict[str, str] = {}
-
-    def add(self, source: str, layer: Mapping[str, Any]) -> None:
-        for section, (_, after) in COMPONENTS.items():
-            new, old = layer.get(section, {}), self.values.get(section, {})
-            if "name" not in new:
-                continue
-            if old.get("name", new["name"]) != new["name"]:
-                self.values.pop(section)  # another component: the options below were not its own
-            elif after and after in old:
-                # Naming a component names its weights or root: `rttm` alone is the sample.
-                self.values[section] = {k: v for k, v in old.items() if k != after}
-        self.values = merged(self.values, layer)
-        self.where.update(dict.fromkeys(_leaves(layer), source))
-
-    def source(self, path: str) -> str:
-        """Where the key, or the nearest one above or below it, was given; "" for a default."""
-        parts = path.split(".")
-        for size in range(len(parts), 0, -1):
-            near = ".".join(parts[:size])
-            if near in self.where:
-                return self.where[near]
-        below = [source for key, source in self.where.items() if key.startswith(path + ".")]
-        return below[0] if below else ""
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in values.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, path + ".")
-        else:
-            yield path
-
-
-def merge(layers: Sequence[Layer], schema: type[BaseModel] = RunConfig) -> Merge:
-    """The layers, lowest first, laid over one another.
-
-    Raises:
-        ConfigError: every unknown or misplaced key of all layers.
-    """
-    whole, wrong = Merge(), []
-    for source, values in layers:
-        clean, faults = _canonical(source, values, schema)
-        whole.add(source, clean)
-        wrong += faults
-    if wrong:
-        raise ConfigError("\n".join(wrong))
-    return whole
-
 
 # ------------------------------------------------------------------------------- building
 
@@ -260,6 +110,10 @@ def with_options(
         if "name" not in keys:
             wrong.append(f"no {section} is named, and the task has no default: give --{section}")
             continue
+        if section == "encoder" and len(members.split(keys["name"])) > 1:
+            values[section], faults = _ensemble(keys, merge)
+            wrong += faults
+            continue
         fixed = {key: keys.pop(key) for key in ("name", after) if key in keys}
         found = _load(kind, fixed["name"], merge.source(f"{section}.name"))
         if section == "encoder":
@@ -268,6 +122,34 @@ def with_options(
         wrong += faults
         values[section] = {**fixed, "options": options}
     return values, wrong
+
+
+def _ensemble(given: Mapping[str, Any], merge: Merge) -> tuple[dict[str, Any], list[str]]:
+    """`ast+clap`: the members with their weights, `fusion`, and each member's options under its
+    name (`encoder.ast.KEY`)."""
+    keys, wrong, specs = dict(given), [], []
+    fusion = keys.pop("fusion", members.FUSIONS[0])
+    if fusion not in members.FUSIONS:
+        wrong.append(
+            f"encoder.fusion: {fusion!r:.60} is not valid: "
+            + did_you_mean(str(fusion), members.FUSIONS)
+        )
+    options: dict[str, Any] = {"fusion": fusion}
+    for spec in members.split(keys.pop("name")):
+        name, _, weights = spec.partition(":")
+        found = _load("encoders", name, merge.source("encoder.name"))
+        weights = weights or found.default
+        specs.append(f"{name}:{weights}" if weights else name)
+        if name not in options:
+            own = keys.pop(name, {})
+            if not isinstance(own, Mapping):
+                wrong.append(f"encoder.{name}: expected keys and values, found {own!r:.60}")
+                own = {}
+            options[name], faults = _options(found.Options, own, merge, f"encoder.{name}")
+            wrong += faults
+    known = [f"encoder.{name}" for name in options]
+    wrong += [unknown(f"encoder.{key}", merge.source(f"encoder.{key}"), known) for key in keys]
+    return {"name": "+".join(specs), "options": options}, wrong
 
 
 def _load(kind: str, name: str, source: str) -> Any:
@@ -313,7 +195,7 @@ def explained(
     for item in error.errors():
         path = prefix + ".".join(_real(item["loc"], values))
         if item["type"] == "extra_forbidden":
-            lines.append(_unknown(path, merge.source(path) or "defaults", known))
+            lines.append(unknown(path, merge.source(path) or "defaults", known))
         elif item["type"] == "missing":
             lines.append(f"{prefix}{'.'.join(map(str, item['loc']))} must be given")
         else:
