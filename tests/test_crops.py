@@ -46,9 +46,7 @@ def test_a_crop_lies_on_the_frame_raster_and_is_that_part_of_the_file(recording:
 
 def test_quiet_crops_are_drawn_again(recording: Clip) -> None:
     def quiet(made: Crops) -> int:
-        return sum(
-            float(np.sqrt(np.mean(made.crop(0, (i,))[1] ** 2))) < 0.001 for i in range(60)
-        )
+        return sum(float(np.sqrt(np.mean(made.crop(0, (i,))[1] ** 2))) < 0.001 for i in range(60))
 
     free = quiet(crops([recording], crop=1.0, rms=0.0))
     gated = quiet(crops([recording], crop=1.0, rms=0.001, retries=10))
@@ -86,9 +84,7 @@ def test_batches_keep_the_budget_and_an_epoch_holds_everything_once(seconds: flo
         step += 1
     assert max(seen.values()) == 1
     assert len(seen) >= 0.97 * len(lengths)  # but for batches that are too small to share out
-    padded = sum(
-        len(p) * max(lengths[i] for i in p) for p in (order.at(s)[1] for s in range(step))
-    )
+    padded = sum(len(p) * max(lengths[i] for i in p) for p in (order.at(s)[1] for s in range(step)))
     assert sum(lengths[i] for i in seen) / padded > 0.9  # clips of like length stand together
 
 

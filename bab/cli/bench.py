@@ -153,7 +153,7 @@ def _number(key: str, value: Any, kind: type) -> Any:
 
 def _cell(encoder: Any, task: Any) -> Cell:
     """Raises ConfigError for a name that nothing offers; both are checked before anything runs."""
-    from bab.core import registry
+    from bab.core import members, registry
     from bab.core.bench import Cell, parse_cell
     from bab.core.errors import ConfigError
 
@@ -166,7 +166,8 @@ def _cell(encoder: Any, task: Any) -> Cell:
     if odd := set(keys) & {"encoder", "seed", "runs"}:
         raise ConfigError(f"{text}: {sorted(odd)[0]} can't be given for one cell")
     registry.find("tasks", name)
-    registry.find("encoders", encoder.partition(":")[0])
+    for member in members.split(encoder):
+        registry.find("encoders", member.partition(":")[0])
     if corpus is not None:
         registry.find("datasets", corpus.partition(":")[0])
     return Cell(encoder, name, corpus, keys)

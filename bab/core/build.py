@@ -6,19 +6,20 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bab.core import registry, splits
+from bab.core import members, registry, splits
 from bab.core.content import cache_root, content_id
 from bab.core.datacheck import bad_files
+from bab.core.ensemble import Ensemble, members_of, mix_of
 from bab.core.errors import AudioError, ConfigError, CorpusError, NotApplicableError
 from bab.core.interfaces import Corpus, Encoder, Head, Objective, Task
-from bab.core.model import LayerMix, freeze
+from bab.core.model import freeze
 from bab.core.records import Clip, Trial, View
 from bab.core.schema import CorpusConfig, EncoderConfig, RunConfig
 from bab.core.splits import Fold
@@ -79,6 +80,8 @@ def parts(config: RunConfig) -> Parts:
         raise ConfigError("trial lists belong to given splits: use protocol=given")
     encoder = build_encoder(config.encoder, config.offline, config.trust_code)
     _refuse_encoder_settings(config, encoder)
+    if isinstance(encoder, Ensemble):
+        _refuse_ensemble(config, task, encoder)
     if encoder.grid.hop == 0 and task.level in ("frame", "sequence"):
         raise NotApplicableError(
             f"task '{config.task.name}' needs frames, but '{encoder.resolved}' as set gives one "
@@ -93,14 +96,29 @@ def _refuse_encoder_settings(config: RunConfig, encoder: Encoder) -> None:
     Raises:
         ConfigError: a layer, a frozen part or a window that this encoder doesn't have.
     """
-    LayerMix(encoder.depth, config.layers)
+    mix_of(encoder, config.layers)
     if config.mode == "finetune":
         freeze(encoder, config.freeze)
-    window, field = config.view.window, encoder.grid.span(0)
-    if window is not None and encoder.grid.hop and window < field[1] - field[0]:
+    window = config.view.window
+    for member in members_of(encoder):
+        field = member.grid.span(0)
+        if window is not None and member.grid.hop and window < field[1] - field[0]:
+            raise ConfigError(
+                f"view.window={window}: one frame of '{member.resolved}' takes in "
+                f"{field[1] - field[0]:g} s; a window can't be shorter"
+            )
+
+
+def _refuse_ensemble(config: RunConfig, task: Task, encoder: Ensemble) -> None:
+    """Raises NotApplicableError: a task that needs frames. ConfigError: fine-tuning."""
+    if task.level != "clip":
+        raise NotApplicableError(
+            f"ensemble '{encoder.resolved}' gives one vector per clip; task '{config.task.name}' "
+            "needs frames: name one encoder"
+        )
+    if config.mode != "probe":
         raise ConfigError(
-            f"view.window={window}: one frame of '{encoder.resolved}' takes in "
-            f"{field[1] - field[0]:g} s; a window can't be shorter"
+            f"ensemble '{encoder.resolved}': its members stay frozen: use --mode probe"
         )
 
 
@@ -134,7 +152,14 @@ def build_corpus(config: CorpusConfig) -> Corpus:
 
 
 def build_encoder(config: EncoderConfig, offline: bool, trust_code: bool) -> Encoder:
-    """An encoder with the weights that were named, or its default ones."""
+    """An encoder with the weights that were named, or its default ones; an ensemble, of all its
+    members."""
+    several = members.split(config.name)
+    if len(several) > 1:
+        built = [
+            build_encoder(_member(spec, config.options), offline, trust_code) for spec in several
+        ]
+        return Ensemble(built, config.options["fusion"])
     cls = registry.load("encoders", config.name)
     encoder: Encoder = cls.load(
         config.weights or cls.default,
@@ -143,6 +168,12 @@ def build_encoder(config: EncoderConfig, offline: bool, trust_code: bool) -> Enc
         trust_code=trust_code,
     )
     return encoder.eval()
+
+
+def _member(spec: str, options: Mapping[str, Any]) -> EncoderConfig:
+    """A member of an ensemble: `ast:base`, and the options under its name."""
+    name, _, weights = spec.partition(":")
+    return EncoderConfig(name=name, weights=weights, options=options[name])
 
 
 def data(
@@ -319,9 +350,12 @@ def place(runs: str, what: str, corpus: str, resolved: str, identifier: str) -> 
 
 
 def _short(resolved: str) -> str:
-    """`hubert:/long/path/to/checkpoint` -> `hubert-checkpoint`."""
-    name, _, weights = resolved.partition(":")
-    return f"{name}-{Path(weights).name}" if weights else name
+    """`hubert:/long/path/to/checkpoint+ast:base` -> `hubert-checkpoint+ast-base`."""
+    short = []
+    for spec in members.split(resolved):
+        name, _, weights = spec.partition(":")
+        short.append(f"{name}-{Path(weights).name}" if weights else name)
+    return "+".join(short)
 
 
 def _slug(text: str) -> str:

@@ -78,9 +78,9 @@ class EnsembleMix(LayerMix):
     def forward(self, states: Tensor) -> Tensor:
         """f32[B, 1, T, sum of L x D] -> f32[B, T, sum of D]."""
         sizes = [n * d for n, d in zip(self.kept, self.dims, strict=True)]
-        parts = states[:, 0].split(sizes, dim=-1)
+        parts = torch.split(states[:, 0], sizes, dim=-1)
         mixed = [
-            mix(part.unflatten(-1, (n, d)).movedim(-2, 1))
+            mix(part.reshape(*part.shape[:-1], n, d).movedim(-2, 1))
             for mix, part, n, d in zip(self.mixes, parts, self.kept, self.dims, strict=True)
         ]
         return torch.cat(mixed, dim=-1)
@@ -193,18 +193,18 @@ class LateFusion(Head):
 
     def each(self, x: Tensor, lengths: Tensor) -> list[Tensor]:
         """f32[B, T, sum of D] -> each member's logits f32[B, C]."""
-        parts = x.split(self.dims, dim=-1)
+        parts = torch.split(x, self.dims, dim=-1)
         return [head(part, lengths) for head, part in zip(self.heads, parts, strict=True)]
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """f32[B, T, sum of D], i64[B] -> f32[B, C]: logarithms of the mean probabilities."""
         logits = torch.stack(self.each(x, lengths))
-        mean = [part.softmax(-1).mean(0) for part in logits.split(self.sizes, dim=-1)]
+        mean = [part.softmax(-1).mean(0) for part in torch.split(logits, self.sizes, dim=-1)]
         return torch.cat(mean, dim=-1).clamp(min=1e-38).log()
 
     def fit(self, x: Tensor, y: Tensor) -> None:
         """Closed-form heads: each is solved on its member's vectors, f32[N, D], i64[N]."""
-        for head, part in zip(self.heads, x.split(self.dims, dim=-1), strict=True):
+        for head, part in zip(self.heads, torch.split(x, self.dims, dim=-1), strict=True):
             head.fit(part, y)
 
 

@@ -15,9 +15,17 @@ from bab.core.batches import make_batches, trainable
 from bab.core.build import Parts, build_encoder, content_memo, feature_folder
 from bab.core.cache import FeatureSource, Store
 from bab.core.checkpoint import State
+from bab.core.ensemble import (
+    Ensemble,
+    EnsembleSource,
+    fused_head,
+    fused_objective,
+    head_dims,
+    mix_of,
+)
 from bab.core.errors import ConfigError, CorpusError, InterruptedRunError
 from bab.core.inference import infer, per_pass
-from bab.core.interfaces import Objective
+from bab.core.interfaces import Encoder, Objective
 from bab.core.loader import Collator, Source, WaveSource
 from bab.core.model import LayerMix, Model
 from bab.core.records import Batch, Clip, Labels, Output, Prediction, RunInfo, Trial
@@ -39,7 +47,7 @@ class Context:
     info: RunInfo
     stop: Callable[[], bool]
     trials: Mapping[str, Sequence[Trial]]  # by split; pair tasks only
-    features: FeatureSource | None  # None in fine-tuning
+    features: FeatureSource | EnsembleSource | None  # None in fine-tuning
 
     def progress(self, stage: str) -> Callable[[float, float], None]:
         """Tells the observers how far a stage has come."""
@@ -85,7 +93,7 @@ def make_examples(parts: Parts, clips: Sequence[Clip]) -> Examples:
 def pools(config: RunConfig, parts: Parts) -> bool:
     """Does the head get one mean frame per clip? As the view says, or because a linear head gives
     the same from means as from frames, and means are all that has to be kept of frozen features."""
-    if parts.view.pool == "mean":
+    if parts.view.pool == "mean" or isinstance(parts.encoder, Ensemble):
         return True
     whole = parts.view.train_seconds is None
     return config.mode == "probe" and parts.head.linear and whole and parts.task.level == "clip"
@@ -93,21 +101,30 @@ def pools(config: RunConfig, parts: Parts) -> bool:
 
 def feature_source(
     config: RunConfig, parts: Parts, accelerator: Any, clips: Sequence[Clip]
-) -> FeatureSource:
+) -> FeatureSource | EnsembleSource:
     """The feature store of a frozen encoder, with all windows of the run planned."""
     device = accelerator.device
     parts.encoder.requires_grad_(False).to(device)
     budget, writers = int(config.cache.budget_gb * 1e9), accelerator.num_processes
-    source = FeatureSource(
-        parts.encoder,
-        LayerMix(parts.encoder.depth, config.layers).wanted,
-        Store(feature_folder(config), budget, writers),
-        content_memo(),
-        device,
-        getattr(torch, config.cache.dtype),
-        batch=1 if device.type == "cpu" else 16,
-        pool=pools(config, parts),
-    )
+    store = Store(feature_folder(config), budget, writers)
+
+    def frozen(encoder: Encoder) -> FeatureSource:
+        return FeatureSource(
+            encoder,
+            LayerMix(encoder.depth, config.layers).wanted,
+            store,
+            content_memo(),
+            device,
+            getattr(torch, config.cache.dtype),
+            batch=1 if device.type == "cpu" else 16,
+            pool=pools(config, parts),
+        )
+
+    if isinstance(parts.encoder, Ensemble):
+        joined = EnsembleSource([frozen(m) for m in parts.encoder.members], parts.view)
+        joined.plan(clips)
+        return joined
+    source = frozen(parts.encoder)
     source.plan(make_examples(parts, clips).windows)
     return source
 
@@ -278,10 +295,14 @@ def _modules(context: Context, labels: Labels, index: int) -> tuple[Model, Objec
     """Model and objective with weights drawn from the run's seed."""
     parts, config = context.parts, context.config
     sizes = [len(names) for names in labels.values()]
-    torch.manual_seed(derive(config.seed, "weights", index))
-    head = parts.head(parts.encoder.dim, sum(sizes), parts.head.Options(**config.head.options))
+    head_options = parts.head.Options(**config.head.options)
     options = parts.objective.Options(**config.objective.options)
-    objective = parts.objective(head.outputs, sizes, options)
+    heads, objectives, dims = [], [], head_dims(parts.encoder)
+    for dim in dims:
+        torch.manual_seed(derive(config.seed, "weights", index))
+        heads.append(parts.head(dim, sum(sizes), head_options))
+        objectives.append(parts.objective(heads[-1].outputs, sizes, options))
+    head = fused_head(heads, dims, sizes)
     encoder = None
     if config.mode == "finetune":
         # Every fold trains an encoder of its own, from the weights that were named: the encoder of
@@ -290,8 +311,9 @@ def _modules(context: Context, labels: Labels, index: int) -> tuple[Model, Objec
         if index > 0:
             encoder = build_encoder(config.encoder, config.offline, config.trust_code)
         model.freeze(encoder, config.freeze)
-    mix = LayerMix(parts.encoder.depth, config.layers)
-    return Model(encoder, mix, head, pools(config, parts)), objective
+    mix = mix_of(parts.encoder, config.layers)
+    scorer = Model(encoder, mix, head, pools(config, parts))
+    return scorer, fused_objective(objectives)
 
 
 def _collator(context: Context, labels: Labels) -> Collator:

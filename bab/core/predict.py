@@ -9,11 +9,15 @@ from typing import Any
 import torch
 
 from bab.core import audio, model, registry
-from bab.core.build import build_encoder, resolve_device
+from bab.core.build import build_encoder, content_memo, resolve_device
+from bab.core.cache import FeatureSource, Store
+from bab.core.content import cache_root
+from bab.core.ensemble import Ensemble, EnsembleSource, fused_head, head_dims, mix_of
 from bab.core.errors import BabError, did_you_mean
 from bab.core.fold import merge
 from bab.core.inference import infer, per_pass
-from bab.core.loader import WaveSource
+from bab.core.interfaces import Encoder
+from bab.core.loader import Source, WaveSource
 from bab.core.model import LayerMix, Model
 from bab.core.records import Clip, Labels, Prediction, View
 from bab.core.schema import EncoderConfig
@@ -61,10 +65,10 @@ def predict(
     outputs = infer(
         scorer,
         examples,
-        WaveSource(encoder.sample_rate),
+        _source(encoder, spec, view, target),
         target,
         per_pass(examples),
-        cut=True,
+        cut=not isinstance(encoder, Ensemble),
         embed=task.level == "pair",
         progress=lambda done, total: progress("predicting", done, total),
     )
@@ -85,14 +89,30 @@ def _load_model(
             "the bab version of its record, or train again"
         )
     head_class = registry.load("heads", spec["head"]["name"])
-    classes = sum(len(names) for names in labels.values())
-    head = head_class(encoder.dim, classes, head_class.Options(**spec["head"]["options"]))
-    scorer = Model(encoder, LayerMix(encoder.depth, spec["layers"]), head, spec["pool"])
+    sizes, dims = [len(names) for names in labels.values()], head_dims(encoder)
+    options = head_class.Options(**spec["head"]["options"])
+    head = fused_head([head_class(dim, sum(sizes), options) for dim in dims], dims, sizes)
+    scorer = Model(encoder, mix_of(encoder, spec["layers"]), head, spec["pool"])
     missing, unexpected = scorer.load_state_dict(model.load_weights(place), strict=False)
     lost = [name for name in missing if not name.startswith("encoder.")]
     if lost or unexpected:
         raise BabError(f"{place} does not fit its own description ({[*lost, *unexpected][0]})")
     return scorer
+
+
+def _source(encoder: Encoder, spec: dict[str, Any], view: View, device: torch.device) -> Source:
+    """Audio; for an ensemble, the vectors of its members, made as they are asked for."""
+    if not isinstance(encoder, Ensemble):
+        return WaveSource(encoder.sample_rate)
+    store = Store(cache_root() / "features", budget=0)
+    sources = [
+        FeatureSource(
+            member, LayerMix(member.depth, spec["layers"]).wanted, store, content_memo(), device,
+            pool=True,
+        )
+        for member in encoder.members
+    ]  # fmt: skip
+    return EnsembleSource(sources, view)
 
 
 def _clips(files: Sequence[Path]) -> list[Clip]:

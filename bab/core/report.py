@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain, islice
@@ -23,8 +24,9 @@ from numpy.typing import NDArray
 
 from bab.core.atomic import write_text
 from bab.core.build import Data
+from bab.core.ensemble import members_of
 from bab.core.fold import Context, FoldResult, make_examples, references
-from bab.core.interfaces import Task
+from bab.core.interfaces import Encoder, Task
 from bab.core.intervals import percentiles, resampled, resampled_items
 from bab.core.loader import WaveSource
 from bab.core.records import Clip, Prediction, Record, Trial
@@ -275,8 +277,13 @@ def _cost(
 @torch.no_grad()
 def _speed(context: Context, data: Data) -> float:
     """Seconds of audio that the encoder takes in per second, on a few of this run's windows."""
-    parts, device = context.parts, context.accelerator.device
-    encoder = parts.encoder.eval()
+    members = members_of(context.parts.encoder)
+    speeds = [_speed_of(member, context, data) for member in members]
+    return 1 / sum(1 / speed for speed in speeds) if all(speeds) else 0.0
+
+
+def _speed_of(encoder: Encoder, context: Context, data: Data) -> float:
+    parts, device = replace(context.parts, encoder=encoder.eval()), context.accelerator.device
     found = (make_examples(parts, [clip]).windows for clip in data.clips)
     windows = list(islice(chain.from_iterable(found), 4))
     if not windows:
