@@ -59,6 +59,13 @@ class Contrastive(Objective):
 
     Options = ContrastiveOptions
     pretrains: ClassVar[bool] = True
+    # wav2vec 2.0 base's (Baevski et al. 2020, sec. 4.2); the batch is for one GPU.
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "mask": {"prob": 0.65, "length": 10},
+        "train": {
+            "lr": 5e-4, "betas": [0.9, 0.98], "eps": 1e-6, "clip": None, "schedule": "linear",
+        },
+    }  # fmt: skip
     source = "Baevski et al. 2020 (arXiv 2006.11477); transformers' Wav2Vec2ForPreTraining"
     quantizer: Quantiser
 

@@ -49,6 +49,14 @@ class Masked(Objective):
 
     Options = MaskedOptions
     pretrains: ClassVar[bool] = True
+    targets: ClassVar[bool] = True
+    # HuBERT base's, as in torchaudio's recipe; the batch is for one GPU.
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "mask": {"prob": 0.8, "length": 10},
+        "train": {
+            "lr": 5e-4, "betas": [0.9, 0.98], "eps": 1e-6, "clip": 10.0, "schedule": "linear",
+        },
+    }  # fmt: skip
     source = "Hsu et al. 2021 (arXiv 2106.07447); torchaudio's hubert_pretrain_base and its recipe"
 
     def __init__(self, dim: int, sizes: Sequence[int], options: MaskedOptions) -> None:
