@@ -35,18 +35,8 @@ SMALL: dict[str, Any] = {
     "num_codevector_groups": 2,
     "num_negatives": 20,
 }
-STILL = dict.fromkeys(
-    (
-        "hidden_dropout",
-        "attention_dropout",
-        "activation_dropout",
-        "feat_proj_dropout",
-        "final_dropout",
-        "layerdrop",
-        "mask_feature_prob",
-    ),
-    0.0,
-)
+_RANDOM = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout")
+STILL = dict.fromkeys((*_RANDOM, "final_dropout", "layerdrop", "mask_feature_prob"), 0.0)
 LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 
 

@@ -196,7 +196,7 @@ class Speech(Encoder):
     ) -> Speech:
         """See `Encoder.load`. Code from a model's repository is never run, asked for or not."""
         name = cls.family.model_type
-        size = options.size.model_dump(exclude_none=True)
+        size = options.size.model_dump(mode="json", exclude_none=True)
         if weights in RANDOM:
             changes = {**(_TINY if weights == "random-tiny" else {}), **size}
             return cls(Weights(changes, None, weights), options, f"{name}:{weights}")
