@@ -11,7 +11,7 @@ vectors, which rounding of the straight-through choice can tell apart.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
