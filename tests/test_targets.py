@@ -19,11 +19,12 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.metrics import normalized_mutual_info_score
 
 from bab.cli.targets import targets_command
-from bab.core import audio, cluster, framefeatures, maketargets
+from bab.core import audio, cluster, codebook, framefeatures, maketargets
 from bab.core.errors import BabError, ConfigError
 from bab.core.framefeatures import LayerFeatures, Mfcc, Piece, pieces
-from bab.core.maketargets import Settings, make
+from bab.core.maketargets import make
 from bab.core.records import Clip, Segment, Waves
+from bab.core.targetjob import Settings
 from bab.core.targets import RASTER, Stretch, TargetStore, centroids, stretches
 from bab.plugins.datasets.kaldi import Kaldi
 
@@ -244,7 +245,7 @@ class Counting(Mfcc):
 
 def small_shards(monkeypatch) -> None:
     monkeypatch.setattr(maketargets, "_SHARD", 1)
-    monkeypatch.setattr(maketargets, "_BLOCK", 2)
+    monkeypatch.setattr(codebook, "_BLOCK", 2)
     monkeypatch.setattr(framefeatures, "_SECONDS_PER_PASS", 0.1)
 
 
@@ -283,12 +284,18 @@ def test_a_damaged_shard_is_made_again(tmp_path, monkeypatch):
     small_shards(monkeypatch)
     clips = corpus_of(tmp_path, 3)
     expected = run_make(clips, tmp_path / "out").fingerprint
-    (tmp_path / "out" / "targets.json").unlink()
     shard = tmp_path / "out" / "labels-00001.safetensors"
     shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(BabError, match=r"labels-00001.*delete it and make it again"):
+        TargetStore(tmp_path / "out").labels(clips[1], 10)
+    shard.unlink()
     features = Counting()
     assert run_make(clips, tmp_path / "out", features).fingerprint == expected
     assert len(features.seen) == 1
+    (tmp_path / "out" / "targets.json").unlink()
+    shard.write_bytes(shard.read_bytes()[:100])
+    assert run_make(clips, tmp_path / "out", features).fingerprint == expected
+    assert len(features.seen) == 2
 
 
 def test_another_plan_needs_another_folder(tmp_path):
@@ -350,8 +357,8 @@ def test_several_processes_share_the_work_and_agree_with_one(tmp_path):
     worker = tmp_path / "worker.py"
     worker.write_text(
         "import sys\n"
-        "from bab.core import maketargets, framefeatures\n"
-        "maketargets._SHARD, maketargets._BLOCK = 1, 1\n"
+        "from bab.core import codebook, maketargets\n"
+        "maketargets._SHARD, codebook._BLOCK = 1, 1\n"
         "from bab.cli import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )

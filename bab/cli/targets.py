@@ -73,7 +73,7 @@ def targets_command(out: Path, **options: Any) -> None:
     """
     from bab.cli.display import ticker
     from bab.core.errors import InterruptedRunError
-    from bab.core.maketargets import process
+    from bab.core.targetjob import process
 
     rank = process()[0]
     with ticker("s") as tell:
@@ -93,7 +93,8 @@ def _make(out: Path, options: dict[str, Any], tell: Any) -> dict[str, Any]:
     from bab.core import datacheck
     from bab.core.corpora import open_corpora, refuse_bad, refuse_other_sets, sets_of
     from bab.core.errors import ConfigError
-    from bab.core.maketargets import Settings, make, process
+    from bab.core.maketargets import make
+    from bab.core.targetjob import Settings, process
 
     given, clusters = options["centroids"], options["clusters"]
     if given is not None and clusters is not None:
@@ -146,8 +147,8 @@ def _features(options: dict[str, Any]) -> Any:
     import torch
 
     from bab.core.build import build_encoder, resolve_device
-    from bab.core.maketargets import process
     from bab.core.schema import EncoderConfig
+    from bab.core.targetjob import process
 
     _, keys, found = component("encoder", spec, sets)
     config = EncoderConfig(**keys, options=found.model_dump(mode="json"))
