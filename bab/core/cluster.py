@@ -48,8 +48,8 @@ def assign(frames: Tensor, centroids: Tensor) -> tuple[Tensor, float]:
     """
     partial = centroids.square().sum(1) - 2 * frames @ centroids.T
     best = partial.min(dim=1)
-    own = frames.double().square().sum() + best.values.double().sum()
-    return best.indices, max(0.0, float(own))
+    apart = (frames.square().sum(1) + best.values).clamp(min=0)
+    return best.indices, float(apart.cpu().double().sum())  # not every device has doubles
 
 
 def use(counts: NDArray[np.int64]) -> dict[str, Any]:
