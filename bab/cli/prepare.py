@@ -24,7 +24,7 @@ import click
     type=click.Choice(["silero", "energy"]),
     default="silero",
     show_default=True,
-    help="What finds speech; energy needs nothing installed.",
+    help="What finds speech: a model, or a rule on energy.",
 )
 @click.option("--jobs", type=click.IntRange(1), help="Processes; default: one per core.")
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="The corpora's options.")
