@@ -209,11 +209,17 @@ def test_an_earlier_choice_makes_room_for_the_next(tmp_path: Path) -> None:
     assert source.search == {}  # the copy's record is its own
 
 
-def test_jobs_stand_in_the_order_that_shares_features() -> None:
+def test_a_job_is_a_cell_and_can_be_taken_apart() -> None:
     cells = (Cell("fbank", "vtc"), Cell("hubert", "vtc"))
     found = bench.jobs(Grid(cells, (0, 1), (0.1, 0.2)))
-    assert [job.cell.encoder for job in found] == ["fbank"] * 4 + ["hubert"] * 4
-    assert len({(j.cell.encoder, j.seeds, j.rates) for j in found}) == 8
+    assert [(job.cell.encoder, job.seeds, job.rates) for job in found] == [
+        ("fbank", (0, 1), (0.1, 0.2)),
+        ("hubert", (0, 1), (0.1, 0.2)),
+    ]
+    single = bench.apart(found[0])
+    assert [(job.rates, job.seeds) for job in single] == [
+        ((rate,), (seed,)) for rate in (0.1, 0.2) for seed in (0, 1)
+    ]
     with pytest.raises(BabError, match="TASK"):
         bench.parse_cell("@x")
     assert bench.parse_cell("gender@kaldi:/data/a@b") == ("gender", "kaldi:/data/a@b")

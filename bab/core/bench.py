@@ -63,7 +63,7 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a worker is given: a cell's runs over seeds and rates; usually one of each.
+    """What a worker is given: a cell's runs over seeds and rates, or a single run.
 
     failed: why the runs are not to be tried, only recorded as failed: they killed a worker.
     """
@@ -118,9 +118,13 @@ def parse_cell(text: str) -> tuple[str, str | None]:
 
 
 def jobs(grid: Grid) -> list[Job]:
-    """The work in order: what shares features stands together."""
-    rates: tuple[float | None, ...] = grid.rates or (None,)
-    return [Job(cell, (s,), (r,)) for cell in grid.cells for r in rates for s in grid.seeds]
+    """The work in order: a job for each cell, whose runs may be trained together."""
+    return [Job(cell, grid.seeds, grid.rates or (None,)) for cell in grid.cells]
+
+
+def apart(job: Job) -> list[Job]:
+    """A job's runs as jobs of their own."""
+    return [replace(job, seeds=(s,), rates=(r,)) for r in job.rates for s in job.seeds]
 
 
 def request(grid: Grid, job: Job) -> dict[str, Any]:

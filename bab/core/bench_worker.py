@@ -16,14 +16,15 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bab.core import config as configuration
-from bab.core import registry, results
+from bab.core import registry, results, together
+from bab.core.common import Common
 from bab.core.errors import BabError, BusyError, InterruptedRunError, NotApplicableError
 from bab.core.hooks import hookimpl
 from bab.core.records import Record, RunInfo
@@ -102,31 +103,54 @@ class Reporter:
 
 
 def serve(request: Mapping[str, Any], say: Say) -> None:
-    """Make the runs of a request, one after the other.
+    """Make the runs of a request: trained together where that may be, else one after the other. A
+    request of several runs that can't be trained together is given back ("apart").
 
     Raises:
-        InterruptedRunError: SIGTERM; what the current run had is saved.
+        InterruptedRunError: SIGTERM; what the current runs had is saved.
     """
-    for rate in request["rates"]:
-        for seed in request["seeds"]:
-            task = Task(
-                request["options"],
-                tuple(request["sets"]),
-                seed,
-                rate,
-                request["runs"],
-                request["search"],
-                request["force"],
-            )
-            status, folder, reason, searched = _attempt(task, request.get("failed", ""), say)
-            event = {"event": "ended", "status": status, "folder": str(folder or "")}
-            say({**event, "reason": reason, "seed": seed, "rate": rate, "searched": searched})
+    head = (request["options"], tuple(request["sets"]))
+    tail = (request["runs"], request["search"], request["force"])
+    tasks = [Task(*head, s, r, *tail) for r in request["rates"] for s in request["seeds"]]
+    common = Common()
+    fresh: set[Path] = set()
+    if len(tasks) > 1:
+        reason, fresh = _together(tasks, common, say)
+        if reason:
+            print(f"one by one: {reason}", file=sys.stderr)
+            say({"event": "apart"})
+            return
+    for task in tasks:
+        failed = request.get("failed", "")
+        status, folder, reason, searched = _attempt(task, failed, say, common, fresh)
+        event = {"event": "ended", "status": status, "folder": str(folder or "")}
+        say({**event, "reason": reason, "seed": task.seed, "rate": task.rate, "searched": searched})
 
 
-def _attempt(task: Task, failed: str, say: Say) -> tuple[str, Path | None, str, bool]:
+def _together(tasks: Sequence[Task], common: Common, say: Say) -> tuple[str, set[Path]]:
+    """Train what can be trained together: why it can't be, if so, and folders that were cleared.
+    What goes wrong is each run's own to report."""
+    try:
+        configs = [task.config()[0] for task in tasks]
+        reason = together.objection(configs[0])
+        if reason:
+            return reason, set()
+        return together.train(configs, common, tasks[0].force, Reporter(say))
+    except InterruptedRunError:
+        raise
+    except Exception as error:
+        if not isinstance(error, BabError):
+            traceback.print_exc()
+        return f"{type(error).__name__}: {error}", set()
+
+
+def _attempt(
+    task: Task, failed: str, say: Say, common: Common, fresh: Collection[Path]
+) -> tuple[str, Path | None, str, bool]:
     """Make a run: its status, folder, why it failed, and whether its rate is searched.
 
-    failed: why it is not to be tried at all (it killed a worker), only recorded.
+    failed: why it is not to be tried at all (it killed a worker), only recorded. fresh: folders
+    that were cleared already, of runs to be repeated.
     """
     reporter = Reporter(say)
     searched = task.rate is not None
@@ -135,7 +159,7 @@ def _attempt(task: Task, failed: str, say: Say) -> tuple[str, Path | None, str, 
         config, searched = task.config()
         if failed:
             raise BabError(failed)
-        record, folder = _run(config, task.force, reporter)
+        record, folder = _run(config, task.force, reporter, common, fresh)
     except InterruptedRunError:
         raise
     except BusyError as error:
@@ -152,13 +176,19 @@ def _attempt(task: Task, failed: str, say: Say) -> tuple[str, Path | None, str, 
     return record.status, folder, "", searched
 
 
-def _run(config: RunConfig, force: bool, reporter: Reporter) -> tuple[Record, Path]:
+def _run(
+    config: RunConfig,
+    force: bool,
+    reporter: Reporter,
+    common: Common,
+    fresh: Collection[Path],
+) -> tuple[Record, Path]:
     """A run; a folder that another process is about to leave is waited for."""
     _forget_peak()
     deadline = time.monotonic() + _WAIT
     while True:
         try:
-            return run(config, force, [reporter])
+            return run(config, force, [reporter], common, fresh)
         except BusyError:
             if time.monotonic() > deadline:
                 raise

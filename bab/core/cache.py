@@ -36,6 +36,7 @@ from bab.core.views import kept_frames, samples_of
 
 _FORMAT = 1
 _BLOCK_WINDOWS = 32
+_MEMORY_BYTES = 256 * 2**20  # of pooled features that are kept in memory as well
 _BLOCK_BYTES = 32 * 2**20  # a block is read by slices, so this only bounds the cost of writing one
 
 Layers = Literal["all", "last"] | int
@@ -156,6 +157,8 @@ class FeatureSource:
         self.waves = WaveSource(encoder.sample_rate)
         self.places: dict[_Key, Place] = {}
         self.blocks: list[tuple[str, list[Window]]] = []
+        self._memory: dict[tuple[_Key, ...], Tensor] = {}
+        self._memory_left = _MEMORY_BYTES
 
     def plan(self, windows: Iterable[Window]) -> None:
         """Take note of windows that will be asked for, in an order that keeps files together."""
@@ -187,10 +190,28 @@ class FeatureSource:
 
     def inputs(self, items: Sequence[Item]) -> Features:
         """states [B, L, T, D] as float32, lengths i64[B]; T is 1 where `pool` is on."""
+        if self.pool and all(item.crop is None for item in items):
+            return Features(
+                torch.stack([self._pooled(item) for item in items]),
+                torch.ones(len(items), dtype=torch.long),
+            )
         states = [self._joined(item).float() for item in items]
         lengths = torch.tensor([s.shape[1] for s in states])
         padded = pad_sequence([s.transpose(0, 1) for s in states], batch_first=True)
         return Features(padded.transpose(1, 2), lengths)
+
+    def _pooled(self, item: Item) -> Tensor:
+        """f32[L, 1, D] of an example, from memory where it was read before: a training set is gone
+        through many times, and means are small."""
+        key = tuple(_key(window) for window in item.windows)
+        found = self._memory.get(key)
+        if found is None:
+            found = self._joined(item).float()
+            size = found.numel() * found.element_size()
+            if size <= self._memory_left:
+                self._memory_left -= size
+                self._memory[key] = found
+        return found
 
     def _joined(self, item: Item) -> Tensor:
         """[L, T, D] of an example: its windows' frames in a row, or the mean of them all."""

@@ -28,11 +28,11 @@ from bab.core.inference import infer, per_pass
 from bab.core.interfaces import Encoder, Objective
 from bab.core.loader import Collator, Source, WaveSource
 from bab.core.model import LayerMix, Model
-from bab.core.records import Batch, Clip, Labels, Output, Prediction, RunInfo, Trial
+from bab.core.records import Clip, Labels, Output, Prediction, RunInfo, Trial
 from bab.core.schema import RunConfig
 from bab.core.seeds import derive
 from bab.core.splits import Fold
-from bab.core.trainer import Job, Trainer
+from bab.core.trainer import Evaluate, Job, Trainer
 from bab.core.views import Examples, regions
 
 
@@ -48,6 +48,8 @@ class Context:
     stop: Callable[[], bool]
     trials: Mapping[str, Sequence[Trial]]  # by split; pair tasks only
     features: FeatureSource | EnsembleSource | None  # None in fine-tuning
+    # Examples made before, by the identity of their clips (kept, so that it stays theirs).
+    known: dict[int, tuple[Sequence[Clip], Examples]] = field(default_factory=dict)
 
     def progress(self, stage: str) -> Callable[[float, float], None]:
         """Tells the observers how far a stage has come."""
@@ -63,7 +65,10 @@ class Context:
         return tell
 
     def examples(self, clips: Sequence[Clip]) -> Examples:
-        return make_examples(self.parts, clips)
+        """The examples of some clips, made once for all that share `known`."""
+        if id(clips) not in self.known:
+            self.known[id(clips)] = (clips, make_examples(self.parts, clips))
+        return self.known[id(clips)][1]
 
     def source(self) -> Source:
         return self.features or WaveSource(self.parts.encoder.sample_rate)
@@ -159,21 +164,15 @@ def run_fold(context: Context, fold: Fold, index: int, folder: Path) -> FoldResu
     folder: of this fold's checkpoints and model.
     """
     task = context.parts.task
-    labels = task.fit(fold.train)
-    scorer, objective = _modules(context, labels, index)
-    untrained: dict[str, int] = {}
     if context.parts.head.closed_form:
+        labels, untrained = task.fit(fold.train), dict[str, int]()
+        scorer, _ = _modules(context, labels, index)
         state = _solve(context, scorer, [*fold.train, *fold.dev], labels)
         tuned = task.tune([], context.parts.encoder.grid, labels)
     else:
-        if task.level in ("clip", "pair"):
-            grid = context.parts.encoder.grid
-            objective.observe(torch.stack([task.targets(c, grid, 1, labels) for c in fold.train]))
-        train = context.examples(fold.train)
-        pooled = pools(context.config, context.parts)
-        chosen, untrained = trainable(context, objective, labels, train, pooled)
-        batches = make_batches(context, _collator(context, labels), train, chosen, index)
-        state = _train(context, scorer, objective, fold, labels, index, folder, batches)
+        job, labels, untrained = make_job(context, fold, index, folder)
+        assert isinstance(job.model, Model)
+        scorer, state = job.model, Trainer(job).fit()
         outputs = _outputs(
             context, scorer, context.examples(_heard(context, fold.dev, "dev")), "dev"
         )
@@ -225,18 +224,41 @@ def _heard(context: Context, clips: Sequence[Clip], split: str) -> Sequence[Clip
     return [clip for clip in clips if clip.id in named]
 
 
-def _train(
-    context: Context,
-    scorer: Model,
-    objective: Objective,
-    fold: Fold,
-    labels: Labels,
-    index: int,
-    folder: Path,
-    batches: Callable[[int], list[Batch]],
-) -> State:
-    """Take training steps; the best dev score's weights are in the model afterwards."""
-    task, config = context.parts.task, context.config
+def make_job(
+    context: Context, fold: Fold, index: int, folder: Path
+) -> tuple[Job, Labels, dict[str, int]]:
+    """What is to be trained in a fold: the job, the labels it learns, and why examples were left
+    out of training -> how many. The features of the fold need not be there yet.
+
+    folder: of this fold's checkpoints and model.
+    """
+    parts, config = context.parts, context.config
+    labels = parts.task.fit(fold.train)
+    scorer, objective = _modules(context, labels, index)
+    if parts.task.level in ("clip", "pair"):
+        grid = parts.encoder.grid
+        objective.observe(torch.stack([parts.task.targets(c, grid, 1, labels) for c in fold.train]))
+    train = context.examples(fold.train)
+    chosen, untrained = trainable(context, objective, labels, train, pools(config, parts))
+    job = Job(
+        scorer,
+        objective,
+        make_batches(context, _collator(context, labels), train, chosen, index),
+        _evaluator(context, scorer, fold, labels),
+        config.train,
+        derive(config.seed, "fold", index),
+        folder / "checkpoints",
+        context.accelerator,
+        context.watchers,
+        context.info,
+        context.stop,
+    )
+    return job, labels, untrained
+
+
+def _evaluator(context: Context, scorer: Model, fold: Fold, labels: Labels) -> Evaluate:
+    """Scores the model, as it is when called, on dev."""
+    task = context.parts.task
     dev = context.examples(_heard(context, fold.dev, "dev"))
 
     def evaluate(step: int) -> tuple[dict[str, float], float]:
@@ -252,20 +274,7 @@ def _train(
             )
         return metrics, metrics[deciding] * (1 if task.higher_is_better else -1)
 
-    job = Job(
-        scorer,
-        objective,
-        batches,
-        evaluate,
-        config.train,
-        derive(config.seed, "fold", index),
-        folder / "checkpoints",
-        context.accelerator,
-        context.watchers,
-        context.info,
-        context.stop,
-    )
-    return Trainer(job).fit()
+    return evaluate
 
 
 def _solve(context: Context, scorer: Model, clips: Sequence[Clip], labels: Labels) -> State:

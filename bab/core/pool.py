@@ -153,6 +153,10 @@ class Pool:
         for event in events:
             job = worker.job
             assert job is not None
+            if event["event"] == "apart":  # the cell's runs have nothing to gain from one another
+                self.pending[:0] = bench.apart(job)
+                worker.job, worker.todo = None, set()
+                continue
             tell(worker.slot, job, event)
             if event["event"] == "ended":
                 worker.todo.discard((event["seed"], event["rate"]))
@@ -170,6 +174,12 @@ class Pool:
         self.selector.unregister(worker.output)
         self.workers.remove(worker)
         reason, job = worker.epitaph(), worker.job
+        if job is not None and len(job.seeds) * len(job.rates) > 1:
+            # Which of the runs it was can't be told: each is tried by itself.
+            self.pending[:0] = [
+                one for one in bench.apart(job) if (one.seeds[0], one.rates[0]) in worker.todo
+            ]
+            worker.todo = set()
         for seed, rate in sorted(worker.todo, key=str):
             assert job is not None
             if not job.failed:  # the next worker only writes down that it failed

@@ -10,7 +10,7 @@ import fcntl
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +19,9 @@ from typing import Any
 
 from bab.core import build, registry, results
 from bab.core.build import Data, Parts
+from bab.core.common import Common
 from bab.core.errors import BusyError, InterruptedRunError
-from bab.core.fold import Context, feature_source, fill_features, fit_on_all, run_fold
+from bab.core.fold import Context, fill_features, fit_on_all, run_fold
 from bab.core.records import Record, RunInfo
 from bab.core.report import make_record, write_trials
 from bab.core.schema import RunConfig
@@ -29,7 +30,11 @@ RECORD = "record.json"
 
 
 def run(
-    config: RunConfig, force: bool = False, watching: Sequence[object] = ()
+    config: RunConfig,
+    force: bool = False,
+    watching: Sequence[object] = (),
+    common: Common | None = None,
+    fresh: Collection[Path] = (),
 ) -> tuple[Record, Path]:
     """Do one run, or find it done.
 
@@ -37,6 +42,8 @@ def run(
         config: fully resolved (bab.core.config).
         force: throw an earlier result of this very run away and repeat it.
         watching: observers of the caller's own (objects with hooks), beside those named.
+        common: what an earlier run of the same cell made, and later ones may use.
+        fresh: folders that hold nothing of an earlier result, whatever `force` says.
 
     Returns:
         The record and the run's folder.
@@ -45,43 +52,67 @@ def run(
         BabError: a user's mistake, with its remedy; what was computed so far is kept.
     """
     began = time.perf_counter()
+    common = common or Common()
     with stopper() as stop:
-        # Fine-tuning leaves weights without a gradient in some steps: a mask embedding without a
-        # mask, layers above the one that is used.
-        tuned = config.mode == "finetune"
-        accelerator = build.accelerator(config.device, config.train.precision, tuned)
+        accelerator = accelerator_for(config)
         main = bool(accelerator.is_main_process)
         watchers = registry.observers(config.observers if main else [])
         for one in watching if main else ():
             watchers.join(one)
-        parts = build.parts(config)
-        with accelerator.main_process_first():
-            tell = _before(watchers, config, stop)
-            found = build.data(config, parts.task, parts.corpus, tell)
-        build.check_trials(parts, found)
-        identifier = build.run_id(config, parts, found.digest)
-        folder = build.run_folder(config, parts, identifier)
-        done = None if force else _finished(folder)
+        context, found, folder = open_run(config, accelerator, watchers, stop, common)
+        force = force and folder not in fresh
+        done = None if force else finished(folder)
         accelerator.wait_for_everyone()
         if done is not None:
             return done, folder
-        info = _info(config, parts, identifier, folder)
         with locked(folder, main):
             if force and main:
-                _clear(folder)
+                clear(folder)
             accelerator.wait_for_everyone()
-            context = Context(config, parts, accelerator, watchers, info, stop, found.trials, None)
-            return _watched(context, found, folder, began), folder
+            return _watched(context, found, folder, began, common), folder
 
 
-def _watched(context: Context, found: Data, folder: Path, began: float) -> Record:
+def accelerator_for(config: RunConfig) -> Any:
+    """Accelerate's handle for a run."""
+    # Fine-tuning leaves weights without a gradient in some steps: a mask embedding without a
+    # mask, layers above the one that is used.
+    return build.accelerator(config.device, config.train.precision, config.mode == "finetune")
+
+
+def open_run(
+    config: RunConfig,
+    accelerator: Any,
+    watchers: Any,
+    stop: Callable[[], bool],
+    common: Common,
+) -> tuple[Context, Data, Path]:
+    """A run's components, its data and its folder, which need not be there; nothing is written."""
+    parts = common.parts(config)
+    with accelerator.main_process_first():
+        found = common.data(config, parts, _before(watchers, config, stop))
+    build.check_trials(parts, found)
+    identifier = build.run_id(config, parts, found.digest)
+    folder = build.run_folder(config, parts, identifier)
+    info = _info(config, parts, identifier, folder)
+    context = Context(config, parts, accelerator, watchers, info, stop, found.trials, None)
+    return context, found, folder
+
+
+def fold_context(context: Context, found: Data, index: int, folder: Path) -> tuple[Context, Path]:
+    """The context of one of a run's folds, and where its checkpoints and model are."""
+    info = replace(context.info, fold=index, folds=len(found.folds))
+    place = folder if len(found.folds) == 1 else folder / "folds" / str(index)
+    return replace(context, info=info, known={}), place
+
+
+def _watched(context: Context, found: Data, folder: Path, began: float, common: Common) -> Record:
     """Run between the events of start and end; whatever happens, the observers hear of it."""
     watchers, info = context.watchers, context.info
     watchers.bab_run_start(run=info)
     try:
         for line in _resolved(context, found):
             watchers.bab_notice(run=info, message=line)
-        record = _run(context, found, folder, began)
+        record = _run(context, found, folder, began, common)
     except BaseException as error:
         watchers.bab_run_end(run=info, record=None, error=f"{type(error).__name__}: {error}")
         raise
@@ -89,16 +120,15 @@ def _watched(context: Context, found: Data, folder: Path, began: float) -> Recor
     return record
 
 
-def _run(context: Context, found: Data, folder: Path, began: float) -> Record:
+def _run(context: Context, found: Data, folder: Path, began: float, common: Common) -> Record:
     config, parts = context.config, context.parts
     if config.mode == "probe":
-        context.features = feature_source(config, parts, context.accelerator, found.clips)
+        context.features = common.features(config, parts, context.accelerator, found.clips)
         fill_features(context)
     folds = []
     for index, fold in enumerate(found.folds):
-        place = folder if len(found.folds) == 1 else folder / "folds" / str(index)
-        watched = replace(context.info, fold=index, folds=len(found.folds))
-        folds.append(run_fold(replace(context, info=watched), fold, index, place))
+        own, place = fold_context(context, found, index, folder)
+        folds.append(run_fold(own, fold, index, place))
     notices = []
     if len(folds) > 1 and parts.head.closed_form:
         fit_on_all(context, found.clips, folder)
@@ -168,14 +198,15 @@ def _info(config: RunConfig, parts: Parts, identifier: str, folder: Path) -> Run
     )
 
 
-def _finished(folder: Path) -> Record | None:
+def finished(folder: Path) -> Record | None:
+    """The record of a run that is done."""
     if not (folder / RECORD).exists():
         return None
     record = results.load(folder / RECORD)
     return record if record.status == "done" else None
 
 
-def _clear(folder: Path) -> None:
+def clear(folder: Path) -> None:
     """Throw a run's files away; the record goes first, so that no half of it looks finished."""
     (folder / RECORD).unlink(missing_ok=True)
     for path in folder.iterdir():

@@ -6,12 +6,14 @@ for all of them together, and AdamW is elementwise with a rate per member. Each 
 batches, weights and schedule that its own Trainer would give it, and leaves the checkpoint that the
 Trainer would have left after its last step: the run then goes on from there, to its dev and test
 scores. Equal to one after the other up to the rounding of sums (tests/test_sweep.py: 1e-5).
+A sweep that is stopped leaves each member's checkpoint of that step, and goes on from those.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -26,6 +28,7 @@ from bab.core.model import Model
 from bab.core.records import Batch, Features
 from bab.core.trainer import Bundle, Job, schedule
 
+_SAVE_SECONDS = 60.0  # between two savings of all members
 Tensors = dict[str, Tensor]  # by parameter name, each with the members first: [M, ...]
 
 
@@ -61,7 +64,11 @@ def replace_rate(job: Job) -> object:
 
 
 class Sweep:
-    """Trains jobs for which `unfit` has no objection."""
+    """Trains jobs for which `unfit` has no objection, from their checkpoints if they have any.
+
+    Raises:
+        ValueError: the newest checkpoints are not of one step; BabError: one is damaged.
+    """
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.jobs = jobs
@@ -72,26 +79,64 @@ class Sweep:
         models = [job.model.to(self.device) for job in jobs]
         for job in jobs:
             job.objective.to(self.device)
+        optimizers = [self._resumed(i) for i in range(len(jobs))]
+        if len({state.step for state in self.states}) > 1:
+            raise ValueError("jobs of different steps can't be trained together")
         parameters, self.buffers = stack_module_state(models)
         self.parameters: Tensors = {k: v.detach().requires_grad_() for k, v in parameters.items()}
-        self.mean = {k: torch.zeros_like(v) for k, v in self.parameters.items()}
-        self.square = {k: torch.zeros_like(v) for k, v in self.parameters.items()}
+        self.mean = self._moments("exp_avg", optimizers)
+        self.square = self._moments("exp_avg_sq", optimizers)
         self.base = copy.deepcopy(models[0]).to("meta")
+
+    def _resumed(self, i: int) -> torch.optim.Optimizer:
+        """Put a member where its newest checkpoint stands; its optimizer of that moment."""
+        job = self.jobs[i]
+        bundle = Bundle(job.model, job.objective)
+        optimizer = torch.optim.AdamW(bundle.parameters(), lr=job.config.lr)
+        newest = checkpoint.latest(job.folder)
+        if newest is not None:
+            self.states[i] = checkpoint.restore(newest, bundle, optimizer)
+        return optimizer
+
+    def _moments(self, name: str, optimizers: Sequence[torch.optim.Optimizer]) -> Tensors:
+        """One of AdamW's running means of all members, zeros at the start."""
+        found = {}
+        for key, stacked in self.parameters.items():
+            own = [dict(job.model.named_parameters())[key] for job in self.jobs]
+            pairs = zip(optimizers, own, strict=True)
+            known = [o.state[p].get(name, torch.zeros_like(p)).detach() for o, p in pairs]
+            found[key] = torch.stack(known).to(stacked.device)
+        return found
 
     def fit(self) -> list[State | None]:
         """Train to the last step. Each member's checkpoints are in its job's folder afterwards; one
-        that diverged has None and no checkpoint, for its own run to report.
+        that diverged has None and no checkpoint of that step, for its own run to report.
 
         Raises:
-            InterruptedRunError: the user wants out; nothing is kept, a sweep is short.
+            InterruptedRunError: the user wants out; each member's state was saved.
         """
-        for step in range(self.config.steps):
-            if self.jobs[0].stop():
-                raise InterruptedRunError(f"stopped at step {step} of {self.config.steps}")
+        first, steps = self.jobs[0], self.config.steps
+        began = saved = time.perf_counter()
+        for step in range(self.states[0].step, steps):
             self._step(step)
-            if step + 1 == self.config.steps or (step + 1) % self.config.eval_every == 0:
-                self._evaluate(step + 1)
-        return [self._keep(i) if self.alive[i] else None for i in range(len(self.jobs))]
+            done, stopping = step + 1, first.stop()
+            if done == steps or done % self.config.eval_every == 0:
+                self._evaluate(done)
+            now = time.perf_counter()
+            for state in self.states:  # each has its share of the time
+                state.seconds += (now - began) / len(self.jobs)
+            began = now
+            first.watchers.bab_progress(
+                run=first.info, stage="training together", done=done, total=steps, unit="steps"
+            )
+            if done < steps and (stopping or now - saved > _SAVE_SECONDS):
+                self._save()
+                saved = time.perf_counter()
+            if done < steps and stopping:
+                raise InterruptedRunError(
+                    f"stopped at step {done} of {steps}; the same command goes on from here"
+                )
+        return self._save()
 
     def _step(self, step: int) -> None:
         batches = {job.seed: job for job in self.jobs}
@@ -99,21 +144,44 @@ class Sweep:
             seed: [part.to(self.device) for part in job.batches(step)]
             for seed, job in batches.items()
         }
+        divisors = {seed: self._divisors(batches[seed], parts) for seed, parts in made.items()}
         total = torch.zeros((), device=self.device)
         for index in range(len(made[self.jobs[0].seed])):
             parts = [made[job.seed][index] for job in self.jobs]
-            for i, logits in enumerate(self._forward(parts)):
-                total = total + self._loss(i, made[self.jobs[i].seed], parts[i], logits)
+            logits = self._forward(parts)
+            for counts, members in self._alike(divisors):
+                total = total + self._loss(members, counts, parts, logits)
         found = torch.autograd.grad(total, list(self.parameters.values()))
         gradients = dict(zip(self.parameters, found, strict=True))
         for i, finite in enumerate(self._clip(gradients).isfinite().tolist()):
             self.alive[i] = self.alive[i] and finite
         rate = schedule(self.config, step)
         self._update(gradients, [job.config.lr * rate for job in self.jobs], step + 1)
+        seconds = {
+            seed: sum(clip.duration for part in parts for clip in part.clips)
+            for seed, parts in made.items()
+        }
+        for job, state in zip(self.jobs, self.states, strict=True):
+            state.step = step + 1
+            state.audio_seconds += seconds[job.seed]
+
+    def _divisors(self, job: Job, parts: Sequence[Batch]) -> dict[str, float]:
+        """The count of each term in a step."""
+        counts: dict[str, float] = {}
+        for one in parts:
+            for key, count in job.objective.counts(one).items():
+                counts[key] = counts.get(key, 0.0) + count
+        return {key: count or 1.0 for key, count in counts.items()}
+
+    def _alike(
+        self, divisors: dict[int, dict[str, float]]
+    ) -> Iterator[tuple[dict[str, float], list[int]]]:
+        """Members whose terms have the same counts in a step, so that one sum is theirs all."""
+        groups: dict[tuple[tuple[str, float], ...], list[int]] = {}
         for i, job in enumerate(self.jobs):
-            self.states[i].step = step + 1
-            clips = [clip for part in made[job.seed] for clip in part.clips]
-            self.states[i].audio_seconds += sum(clip.duration for clip in clips)
+            groups.setdefault(tuple(divisors[job.seed].items()), []).append(i)
+        for counts, members in groups.items():
+            yield dict(counts), members
 
     def _forward(self, parts: Sequence[Batch]) -> Tensor:
         """The outputs of all members, each for its own batch: f32[M, B, C]."""
@@ -129,15 +197,23 @@ class Sweep:
         found: Tensor = torch.vmap(one)(self.parameters, self.buffers, states, lengths)
         return found
 
-    def _loss(self, i: int, parts: Sequence[Batch], part: Batch, logits: Tensor) -> Tensor:
-        """What the Trainer takes the gradient of: each term's sum over its count in the step."""
-        objective = self.jobs[i].objective
-        counts: dict[str, float] = {}
-        for one in parts:
-            for key, count in objective.counts(one).items():
-                counts[key] = counts.get(key, 0.0) + count
-        loss = objective(_Said(logits, part.inputs.lengths), part)
-        terms = [t.weight * t.total / (counts[key] or 1.0) for key, t in loss.terms.items()]
+    def _loss(
+        self, members: list[int], counts: dict[str, float], parts: Sequence[Batch], logits: Tensor
+    ) -> Tensor:
+        """What each member's Trainer takes the gradient of, summed over the members: each term's
+        sum over its count in the step. Terms are sums, so one batch of all gives the same."""
+        own = [parts[i] for i in members]
+        together = Batch(
+            own[0].inputs,
+            torch.cat([part.targets for part in own]),
+            torch.cat([part.target_lengths for part in own]),
+            tuple(clip for part in own for clip in part.clips),
+            own[0].step,
+        )
+        said = logits[members].flatten(0, 1)
+        lengths = torch.cat([part.inputs.lengths for part in own])
+        loss = self.jobs[members[0]].objective(_Said(said, lengths), together)
+        terms = [t.weight * t.total / counts[key] for key, t in loss.terms.items()]
         return torch.stack(terms).sum()
 
     @torch.no_grad()
@@ -188,8 +264,11 @@ class Sweep:
             parameter.copy_(self.parameters[name][i])
         return Bundle(job.model, job.objective)
 
+    def _save(self) -> list[State | None]:
+        """Leave each member's checkpoint as a Trainer would; None for those that diverged."""
+        return [self._keep(i) if self.alive[i] else None for i in range(len(self.jobs))]
+
     def _keep(self, i: int) -> State:
-        """Leave the checkpoint that a Trainer at its end would have left."""
         job, bundle, state = self.jobs[i], self._bundle(i), self.states[i]
         optimizer = torch.optim.AdamW(bundle.parameters(), lr=job.config.lr)
         for name, parameter in job.model.named_parameters():

@@ -137,7 +137,7 @@ class Trainer:
         return patience is not None and self.state.stale >= patience
 
     def _step(self, step: int, parts: Sequence[Batch]) -> tuple[dict[str, float], bool]:
-        torch.manual_seed(derive(self.job.seed, "step", step, self.accelerator.process_index))
+        self._seed(derive(self.job.seed, "step", step, self.accelerator.process_index))
         began = time.perf_counter()
         rate = self.job.config.lr * schedule(self.job.config, step)
         for group, scale in zip(self.optimizer.param_groups, self.scales, strict=True):
@@ -160,6 +160,13 @@ class Trainer:
         values["audio_hours"] = self.state.audio_seconds / 3600
         values["audio_per_second"] = totals[-2] / (time.perf_counter() - began)
         return values, totals[-1] > 0
+
+    def _seed(self, seed: int) -> None:
+        if self.accelerator.device.type == "cpu":
+            # torch.manual_seed also notes, with a stack trace, what to do should CUDA come up.
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
 
     def _backward(
         self, parts: Sequence[Batch], divisors: dict[str, float]
