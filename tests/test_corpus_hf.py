@@ -14,6 +14,7 @@ from bab.core import audio
 from bab.core.build import build_corpus
 from bab.core.content import cache_root
 from bab.core.errors import CorpusError, PluginError
+from bab.core.permissions import allowing
 from bab.core.schema import CorpusConfig
 from bab.plugins.datasets.hf import HuggingFace
 from bab.testing.corpora import check_corpus
@@ -217,3 +218,26 @@ def test_a_root_may_be_a_name_on_the_hub(monkeypatch):
     assert len(list(corpus.clips())) == SIZE
     with pytest.raises(CorpusError, match=r"^owner/name"):
         build_corpus(CorpusConfig(name="esc50", root="owner/name"))
+
+
+def test_offline_asks_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data set that isn't here is one quick error, without a connection."""
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    import socket
+
+    asked: list[object] = []
+
+    def connect(self: socket.socket, address: object) -> None:
+        asked.append(address)
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: asked.append(a[0]) or [])
+    config = CorpusConfig(name="hf", root="bab-tests/no-such-data-set", options={})
+    with allowing(offline=True), pytest.raises(CorpusError, match=r"--offline forbids asking"):
+        build_corpus(config)
+    assert asked == []
+    import datasets
+    from huggingface_hub import constants
+
+    assert not datasets.config.HF_HUB_OFFLINE and not constants.HF_HUB_OFFLINE  # as they were

@@ -21,12 +21,13 @@ def leads() -> bool:
 @click.option("--encoder", metavar="NAME[:WEIGHTS]", help="Encoder, e.g. hubert or fbank.")
 @click.option("--task", metavar="NAME", help="Task, e.g. vtc.")
 @click.option("--corpus", metavar="NAME[:ROOT]", help="Corpus and its folder; default: a sample.")
+@click.option("--test-corpus", metavar="NAME[:ROOT]", help="Test on another corpus.")
 @click.option("--head", metavar="NAME", help="Head; default: the task's.")
 @click.option("--objective", metavar="NAME", help="Loss; default: the task's.")
 @click.option("--mode", metavar="MODE", help="probe (frozen encoder; default) or finetune.")
 @click.option("--freeze", metavar="WHAT", help="In finetune mode, what stays: none, conv, all.")
 @click.option("--layers", metavar="LAYERS", help="mix (default), last, or a layer's number.")
-@click.option("--protocol", metavar="PROTOCOL", help="given (splits; default) or kfold.")
+@click.option("--protocol", metavar="PROTOCOL", help="given, kfold, leave-one-group-out ...")
 @click.option("--seed", type=int, help="Seed of everything random.")
 @click.option(
     "--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any key; see `bab info run`."
@@ -35,6 +36,9 @@ def leads() -> bool:
 @click.option("--offline", is_flag=True, default=None, help="Never ask a model hub.")
 @click.option("--skip-bad", is_flag=True, default=None, help="Leave out unreadable audio files.")
 @click.option("--trust-code", is_flag=True, default=None, help="Let a hub model's code run.")
+@click.option(
+    "--allow-leakage", is_flag=True, default=None, help="Test on known speakers; marks results."
+)
 @click.option("--force", is_flag=True, help="Repeat a run that is finished already.")
 @click.option("--smoke", is_flag=True, help="A few steps of RECIPE on samples, untrained weights.")
 @click.option("--runs", metavar="FOLDER", help="Where runs are kept; default: runs.")

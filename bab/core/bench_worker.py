@@ -213,7 +213,7 @@ def _record(
         names = {key: str(options.get(key, "")).partition(":")[0] for key in ("task", "corpus")}
         encoder, whole = str(options["encoder"]), dict(options)
     else:
-        names = {"task": config.task.name, "corpus": config.corpus.name}
+        names = {"task": config.task.name, "corpus": config.corpus_name}
         encoder, whole = config.encoder.spec, config.model_dump(mode="json")
     loaded = _class("tasks", names["task"])
     corpus = names["corpus"] or str(getattr(loaded, "corpus", ""))
@@ -249,7 +249,7 @@ def _record(
 def _protocol(config: RunConfig | None) -> str:
     if config is None:
         return "given"
-    return f"kfold-{config.folds}" if config.protocol == "kfold" else config.protocol
+    return config.rounds
 
 
 def _class(kind: str, name: str) -> Any:

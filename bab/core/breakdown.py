@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from bab.core import compare
 from bab.core.errors import BabError, did_you_mean
 from bab.core.records import Record
-from bab.core.summary import DONE, Table, arrange
+from bab.core.summary import DONE, LEAKAGE, LEAKY, Table, arrange
 from bab.core.tables import Sheet, as_json, check_format, flat, latex, markdown, number, span
 
 View = Literal["subgroups", "recordings", "layers"]
@@ -111,8 +111,9 @@ def versus(records: Sequence[Record], a: str, b: str, format: str = "markdown") 
         rows.append([f"{gap.column} {gap.metric}", gap.mode, gap.settings, *values])
         rows[-1] += [interval, verdict]
     headers = ["task", "mode", "settings", a, b, "difference", "95 % interval", "better"]
-    note = "paired: both encoders on the same resampled groups (and seeds)"
-    sheet = Sheet(headers, rows, text=3, notes=[note])
+    notes = ["paired: both encoders on the same resampled groups (and seeds)"]
+    notes += [LEAKAGE] if any(LEAKY in gap.column for gap in found) else []
+    sheet = Sheet(headers, rows, text=3, notes=notes)
     return markdown([sheet]) if format == "markdown" else latex([sheet])
 
 
@@ -196,7 +197,8 @@ def _sheet(title: str, found: Sequence[Entry], unit: str) -> Sheet:
         [*key, *(number(values[n], unit) if n in values else "" for n in names)]
         for key, values in sorted(rows.items())
     ]
-    return Sheet(["encoder", "mode", "settings", *names], body, text=3, title=title)
+    notes = [LEAKAGE] if LEAKY in title else []
+    return Sheet(["encoder", "mode", "settings", *names], body, text=3, title=title, notes=notes)
 
 
 def _natural(name: str) -> tuple[Any, ...]:

@@ -11,15 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from bab.core import members, registry, splits
-from bab.core.content import cache_root, content_id
+from bab.core import across, members, registry, splits
+from bab.core.content import cache_root, content_id, corpus_digest
 from bab.core.datacheck import bad_files
+from bab.core.device import accelerator as accelerator
+from bab.core.device import resolve_device as resolve_device
 from bab.core.ensemble import Ensemble, members_of, mix_of
-from bab.core.errors import AudioError, ConfigError, CorpusError, NotApplicableError
+from bab.core.errors import AudioError, ConfigError, CorpusError, LeakageError, NotApplicableError
 from bab.core.interfaces import Corpus, Encoder, Head, Objective, Task
 from bab.core.model import freeze
+from bab.core.permissions import allowing
 from bab.core.records import Clip, Trial, View
 from bab.core.schema import CorpusConfig, EncoderConfig, RunConfig
 from bab.core.splits import Fold
@@ -49,6 +50,7 @@ class Data:
     refused: dict[str, int]  # why the task can't use clips -> how many
     trials: dict[str, list[Trial]]  # of dev and test (pair tasks only)
     digest: str
+    leakage: str = ""  # what train shares with dev or test, where that was allowed
 
 
 def parts(config: RunConfig) -> Parts:
@@ -59,13 +61,13 @@ def parts(config: RunConfig) -> Parts:
             encoder without frames where the task needs them.
     """
     task = build_task(config)
-    corpus = build_corpus(config.corpus)
+    corpus = _corpus(config)
     task.suit(corpus.provides)
     missing = task.needs - corpus.provides
     if missing:
         raise NotApplicableError(
             f"task '{config.task.name}' needs {', '.join(sorted(missing))}, which corpus "
-            f"'{config.corpus.name}' does not provide (it has {', '.join(sorted(corpus.provides))})"
+            f"'{config.corpus_name}' does not provide (it has {', '.join(sorted(corpus.provides))})"
         )
     head = registry.load("heads", config.head.name)
     if task.level not in head.level:
@@ -126,6 +128,17 @@ def build_task(config: RunConfig) -> Task:
     cls = registry.load("tasks", config.task.name)
     task: Task = cls(cls.Options(**config.task.options))
     return task
+
+
+def _corpus(config: RunConfig) -> Corpus:
+    """The corpus, or the two: one to train and tune on, one to test on."""
+    with allowing(config.offline, config.allow_leakage):
+        corpus = build_corpus(config.corpus)
+        if config.test_corpus is None:
+            return corpus
+        across.check_protocol(config.protocol)
+        tested = build_corpus(config.test_corpus)
+    return across.Across(corpus, tested, config.test_names == "distinct")
 
 
 def build_corpus(config: CorpusConfig) -> Corpus:
@@ -192,12 +205,13 @@ def data(
     """
     refused: Counter[str] = Counter()
     given: dict[str, list[Clip]] = {}
-    if config.protocol == "given":
-        names = ("train", "dev", "test")
-        given = {name: _usable(task, corpus.clips(name), refused) for name in names}
-        listed = [c for part in given.values() for c in part]
-    else:
-        listed = _usable(task, corpus.clips(None), refused)
+    with allowing(config.offline, config.allow_leakage):
+        if config.protocol == "given":
+            names = ("train", "dev", "test")
+            given = {name: _usable(task, corpus.clips(name), refused) for name in names}
+            listed = [c for part in given.values() for c in part]
+        else:
+            listed = _usable(task, corpus.clips(None), refused)
     skipped = bad_files(listed, lambda done, total: progress("checking files", done, total))
     if skipped and not config.skip_bad:
         shown = "\n  ".join(list(skipped.values())[:5])
@@ -212,19 +226,49 @@ def data(
         folds = _rounds(config, corpus, kept)
     else:
         good = {name: [c for c in part if c.path not in skipped] for name, part in given.items()}
-        splits.check_disjoint(good)
         folds = [Fold(good["train"], good["dev"], good["test"])]
         if task.level == "pair":
             trials = {name: _trials(corpus, name, good[name]) for name in ("dev", "test")}
+    leakage = _leakage(config, folds)
     _refuse_empty(folds, corpus, refused)
     for fold in folds:
         labels = task.fit(fold.train)
         for split in ("dev", "test"):
             task.check(labels, getattr(fold, split), split)
-    digest = _digest(
-        kept, folds, trials, lambda done, total: progress("taking checksums", done, total)
-    )
-    return Data(folds, kept, skipped, dict(refused.most_common()), trials, digest)
+    content = _content(kept, lambda done, total: progress("taking checksums", done, total))
+    if config.test_corpus is not None:
+        twice = across.same_audio(folds[0], content)
+        if twice and not config.allow_leakage:
+            raise LeakageError(f"{twice}. Leave one of them out, or mark it with --allow-leakage")
+        leakage = " ".join(filter(None, [leakage, twice and f"LEAKAGE (allowed): {twice}."]))
+    digest = corpus_digest(kept, folds, trials, content)
+    return Data(folds, kept, skipped, dict(refused.most_common()), trials, digest, leakage)
+
+
+def _leakage(config: RunConfig, folds: Sequence[Fold]) -> str:
+    """What the folds' splits share, where the user has allowed it; "" where that is nothing.
+
+    Raises:
+        LeakageError: they share something, and --allow-leakage was not given.
+    """
+    found: dict[str, set[str]] = {}
+    for fold in folds:
+        parts = {name: getattr(fold, name) for name in ("train", "dev", "test")}
+        for one in splits.shared(parts):
+            if not config.allow_leakage:
+                raise LeakageError(f"{splits.leak(one, parts)} {_remedy(config)}")
+            found.setdefault(one.kind, set()).add(one.name)
+    told = ", ".join(f"{len(names)} {kind}(s)" for kind, names in found.items())
+    return f"LEAKAGE (allowed): {told} stand in two splits." if told else ""
+
+
+def _remedy(config: RunConfig) -> str:
+    other = "Where that is the point, as in speaker identification, --allow-leakage marks it."
+    if config.protocol == "clip-kfold":
+        return f"protocol=kfold does so. {other}"
+    if config.test_corpus is not None:
+        return f"If the two corpora use one name for two things: --set test_names=distinct. {other}"
+    return other
 
 
 def _usable(task: Task, clips: Iterable[Clip], refused: Counter[str]) -> list[Clip]:
@@ -245,6 +289,8 @@ def _rounds(config: RunConfig, corpus: Corpus, clips: Sequence[Clip]) -> list[Fo
     held = [c for c in clips if corpus.testable(c)]
     if config.protocol == "kfold":
         folds = splits.kfold(held, config.folds, 0)
+    elif config.protocol == "clip-kfold":
+        folds = splits.clip_kfold(held, config.folds, 0)
     else:
         folds = splits.leave_one_group_out(held)
     always = [c for c in clips if not corpus.testable(c)]
@@ -288,32 +334,14 @@ def _refuse_empty(folds: Iterable[Fold], corpus: Corpus, refused: Counter[str]) 
                 )
 
 
-def _digest(
-    clips: Sequence[Clip],
-    folds: Sequence[Fold],
-    trials: dict[str, list[Trial]],
-    progress: Progress,
-) -> str:
-    """A hash of all that a corpus says and of the audio itself, wherever it lies on disk."""
+def _content(clips: Sequence[Clip], progress: Progress) -> dict[str, str]:
+    """Path -> a hash of the audio that is there."""
     paths = list(dict.fromkeys(c.path for c in clips))
     content = {}
     for done, path in enumerate(paths, start=1):
         content[path] = content_id(Path(path), content_memo())
         progress(done, len(paths))
-    state = hashlib.blake2b(digest_size=16)
-    for c in clips:
-        facts = (c.id, content[c.path], c.start, c.end, c.group, c.speaker, c.voices)
-        more = (sorted(c.labels.items()), c.text, c.scored)
-        state.update(repr((facts, more)).encode())
-        for s in c.segments:
-            state.update(f"{s.start!r} {s.end!r} {s.label}\n".encode())
-    for fold in folds:
-        state.update(
-            repr([[c.id for c in getattr(fold, n)] for n in ("train", "dev", "test")]).encode()
-        )
-    for name, listed in trials.items():
-        state.update(repr((name, [(t.enrol, t.test, t.same) for t in listed])).encode())
-    return state.hexdigest()
+    return content
 
 
 def content_memo() -> Path:
@@ -330,15 +358,18 @@ def run_id(config: RunConfig, parts: Parts, digest: str) -> str:
     """12 hex digits: a hash of all that the result depends on. Where the corpus lies is left out:
     its digest stands for what is in it."""
     identity = config.identity()
-    identity["corpus"].pop("root", None)
+    for section in ("corpus", "test_corpus"):
+        identity.get(section, {}).pop("root", None)
     facts = [identity, parts.encoder.fingerprint, parts.task.version, parts.corpus.version, digest]
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
 def run_folder(config: RunConfig, parts: Parts, identifier: str) -> Path:
     """runs/<task>/<corpus>/<encoder>/<id>."""
-    corpus = (
-        f"{config.corpus.name}-{'sample' if config.corpus.root is None else parts.corpus.root.name}"
+    corpus = "-to-".join(
+        f"{c.name}-{'sample' if c.root is None else Path(c.root).expanduser().name}"
+        for c in (config.corpus, config.test_corpus)
+        if c is not None
     )
     return place(config.runs, config.task.name, corpus, parts.encoder.resolved, identifier)
 
@@ -360,69 +391,3 @@ def _short(resolved: str) -> str:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-.") or "x"
-
-
-def accelerator(device: str, precision: str, unused: bool) -> Any:
-    """Accelerate's handle on device, precision and processes.
-
-    unused: some steps leave weights without a gradient, and DDP must be told to look for them.
-
-    Raises:
-        ConfigError: a device that isn't there, or a precision that would only be slower on it.
-    """
-    from accelerate import Accelerator, DistributedDataParallelKwargs
-    from accelerate.state import AcceleratorState
-
-    device = resolve_device(device)
-    refuse_precision(device, precision)
-    # A second run in one process (a bench, a notebook) may ask for another precision.
-    AcceleratorState._reset_state(reset_partial_state=False)
-    ddp = DistributedDataParallelKwargs(find_unused_parameters=unused)
-    mixed = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}[precision]
-    return Accelerator(cpu=device == "cpu", mixed_precision=mixed, kwargs_handlers=[ddp])
-
-
-def resolve_device(name: str) -> str:
-    """auto -> the first of cuda, mps and cpu that this machine has.
-
-    Raises:
-        ConfigError: a device that was named and isn't there.
-    """
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        return next(device for device, found in there.items() if found)
-    if not there[name]:
-        found = ", ".join(device for device, ok in there.items() if ok)
-        raise ConfigError(
-            f"device '{name}' is not available here (there is {found}): --device auto"
-        )
-    return name
-
-
-def refuse_precision(device: str, precision: str) -> None:
-    """Half precision only where the hardware computes in it.
-
-    On a CPU without AVX512-bf16 or AMX, bf16 was measured 3 to 500 times slower than fp32, and
-    fp16 has no CPU kernels worth the name (docs/decisions.md).
-
-    Raises:
-        ConfigError: with the reason.
-    """
-    if precision == "fp32":
-        return
-    if device == "cpu":
-        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        if precision == "bf16" and fast:
-            return
-        reason = (
-            "has no bf16 units (AVX512-bf16, AMX)" if precision == "bf16" else "has no fp16 units"
-        )
-        raise ConfigError(
-            f"train.precision={precision}: this CPU {reason}, so it would only be slower; use fp32"
-        )
-    if device == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported(False):
-        raise ConfigError("train.precision=bf16: this GPU has no bf16 units; use fp16 or fp32")

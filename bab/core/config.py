@@ -107,6 +107,9 @@ def with_options(
         if section not in schema.model_fields:
             continue
         keys = dict(values.get(section, {}))
+        if section == "test_corpus" and not keys:
+            values.pop(section, None)
+            continue
         if "name" not in keys:
             wrong.append(f"no {section} is named, and the task has no default: give --{section}")
             continue
@@ -176,10 +179,11 @@ def _settle(values: dict[str, Any], stated: Mapping[str, Any]) -> None:
     random = str(values.get("encoder", {}).get("weights", "")).startswith("random")
     if random and values.get("mode") == "finetune" and "freeze" not in stated:
         values["freeze"] = "none"  # untrained convolutions are not worth keeping
-    root = values.get("corpus", {}).get("root")
-    if root and Path(root).expanduser().exists():
-        # The same folder from another working directory is the same corpus.
-        values["corpus"]["root"] = str(Path(root).expanduser().resolve())
+    for section in ("corpus", "test_corpus"):
+        root = values.get(section, {}).get("root")
+        if root and Path(root).expanduser().exists():
+            # The same folder from another working directory is the same corpus.
+            values[section]["root"] = str(Path(root).expanduser().resolve())
 
 
 def explained(

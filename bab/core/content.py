@@ -11,10 +11,16 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bab.core.errors import AudioError
+
+if TYPE_CHECKING:
+    from bab.core.records import Clip, Trial
+    from bab.core.splits import Fold
 
 StrPath = str | os.PathLike[str]
 
@@ -91,3 +97,26 @@ def _remember(entry: Path, text: str) -> None:
     except OSError:  # a full or read-only cache folder costs time, never a run
         with suppress(OSError):
             temporary.unlink()
+
+
+def corpus_digest(
+    clips: Sequence[Clip],
+    folds: Sequence[Fold],
+    trials: Mapping[str, Sequence[Trial]],
+    content: Mapping[str, str],
+) -> str:
+    """A hash of all that a corpus says and of the audio itself, wherever it lies on disk."""
+    state = hashlib.blake2b(digest_size=16)
+    for c in clips:
+        facts = (c.id, content[c.path], c.start, c.end, c.group, c.speaker, c.voices)
+        more = (sorted(c.labels.items()), c.text, c.scored)
+        state.update(repr((facts, more)).encode())
+        for s in c.segments:
+            state.update(f"{s.start!r} {s.end!r} {s.label}\n".encode())
+    for fold in folds:
+        state.update(
+            repr([[c.id for c in getattr(fold, n)] for n in ("train", "dev", "test")]).encode()
+        )
+    for name, listed in trials.items():
+        state.update(repr((name, [(t.enrol, t.test, t.same) for t in listed])).encode())
+    return state.hexdigest()

@@ -235,9 +235,13 @@ class Corpus(Component):
     name: str
     root: Path
     notices: list[str]  # what was assumed or left out, for the record
+    splits_given: bool = True  # an instance says so where it lists none, and they are made by group
 
     def __init__(self, root: Path, options: Any) -> None:
         """root: the corpus's folder; options: an instance of `Options`.
+
+        Whether a hub may be asked, and whether splits may share what they otherwise mustn't, says
+        `bab.core.permissions.now()`.
 
         Raises:
             CorpusError: naming the file, the line and the remedy.

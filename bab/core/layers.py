@@ -21,6 +21,7 @@ COMPONENTS: Mapping[str, tuple[str, str]] = {
     "encoder": ("encoders", "weights"),
     "task": ("tasks", ""),
     "corpus": ("datasets", "root"),
+    "test_corpus": ("datasets", "root"),
     "head": ("heads", ""),
     "objective": ("objectives", ""),
 }

@@ -288,6 +288,7 @@ class Record:
     versions: dict[str, str] = field(default_factory=dict)
     device: str = ""
     config: dict[str, Any] = field(default_factory=dict)
+    leakage: bool = False
     notices: list[str] = field(default_factory=list)
     reason: str = ""
     created: str = ""

@@ -14,7 +14,7 @@ from bab.core.atomic import StrPath, write_json
 from bab.core.compare import BEST, TIED
 from bab.core.errors import BabError
 from bab.core.records import Record
-from bab.core.summary import Cell, Column, Row, Summary, summarise
+from bab.core.summary import LEAKAGE, LEAKY, Cell, Column, Row, Summary, summarise
 from bab.core.tables import (
     Sheet,
     amount,
@@ -182,6 +182,8 @@ def _sheet(summary: Summary, notes: Sequence[str]) -> Sheet:
         places += ["" if row.relative is None else f"{row.relative:.0f}"] if shown[1] else []
         rows.append([*words, *cells, *places, *_facts(row)])
     legend = [_LEGEND] if any(c and c.mark for row in summary.rows for c in row.cells) else []
+    cells_there = [cell for row in summary.rows for cell in row.cells if cell is not None]
+    legend += [LEAKAGE] if any(cell.leakage for cell in cells_there) else []
     return Sheet(headers, rows, text=3 + settings, notes=[*notes, *legend, *summary.notes])
 
 
@@ -206,7 +208,7 @@ def _cell(cell: Cell | None, unit: str) -> str:
         return ""
     if cell.value is None:
         return f"{cell.status}: {shorten(cell.reason, 60, placeholder=' ...')}"
-    text = number(cell.value, unit)
+    text = number(cell.value, unit) + (f" {LEAKY}" if cell.leakage else "")
     if cell.deviation is not None:
         text += f" ± {number(cell.deviation, unit)}"
     if cell.low is not None and cell.high is not None:
@@ -239,6 +241,7 @@ def _flat_rows(summary: Summary) -> list[dict[str, object]]:
                     "status": cell.status,
                     "reason": cell.reason,
                     "mark": cell.mark,
+                    "leakage": cell.leakage,
                     "rank": row.rank,
                     "relative": row.relative,
                     "parameters": row.parameters,
@@ -302,9 +305,11 @@ def detail(record: Record, format: str = "markdown") -> str:
         raise BabError(f"run {record.id} has no scores ({record.status}): {record.reason}")
     found = scores(record)
     if format == "json":
-        return as_json({"id": record.id, "scores": [one._asdict() for one in found]})
+        leaky = {"id": record.id, "leakage": record.leakage}
+        return as_json({**leaky, "scores": [one._asdict() for one in found]})
     if format == "csv":
-        return flat([{"run": record.id, **one._asdict()} for one in found])
+        marked = {"run": record.id, "leakage": record.leakage}
+        return flat([{**marked, **one._asdict()} for one in found])
     unit = str(record.bootstrap.get("unit", "group"))
     sheets = [
         _detail_sheet(record, section, [one for one in found if one.section == section], unit)
@@ -322,7 +327,11 @@ def _detail_sheet(record: Record, section: str, found: Sequence[Score], unit: st
     title = {"group": f"per {unit}"}.get(section, section)
     if section in record.presets or section == "default":
         title = f"{record.task}@{record.corpus}, {record.encoder}, {record.mode}: {section}"
-    return Sheet([unit if section == "group" else "", *metrics], rows, title=title)
+    notes = [LEAKAGE] if record.leakage else []
+    if record.leakage:
+        title, metrics = f"{title} {LEAKY}", [f"{name} {LEAKY}" for name in metrics]
+    headers = [unit if section == "group" else "", *metrics]
+    return Sheet(headers, rows, title=title, notes=notes)
 
 
 def _score(one: Score | None, record: Record) -> str:

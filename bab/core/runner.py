@@ -158,7 +158,7 @@ def _resolved(context: Context, found: Data) -> Iterator[str]:
     yield f"encoder {parts.encoder.resolved} ({million:.1f} million parameters), {config.mode}"
     where = "the shipped sample" if config.corpus.root is None else str(parts.corpus.root)
     hours = sum(c.duration for c in found.clips) / 3600
-    yield f"task {config.task.name} on {config.corpus.name} ({where}): {hours:.2f} h of audio"
+    yield f"task {config.task.name} on {config.corpus_name} ({where}): {hours:.2f} h of audio"
     yield f"head {config.head.name}, device {context.accelerator.device}, seed {config.seed}"
     yield f"folder {context.info.folder}"
     yield from parts.corpus.notices
@@ -166,8 +166,7 @@ def _resolved(context: Context, found: Data) -> Iterator[str]:
         yield f"{len(found.skipped)} unreadable file(s) left out: {', '.join(found.skipped)}"
     for reason, count in list(found.refused.items())[:10]:
         yield f"{count} clip(s) left out: {reason}"
-    if parts.task.notice:
-        yield parts.task.notice
+    yield from filter(None, [found.leakage, parts.task.notice])
 
 
 def _before(
@@ -175,7 +174,7 @@ def _before(
 ) -> Callable[[str, float, float], None]:
     """Progress of what happens before the run's id, and so its folder, is known."""
     spec, known = config.encoder.spec, {"quiet": config.quiet}
-    info = RunInfo("", "", config.task.name, config.corpus.name, spec, 0, known)
+    info = RunInfo("", "", config.task.name, config.corpus_name, spec, 0, known)
 
     def tell(stage: str, done: float, total: float) -> None:
         if stop():
@@ -190,7 +189,7 @@ def _info(config: RunConfig, parts: Parts, identifier: str, folder: Path) -> Run
         identifier,
         str(folder),
         config.task.name,
-        config.corpus.name,
+        config.corpus_name,
         parts.encoder.resolved,
         config.train.steps,
         config.model_dump(mode="json"),

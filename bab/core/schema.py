@@ -157,11 +157,27 @@ class RunConfig(Strict):
         default="mix",
         description="the encoder's states: softmax-weighted sum, the last, or one by number",
     )
-    protocol: Literal["given", "kfold", "leave-one-group-out"] = Field(
-        default="given",
-        description="the corpus's own splits, k folds over groups, or a fold for each group",
+    test_corpus: CorpusConfig | None = Field(
+        default=None, description="test on this corpus[:root] instead; null = the same corpus"
     )
-    folds: Annotated[int, Field(ge=3)] = Field(default=6, description="folds of protocol kfold")
+    test_names: Literal["same", "distinct"] = Field(
+        default="same",
+        description="is a group or speaker of the test corpus with a name of the other one the "
+        "same person, which is leakage? distinct: no, names meet by chance",
+    )
+    protocol: Literal["given", "kfold", "leave-one-group-out", "clip-kfold"] = Field(
+        default="given",
+        description="the corpus's own splits, k folds over groups, a fold for each group, or k "
+        "folds clip by clip (leakage, where clips share a group)",
+    )
+    allow_leakage: bool = Field(
+        default=False,
+        description="test on speakers, groups or recordings that were trained on; records and "
+        "tables are marked",
+    )
+    folds: Annotated[int, Field(ge=3)] = Field(
+        default=6, description="folds of protocols kfold and clip-kfold"
+    )
     seed: NonNegativeInt = Field(default=0, description="of weights, order, crops and dropout")
     train: TrainConfig = Field(default=TrainConfig(), description="the optimisation")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
@@ -193,6 +209,20 @@ class RunConfig(Strict):
         del whole["train"]["save_every"], whole["train"]["workers"]
         if self.mode == "probe":
             del whole["freeze"], whole["train"]["layer_decay"]
-        if self.protocol != "kfold":
+        if "kfold" not in self.protocol:
             del whole["folds"]
+        if self.test_corpus is None:
+            del whole["test_corpus"], whole["test_names"]
+        if not self.allow_leakage:
+            del whole["allow_leakage"]
         return whole
+
+    @property
+    def rounds(self) -> str:
+        """The protocol with its number of folds, as records have it: `kfold-6`."""
+        return f"{self.protocol}-{self.folds}" if "kfold" in self.protocol else self.protocol
+
+    @property
+    def corpus_name(self) -> str:
+        """`rttm`, or `rttm→childproject` where another corpus is tested on."""
+        return "→".join(c.name for c in (self.corpus, self.test_corpus) if c is not None)

@@ -21,12 +21,17 @@ from bab.core.errors import BabError
 from bab.core.records import Record
 
 DONE = "done"
+LEAKY = "†"
+LEAKAGE = (
+    f"{LEAKY} leakage, allowed by --allow-leakage: tested on speakers, groups or recordings that "
+    "were trained on; not to be compared with results without it"
+)
 BASELINE = "fbank"  # the encoder that relative scores start from
 # Settings that never tell two rows apart: the seed, which is averaged over; where a run happened
 # and who watched it; what the record holds by its real name (encoder, corpus).
 _IRRELEVANT = (
     "seed", "device", "runs", "observers", "quiet", "offline", "trust_code", "cache", "bootstrap",
-    "train.save_every", "encoder.weights", "corpus.root",
+    "train.save_every", "encoder.weights", "corpus.root", "test_corpus.root",
 )  # fmt: skip
 
 
@@ -53,7 +58,8 @@ class Cell:
     where the records keep no resamples. mark: "best", "within noise" of the best, or "".
 
     deviation: sample standard deviation over seeds, None with one. status and reason say what
-    failed or doesn't apply; with a value, which of its seeds are missing.
+    failed or doesn't apply; with a value, which of its seeds are missing. leakage: in one of the
+    runs, train shares speakers, groups or recordings with dev or test.
     """
 
     value: float | None
@@ -64,6 +70,7 @@ class Cell:
     status: str
     reason: str
     mark: str = ""
+    leakage: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +264,13 @@ def _labels(groups: Sequence[Sequence[Record]]) -> list[str]:
 
 
 def _name(record: Record) -> str:
-    root = (record.config.get("corpus") or {}).get("root")
-    return f"{record.task}@{record.corpus}" + (f":{Path(root).name}" if root else "")
+    sections = [record.config.get(key) or {} for key in ("corpus", "test_corpus")]
+    roots = [section.get("root") for section in sections]
+    named = [
+        name + (f":{Path(root).name}" if root else "")
+        for name, root in zip(record.corpus.split("→"), roots, strict=False)
+    ]
+    return f"{record.task}@{'→'.join(named)}" + (f" {LEAKY}" if record.leakage else "")
 
 
 def _protocol(record: Record) -> str:
@@ -369,6 +381,7 @@ def _cell(members: Sequence[Record], mark: str) -> Cell | None:
         status,
         reason,
         mark,
+        any(r.leakage for r in done),
     )
 
 

@@ -32,6 +32,8 @@ _LATEX = {
     "±": r"$\pm$",
     "★": r"$\star$",
     "≈": r"$\approx$",
+    "†": r"$\dagger$",
+    "→": r"$\rightarrow$",
 }
 
 

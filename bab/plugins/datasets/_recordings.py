@@ -193,6 +193,7 @@ class Divided:
         self.root = root
         self.notices = notices
         self.names = SPLITS if given is None else tuple(given)
+        self.given = given is not None
         self._given = given
         self._parts: dict[str, list[Clip]] | None = None
 

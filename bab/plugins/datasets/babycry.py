@@ -66,6 +66,7 @@ class BabyCry(interfaces.Corpus):
         self._clips = self._recanvo() + self._donateacry() + self._esc50()
         tested = [clip for clip in self._clips if self.testable(clip)]
         self._divided = Divided(tested, None, self.root, self.notices)
+        self.splits_given = self._divided.given
         rest = Counter(c.labels["source"] for c in self._clips if not self.testable(c))
         if rest:
             told = " and ".join(f"{count} of {source}" for source, count in rest.items())

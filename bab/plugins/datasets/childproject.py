@@ -83,6 +83,7 @@ class ChildProject(interfaces.Corpus):
             self.provides = frozenset({"addressee", "voice"})  # type: ignore[misc]
         with uncollected():
             self._divided = self._read()
+        self.splits_given = self._divided.given
 
     def _read(self) -> Divided:
         children = self._children()

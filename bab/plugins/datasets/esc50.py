@@ -58,6 +58,7 @@ class Esc50(interfaces.Corpus):
                     f"{there}). Choose another: --set corpus.{split}_fold=N"
                 )
         self._divided = Divided([clip for _, clip in found], given, self.root, self.notices)
+        self.splits_given = self._divided.given
 
     def splits(self) -> tuple[str, ...]:
         return self._divided.names

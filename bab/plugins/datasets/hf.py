@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from bab.core import interfaces
+from bab.core import interfaces, permissions
 from bab.core.atomic import write_bytes
 from bab.core.content import cache_root
 from bab.core.errors import CorpusError, PluginError, did_you_mean
@@ -74,6 +74,7 @@ class HuggingFace(interfaces.Corpus):
             )
         named = None if set(lists) == {"all"} else lists
         self._divided = Divided(clips, named, self.root, self.notices)
+        self.splits_given = self._divided.given
 
     def splits(self) -> tuple[str, ...]:
         return self._divided.names
@@ -179,13 +180,15 @@ def _load(root: Path, config: str, revision: str) -> dict[str, datasets.Dataset]
         if saved:
             found = datasets.load_from_disk(str(root))
         else:
-            with _quiet("huggingface_hub"):
+            with _quiet("huggingface_hub"), _cut_off(permissions.now().offline):
                 found = datasets.load_dataset(
                     root.as_posix(), config or None, revision=revision or None
                 )
     except Exception as error:  # the library raises many kinds, from five layers
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         what = "a folder" if root.is_dir() else "neither a folder here nor a data set on the hub"
+        if permissions.now().offline and not root.is_dir():
+            what = "not on this machine, and --offline forbids asking the hub"
         raise CorpusError(
             f"hf:{root.as_posix()} can't be loaded ({what}): {reason.rstrip('.')}. Check the name, "
             "corpus.config and, for the hub, the connection and HF_TOKEN."
@@ -193,6 +196,23 @@ def _load(root: Path, config: str, revision: str) -> dict[str, datasets.Dataset]
     if isinstance(found, datasets.Dataset):
         return {"all": found}
     return {str(name): part for name, part in found.items()}
+
+
+@contextmanager
+def _cut_off(offline: bool) -> Iterator[None]:
+    """Without the hub, if `offline`: both libraries read their switch when they are imported."""
+    import datasets
+    from huggingface_hub import constants
+
+    places = [(datasets.config, "HF_HUB_OFFLINE"), (constants, "HF_HUB_OFFLINE")]
+    before = [getattr(module, name) for module, name in places]
+    try:
+        for module, name in places if offline else ():
+            setattr(module, name, True)
+        yield
+    finally:
+        for (module, name), value in zip(places, before, strict=True):
+            setattr(module, name, value)
 
 
 @contextmanager

@@ -52,6 +52,7 @@ class HindiBabyNet(interfaces.Corpus):
         by_path = {_clip_id(_parts(path)): clip_id for clip_id, (path, _, _) in found.items()}
         lists = given_splits(self.root, clips, lambda line: _listed_id(line, by_path))
         self._divided = Divided(clips, lists, self.root, self.notices)
+        self.splits_given = self._divided.given
 
     def splits(self) -> tuple[str, ...]:
         return self._divided.names

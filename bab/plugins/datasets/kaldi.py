@@ -81,6 +81,7 @@ class Kaldi(interfaces.Corpus):
         self._headers.tell()
         _refuse_twice(parts, self._folders)
         self._parts = Parted(parts, self.root, self.notices)
+        self.splits_given = self._parts.given
         found = _provided([clip for part in parts.values() for clip in part])
         self.provides = found  # type: ignore[misc]
         if "speaker" not in found:

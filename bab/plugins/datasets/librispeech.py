@@ -62,6 +62,7 @@ class LibriSpeech(interfaces.Corpus):
             }
         self._headers.tell()
         self._parts = Parted(parts, self.root, self.notices)
+        self.splits_given = self._parts.given
         self._trials: dict[str, list[Trial]] = {}
         names = {name for clip in self._parts.clips(None) for name in clip.labels}
         self.provides = frozenset(names | {"speaker", "text"})  # type: ignore[misc]

@@ -67,6 +67,7 @@ class Manifest(interfaces.Corpus):
             parts = self._read()
         self._headers.tell()
         self._parts = Parted(parts, self.path, self.notices)
+        self.splits_given = self._parts.given
 
     def splits(self) -> tuple[str, ...]:
         return self._parts.names

@@ -40,6 +40,7 @@ class Recanvo(interfaces.Corpus):
         super().__init__(Path(root).resolve(), options)
         clips = _cries.recanvo(self.root, options.missing, self.notices)
         self._divided = Divided(clips, given_splits(self.root, clips), self.root, self.notices)
+        self.splits_given = self._divided.given
 
     def splits(self) -> tuple[str, ...]:
         return self._divided.names

@@ -77,6 +77,7 @@ class Rttm(interfaces.Corpus):
         super().__init__(Path(root).resolve(), options)
         with uncollected():
             self._divided = self._read()
+        self.splits_given = self._divided.given
 
     def _read(self) -> Divided:
         options = self.options

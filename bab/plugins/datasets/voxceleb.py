@@ -69,6 +69,7 @@ class VoxCeleb(interfaces.Corpus):
             else:
                 parts = self._verification(files)
         self._parts = Parted(parts, self.root, self.notices)
+        self.splits_given = self._parts.given
         clips = self._parts.clips(None)
         found = {name for clip in clips for name in clip.labels}
         if options.protocol == "verification":

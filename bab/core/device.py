@@ -1,0 +1,75 @@
+"""Where a run computes, and in which arithmetic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from bab.core.errors import ConfigError
+
+
+def accelerator(device: str, precision: str, unused: bool) -> Any:
+    """Accelerate's handle on device, precision and processes.
+
+    unused: some steps leave weights without a gradient, and DDP must be told to look for them.
+
+    Raises:
+        ConfigError: a device that isn't there, or a precision that would only be slower on it.
+    """
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.state import AcceleratorState
+
+    device = resolve_device(device)
+    refuse_precision(device, precision)
+    # A second run in one process (a bench, a notebook) may ask for another precision.
+    AcceleratorState._reset_state(reset_partial_state=False)
+    ddp = DistributedDataParallelKwargs(find_unused_parameters=unused)
+    mixed = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}[precision]
+    return Accelerator(cpu=device == "cpu", mixed_precision=mixed, kwargs_handlers=[ddp])
+
+
+def resolve_device(name: str) -> str:
+    """auto -> the first of cuda, mps and cpu that this machine has.
+
+    Raises:
+        ConfigError: a device that was named and isn't there.
+    """
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return next(device for device, found in there.items() if found)
+    if not there[name]:
+        found = ", ".join(device for device, ok in there.items() if ok)
+        raise ConfigError(
+            f"device '{name}' is not available here (there is {found}): --device auto"
+        )
+    return name
+
+
+def refuse_precision(device: str, precision: str) -> None:
+    """Half precision only where the hardware computes in it.
+
+    On a CPU without AVX512-bf16 or AMX, bf16 was measured 3 to 500 times slower than fp32, and
+    fp16 has no CPU kernels worth the name (docs/decisions.md).
+
+    Raises:
+        ConfigError: with the reason.
+    """
+    if precision == "fp32":
+        return
+    if device == "cpu":
+        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        if precision == "bf16" and fast:
+            return
+        reason = (
+            "has no bf16 units (AVX512-bf16, AMX)" if precision == "bf16" else "has no fp16 units"
+        )
+        raise ConfigError(
+            f"train.precision={precision}: this CPU {reason}, so it would only be slower; use fp32"
+        )
+    if device == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported(False):
+        raise ConfigError("train.precision=bf16: this GPU has no bf16 units; use fp16 or fp32")
