@@ -9,6 +9,7 @@ from typing import Any
 from bab.core import build
 from bab.core.build import Data, Parts
 from bab.core.cache import FeatureSource
+from bab.core.ensemble import EnsembleSource
 from bab.core.fold import feature_source
 from bab.core.records import Clip
 from bab.core.schema import RunConfig
@@ -25,7 +26,7 @@ class Common:
         self._key = ""
         self._parts: Parts | None = None
         self._data: Data | None = None
-        self._features: FeatureSource | None = None
+        self._features: FeatureSource | EnsembleSource | None = None
 
     def parts(self, config: RunConfig) -> Parts:
         """The components of a run (see bab.core.build.parts)."""
@@ -45,7 +46,7 @@ class Common:
 
     def features(
         self, config: RunConfig, parts: Parts, accelerator: Any, clips: Sequence[Clip]
-    ) -> FeatureSource:
+    ) -> FeatureSource | EnsembleSource:
         """The planned features of a run whose components were just asked for."""
         if self._features is None:
             self._features = feature_source(config, parts, accelerator, clips)

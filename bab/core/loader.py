@@ -6,8 +6,10 @@ only cut it up. Within a shuffled epoch, examples of like length stand together:
 
 from __future__ import annotations
 
+import math
 import random
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -131,6 +133,7 @@ class Share:
 
 
 Targets = Callable[[Clip, int], Tensor]
+_CHEAP = 2e-3  # seconds in which a batch is made that is not worth a thread
 
 
 class Collator:
@@ -155,7 +158,8 @@ class Collator:
 class Prefetcher:
     """Runs `make(step)` for the steps ahead in threads, so that reading overlaps computing.
 
-    The batches come in order and are the same with any number of workers.
+    The batches come in order and are the same with any number of workers. Those that are made in
+    less time than threads need to hand them over (features in memory) are made on the spot.
     """
 
     def __init__(
@@ -167,12 +171,22 @@ class Prefetcher:
 
     def __iter__(self) -> Iterator[tuple[int, list[Batch]]]:
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="bab-loader")
-        ahead: deque[Future[list[Batch]]] = deque()
+        ahead: deque[Future[tuple[list[Batch], float]]] = deque()
         coming = iter(self.range)
+        took = math.inf
         try:
             for step in self.range:
-                while len(ahead) <= self.workers and (next_step := next(coming, None)) is not None:
-                    ahead.append(pool.submit(self.make, next_step))
-                yield step, ahead.popleft().result()
+                while took > _CHEAP and len(ahead) <= self.workers:
+                    if (next_step := next(coming, None)) is None:
+                        break
+                    ahead.append(pool.submit(self._timed, next_step))
+                made, took = ahead.popleft().result() if ahead else self._timed(next(coming))
+                yield step, made
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def _timed(self, step: int) -> tuple[list[Batch], float]:
+        """A step's batches and the seconds that they took."""
+        began = time.perf_counter()
+        made = self.make(step)
+        return made, time.perf_counter() - began

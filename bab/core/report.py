@@ -17,6 +17,7 @@ from itertools import chain, islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -36,6 +37,8 @@ _LIBRARIES = (
     "bab", "torch", "torchaudio", "transformers", "accelerate", "numpy", "soundfile", "soxr",
     "scikit-learn", "pyannote.metrics",
 )  # fmt: skip
+# Of an encoder that several runs of a cell share, measured once.
+_SPEEDS: WeakKeyDictionary[Encoder, float] = WeakKeyDictionary()
 _MAX_SUBGROUPS = 20  # values of a label above which it is no grouping (an id, a free text)
 _MAX_WORDS = 5  # in its shortest value, above which a label is a text (a transcript in phones)
 
@@ -279,6 +282,13 @@ def _cost(
 @torch.no_grad()
 def _speed(context: Context, data: Data) -> float:
     """Seconds of audio that the encoder takes in per second, on a few of this run's windows."""
+    encoder = context.parts.encoder
+    if encoder not in _SPEEDS:
+        _SPEEDS[encoder] = _measured(context, data)
+    return _SPEEDS[encoder]
+
+
+def _measured(context: Context, data: Data) -> float:
     members = members_of(context.parts.encoder)
     speeds = [_speed_of(member, context, data) for member in members]
     return 1 / sum(1 / speed for speed in speeds) if all(speeds) else 0.0

@@ -91,6 +91,10 @@ class Trainer:
         if newest is not None:
             self.state = checkpoint.restore(newest, self.bundle, self.optimizer)
         self.wrapped, self.stepper = self.accelerator.prepare(self.bundle, self.optimizer)
+        # One process without a loss scale needs none of Accelerate's care, which costs as much as
+        # a small head's step.
+        self.plain = self.accelerator.num_processes == 1 and self.accelerator.scaler is None
+        self.parameters = list(self.bundle.parameters())
         if self.state.scaler and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(self.state.scaler)
 
@@ -179,7 +183,10 @@ class Trainer:
             with self.accelerator.no_sync(self.wrapped) if wait else nullcontext():
                 loss, terms, said = self.wrapped(part.to(self.accelerator.device), divisors)
                 # DDP averages gradients over ranks; the sums were divided by the count over all.
-                self.accelerator.backward(loss * self.accelerator.num_processes)
+                if self.plain:
+                    loss.backward()
+                else:
+                    self.accelerator.backward(loss * self.accelerator.num_processes)
             for key, value in terms.items():
                 sums[key] += value.item()
             for key, (total, count) in said.items():
@@ -206,15 +213,17 @@ class Trainer:
         return summed
 
     def _update(self, step: int, parts: Sequence[Batch]) -> float:
-        limit = self.job.config.clip
-        norm = self.accelerator.clip_grad_norm_(
-            self.wrapped.parameters(), math.inf if limit is None else limit
-        )
+        limit = math.inf if self.job.config.clip is None else self.job.config.clip
+        if self.plain:
+            norm = nn.utils.clip_grad_norm_(self.parameters, limit)
+        else:
+            norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), limit)
         # In fp16 a gradient that overflows is expected now and then: the scaler skips that update.
         if self.accelerator.scaler is None:
             self._check(float(norm), step, parts, "gradient norm")
-        self.stepper.step()
-        self.stepper.zero_grad()
+        stepper = self.optimizer if self.plain else self.stepper
+        stepper.step()
+        stepper.zero_grad()
         return float(norm)
 
     def _check(self, value: float, step: int, parts: Sequence[Batch], what: str) -> None:

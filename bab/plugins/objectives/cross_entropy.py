@@ -69,6 +69,9 @@ class CrossEntropy(Objective):
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """The clips that have each label, or the sum of their classes' weights."""
+        if self.options.class_weights == "none":
+            counts = (batch.targets != NONE).sum(0).tolist()
+            return dict(zip(self.names, map(float, counts), strict=True))
         found = {}
         weights = torch.split(self.balance, self.sizes)
         for name, weight, column in zip(self.names, weights, batch.targets.T, strict=True):
