@@ -296,6 +296,8 @@ CHANGES = {  # every key, another value, and whether the result may then differ
     "train.layer_decay": ("0.5", True), "device": ("cpu", False), "skip_bad": ("true", True),
     "offline": ("true", False), "trust_code": ("true", False), "cache.dir": ("x", False),
     "cache.budget_gb": ("1", False), "cache.dtype": ("float16", False), "runs": ("x", False),
+    "test_corpus": ("toy-corpus", True), "test_names": ("distinct", False),
+    "allow_leakage": ("true", True),
     "observers": ("[]", False), "quiet": ("true", False), "bootstrap": ("10", True),
 }  # fmt: skip
 
@@ -350,3 +352,15 @@ def test_one_component_outside_a_run(tmp_path: Path):
         component("corpus", "toy-corpus", ["corpus.label.A=B"])
     with pytest.raises(ConfigError, match="only keys of 'corpus'"):
         component("corpus", "toy-corpus", ["train.steps=1"])
+
+
+def test_fbank_keeps_a_clips_mean_where_whole_clips_are_told_apart() -> None:
+    def cmvn(task: str, *sets: str, encoder: str = "fbank") -> object:
+        options = from_command_line(None, {"encoder": encoder, "task": task}, sets).encoder.options
+        return options.get("fbank", options).get("cmvn")
+
+    assert [cmvn(t) for t in ("vtc", "sv", "asr")] == ["utterance"] * 3  # SUPERB's
+    assert [cmvn(t) for t in ("gender", "valence", "classify")] == ["none"] * 3
+    assert cmvn("gender", "encoder.cmvn=utterance") == "utterance"
+    assert cmvn("gender", encoder="hubert+fbank") == "none"
+    assert cmvn("gender", "encoder.fbank.cmvn=utterance", encoder="hubert+fbank") == "utterance"

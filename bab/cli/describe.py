@@ -97,6 +97,9 @@ def _facts(kind: str, found: Any) -> Iterator[Row]:
         value = getattr(found, name)
         if value:
             yield name, value if isinstance(value, str) else ", ".join(sorted(value))
+    if kind == "encoders":
+        for level, values in found.defaults.items():
+            yield f"in {level} tasks", ", ".join(f"{k}={_value(v)}" for k, v in _flat(values))
     if kind == "tasks":
         view = found.view
         yield "view", f"window {_value(view.window)} s, hop {_value(view.hop)} s, crop {view.crop}"

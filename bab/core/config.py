@@ -103,6 +103,7 @@ def with_options(
 ) -> tuple[dict[str, Any], list[str]]:
     """The merged values with each component's options checked by its class and filled in."""
     values, wrong = dict(merge.values), []
+    level = _level(merge) if "task" in schema.model_fields else ""
     for section, (kind, after) in COMPONENTS.items():
         if section not in schema.model_fields:
             continue
@@ -114,20 +115,29 @@ def with_options(
             wrong.append(f"no {section} is named, and the task has no default: give --{section}")
             continue
         if section == "encoder" and len(members.split(keys["name"])) > 1:
-            values[section], faults = _ensemble(keys, merge)
+            values[section], faults = _ensemble(keys, merge, level)
             wrong += faults
             continue
         fixed = {key: keys.pop(key) for key in ("name", after) if key in keys}
         found = _load(kind, fixed["name"], merge.source(f"{section}.name"))
         if section == "encoder":
             fixed["weights"] = fixed.get("weights") or found.default
+            keys = {**found.defaults.get(level, {}), **keys}
         options, faults = _options(found.Options, keys, merge, section)
         wrong += faults
         values[section] = {**fixed, "options": options}
     return values, wrong
 
 
-def _ensemble(given: Mapping[str, Any], merge: Merge) -> tuple[dict[str, Any], list[str]]:
+def _level(merge: Merge) -> str:
+    """The level of the run's task, on which some defaults of encoders depend."""
+    name = merge.values.get("task", {}).get("name")
+    return str(_load("tasks", name, merge.source("task.name")).level) if name else ""
+
+
+def _ensemble(
+    given: Mapping[str, Any], merge: Merge, level: str
+) -> tuple[dict[str, Any], list[str]]:
     """`ast+clap`: the members with their weights, `fusion`, and each member's options under its
     name (`encoder.ast.KEY`)."""
     keys, wrong, specs = dict(given), [], []
@@ -148,6 +158,7 @@ def _ensemble(given: Mapping[str, Any], merge: Merge) -> tuple[dict[str, Any], l
             if not isinstance(own, Mapping):
                 wrong.append(f"encoder.{name}: expected keys and values, found {own!r:.60}")
                 own = {}
+            own = {**found.defaults.get(level, {}), **own}
             options[name], faults = _options(found.Options, own, merge, f"encoder.{name}")
             wrong += faults
     known = [f"encoder.{name}" for name in options]

@@ -53,6 +53,8 @@ class Encoder(nn.Module, Component):
     # Weights a person may name after a colon -> what and whose they are. `default` is one of them.
     weights: ClassVar[Mapping[str, str]] = {}
     default: ClassVar[str] = ""
+    # Defaults of its options by the level of the run's task: {"clip": {"cmvn": "none"}}.
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     sample_rate: int  # Hz
     dim: int  # D

@@ -7,7 +7,8 @@ variance normalisation over the utterance.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -30,7 +31,9 @@ class FbankOptions(Options):
     mels: int = Field(80, ge=4, le=128, description="mel bins, from 20 to 8000 Hz")
     deltas: int = Field(2, ge=0, le=3, description="orders of deltas stacked onto the bins")
     cmvn: Literal["utterance", "none"] = Field(
-        "utterance", description="zero mean and unit variance per dimension over the utterance"
+        "utterance",
+        description="zero mean and unit variance per dimension over the utterance; the default is "
+        "none in tasks of whole clips, whose mean vectors would all be zero",
     )
 
 
@@ -43,6 +46,9 @@ class Fbank(Encoder):
 
     Options = FbankOptions
     source = "SUPERB (arXiv 2105.01051), s3prl upstream/baseline/fbank.yaml"
+    # What is normalised over the utterance has a mean of exactly zero over it: a clip's mean vector
+    # would say nothing, and every score be chance (as SUPERB's FBANK in speaker identification is).
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"clip": {"cmvn": "none"}}
 
     def __init__(self, options: FbankOptions) -> None:
         super().__init__()
