@@ -10,19 +10,12 @@ from typing import Any
 
 import torch
 
-from bab.core import checkpoint, model
+from bab.core import checkpoint, ensemble, model
 from bab.core.batches import make_batches, trainable
 from bab.core.build import Parts, build_encoder, content_memo, feature_folder
 from bab.core.cache import FeatureSource, Store
 from bab.core.checkpoint import State
-from bab.core.ensemble import (
-    Ensemble,
-    EnsembleSource,
-    fused_head,
-    fused_objective,
-    head_dims,
-    mix_of,
-)
+from bab.core.ensemble import Ensemble, EnsembleSource
 from bab.core.errors import ConfigError, CorpusError, InterruptedRunError
 from bab.core.inference import infer, per_pass
 from bab.core.interfaces import Encoder, Objective
@@ -306,12 +299,12 @@ def _modules(context: Context, labels: Labels, index: int) -> tuple[Model, Objec
     sizes = [len(names) for names in labels.values()]
     head_options = parts.head.Options(**config.head.options)
     options = parts.objective.Options(**config.objective.options)
-    heads, objectives, dims = [], [], head_dims(parts.encoder)
+    heads, objectives, dims = [], [], ensemble.head_dims(parts.encoder)
     for dim in dims:
         torch.manual_seed(derive(config.seed, "weights", index))
         heads.append(parts.head(dim, sum(sizes), head_options))
         objectives.append(parts.objective(heads[-1].outputs, sizes, options))
-    head = fused_head(heads, dims, sizes)
+    head = ensemble.fused_head(heads, dims, sizes)
     encoder = None
     if config.mode == "finetune":
         # Every fold trains an encoder of its own, from the weights that were named: the encoder of
@@ -320,9 +313,9 @@ def _modules(context: Context, labels: Labels, index: int) -> tuple[Model, Objec
         if index > 0:
             encoder = build_encoder(config.encoder, config.offline, config.trust_code)
         model.freeze(encoder, config.freeze)
-    mix = mix_of(parts.encoder, config.layers)
+    mix = ensemble.mix_of(parts.encoder, config.layers)
     scorer = Model(encoder, mix, head, pools(config, parts))
-    return scorer, fused_objective(objectives)
+    return scorer, ensemble.fused_objective(objectives)
 
 
 def _collator(context: Context, labels: Labels) -> Collator:
