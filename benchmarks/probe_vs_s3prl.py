@@ -118,10 +118,14 @@ def run_bab(work: Path, steps: int) -> dict[str, Any]:
 
     for kind, name in (("tasks", "classify"), ("datasets", "manifest"), ("encoders", "hubert")):
         registry.load(kind, name)
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     config = from_command_line(None, options(work), [*sets(steps), f"train.lr={LR}"])
     record, _ = run(config)
-    return {"seconds": time.perf_counter() - began, "accuracy": record.metrics["accuracy"]}
+    return {
+        "seconds": time.perf_counter() - began,
+        "cpu": time.process_time() - cpu,
+        "accuracy": record.metrics["accuracy"],
+    }
 
 
 def run_s3prl(work: Path, steps: int) -> dict[str, Any]:
@@ -163,12 +167,13 @@ def run_s3prl(work: Path, steps: int) -> dict[str, Any]:
         "train.log_step": steps, "train.gradient_accumulate": 1,
     }  # fmt: skip
     flat = [text for key, value in arguments.items() for text in (f"--{key}", str(value))]
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     Probe().main(flat)
-    seconds = time.perf_counter() - began
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     result = next(out.glob("evaluate/*/test/result.yaml"))
     return {
         "seconds": seconds,
+        "cpu": cpu,
         "step": (marks[-1] - marks[0]) / (len(marks) - 1),
         "accuracy": yaml.safe_load(result.read_text())["accuracy"],
     }
@@ -201,7 +206,8 @@ def child(what: str, work: Path, steps: int) -> None:
     else:
         one = what == "one"
         seconds = run_grid(work, steps, (LR,) if one else RATES, (0,) if one else SEEDS)
-        found = {"seconds": seconds}
+        used = os.times()  # of this process and, now that they have ended, its workers
+        found = {"seconds": seconds, "cpu": sum(used[:4])}
     print("\n" + json.dumps(found))
 
 
@@ -251,7 +257,9 @@ def measure(what: str, work: Path, steps: int) -> dict[str, Any]:
     if done.returncode:
         raise SystemExit(f"{what} failed:\n{log.read_text()[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    print(f"  {what:<6} {steps:>5} steps: {found['seconds']:7.1f} s", flush=True)
+    told = f"{found['seconds']:7.1f} s, {found['cpu']:7.1f} s of CPU"
+    load = os.getloadavg()[0]
+    print(f"  {what:<6} {steps:>5} steps: {told} (load {load:.1f})", flush=True)
     return found
 
 
@@ -279,6 +287,7 @@ def compare(work: Path, steps: int) -> None:
     print(f"{further:.0f} s (extrapolated)\n")
     print(f"{steps} steps: {theirs['seconds'] / ours['seconds']:.1f} times less (aim: 15 at 1,000)")
     print(f"{5 * steps} steps: {further / long['seconds']:.1f} times less (aim: 60 at 5,000)")
+    print(f"CPU time, {steps} steps: {theirs['cpu'] / ours['cpu']:.1f} times less")
     for name, found in (("bab", ours), ("s3prl", theirs)):
         print(f"test accuracy, {name}: {interval(found['accuracy'], SPLITS['test'])}")
     ratio = grid["seconds"] / one["seconds"]

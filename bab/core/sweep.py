@@ -2,10 +2,11 @@
 
 Where a head gets one frame per clip (cached means), a training step is a few tiny products, and its
 cost is overhead. So the members' parameters are stacked, the forward and backward passes are done
-for all of them together, and AdamW is elementwise with a rate per member. Each member sees the very
-batches, weights and schedule that its own Trainer would give it, and leaves the checkpoint that the
-Trainer would have left after its last step: the run then goes on from there, to its dev and test
-scores. Equal to one after the other up to the rounding of sums (tests/test_sweep.py: 1e-5).
+for all of them together, and one fused AdamW updates each member's slices at its own rate. Each
+member sees the very batches, weights and schedule that its own Trainer would give it, and leaves
+the checkpoint that the Trainer would have left after its last step: the run then goes on from
+there, to its dev and test scores. Equal to one after the other up to the rounding of sums
+(tests/test_sweep.py: 1e-5).
 A sweep that is stopped leaves each member's checkpoint of that step, and goes on from those.
 """
 
@@ -79,13 +80,16 @@ class Sweep:
         models = [job.model.to(self.device) for job in jobs]
         for job in jobs:
             job.objective.to(self.device)
-        optimizers = [self._resumed(i) for i in range(len(jobs))]
+        resumed = [self._resumed(i) for i in range(len(jobs))]
         if len({state.step for state in self.states}) > 1:
             raise ValueError("jobs of different steps can't be trained together")
         parameters, self.buffers = stack_module_state(models)
         self.parameters: Tensors = {k: v.detach().requires_grad_() for k, v in parameters.items()}
-        self.mean = self._moments("exp_avg", optimizers)
-        self.square = self._moments("exp_avg_sq", optimizers)
+        self.slices = [
+            {k: v.detach()[i].requires_grad_() for k, v in self.parameters.items()}
+            for i in range(len(jobs))
+        ]
+        self.optimizer = self._optimizer(resumed)
         self.base = copy.deepcopy(models[0]).to("meta")
 
     def _resumed(self, i: int) -> torch.optim.Optimizer:
@@ -98,15 +102,22 @@ class Sweep:
             self.states[i] = checkpoint.restore(newest, bundle, optimizer)
         return optimizer
 
-    def _moments(self, name: str, optimizers: Sequence[torch.optim.Optimizer]) -> Tensors:
-        """One of AdamW's running means of all members, zeros at the start."""
-        found = {}
-        for key, stacked in self.parameters.items():
-            own = [dict(job.model.named_parameters())[key] for job in self.jobs]
-            pairs = zip(optimizers, own, strict=True)
-            known = [o.state[p].get(name, torch.zeros_like(p)).detach() for o, p in pairs]
-            found[key] = torch.stack(known).to(stacked.device)
-        return found
+    def _optimizer(self, resumed: Sequence[torch.optim.Optimizer]) -> torch.optim.Optimizer:
+        """AdamW over all slices, a group for each member, each as its own optimizer stood."""
+        config = self.config
+        optimizer = torch.optim.AdamW(
+            [{"params": list(own.values()), "lr": 0.0} for own in self.slices],
+            betas=config.betas,
+            eps=config.eps,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        for job, own, before in zip(self.jobs, self.slices, resumed, strict=True):
+            for name, parameter in job.model.named_parameters():
+                if parameter in before.state:
+                    known = before.state[parameter].items()
+                    optimizer.state[own[name]] = {k: v.to(self.device) for k, v in known}
+        return optimizer
 
     def fit(self) -> list[State | None]:
         """Train to the last step. Each member's checkpoints are in its job's folder afterwards; one
@@ -152,11 +163,12 @@ class Sweep:
             for counts, members in self._alike(divisors):
                 total = total + self._loss(members, counts, parts, logits)
         found = torch.autograd.grad(total, list(self.parameters.values()))
-        gradients = dict(zip(self.parameters, found, strict=True))
+        # Gradients of a stacked product come transposed; everything after them is faster in order.
+        gradients = {k: g.contiguous() for k, g in zip(self.parameters, found, strict=True)}
         for i, finite in enumerate(self._clip(gradients).isfinite().tolist()):
             self.alive[i] = self.alive[i] and finite
         rate = schedule(self.config, step)
-        self._update(gradients, [job.config.lr * rate for job in self.jobs], step + 1)
+        self._update(gradients, rate)
         seconds = {
             seed: sum(clip.duration for part in parts for clip in part.clips)
             for seed, parts in made.items()
@@ -219,28 +231,22 @@ class Sweep:
     @torch.no_grad()
     def _clip(self, gradients: Tensors) -> Tensor:
         """Scale each member's gradient as `clip_grad_norm_` does; its norms, f32[M]."""
-        squares = [g.flatten(1).square().sum(1) for g in gradients.values()]
-        norms = torch.stack(squares).sum(0).sqrt()
-        if self.config.clip is not None:
+        each = [torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients.values()]
+        norms: Tensor = torch.linalg.vector_norm(torch.stack(each), dim=0)
+        if self.config.clip is not None and (norms > self.config.clip - 1e-5).any():
             scale = (self.config.clip / (norms + 1e-6)).clamp(max=1.0)
             for gradient in gradients.values():
                 gradient.mul_(_column(scale, gradient))
         return norms
 
-    @torch.no_grad()
-    def _update(self, gradients: Tensors, rates: Sequence[float], count: int) -> None:
-        """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) with a rate per member."""
-        first, second = self.config.betas
-        rate = torch.tensor(rates, dtype=torch.float64, device=self.device)
-        decay = (1 - rate * self.config.weight_decay).float()
-        size = (rate / (1 - first**count)).float()
-        correction = (1 - second**count) ** 0.5
-        for name, p in self.parameters.items():
-            gradient, mean, square = gradients[name], self.mean[name], self.square[name]
-            p.mul_(_column(decay, p))
-            mean.lerp_(gradient, 1 - first)
-            square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-            p.sub_(_column(size, p) * (mean / (square.sqrt() / correction + self.config.eps)))
+    def _update(self, gradients: Tensors, rate: float) -> None:
+        """A step of each member. rate: the schedule's share of the members' learning rates."""
+        groups = self.optimizer.param_groups
+        for i, (job, own, group) in enumerate(zip(self.jobs, self.slices, groups, strict=True)):
+            group["lr"] = job.config.lr * rate
+            for name, part in own.items():
+                part.grad = gradients[name][i]
+        self.optimizer.step()
 
     def _evaluate(self, step: int) -> None:
         for i, job in enumerate(self.jobs):
@@ -272,11 +278,8 @@ class Sweep:
         job, bundle, state = self.jobs[i], self._bundle(i), self.states[i]
         optimizer = torch.optim.AdamW(bundle.parameters(), lr=job.config.lr)
         for name, parameter in job.model.named_parameters():
-            optimizer.state[parameter] = {
-                "step": torch.tensor(float(state.step)),
-                "exp_avg": self.mean[name][i].clone(),
-                "exp_avg_sq": self.square[name][i].clone(),
-            }
+            known = self.optimizer.state[self.slices[i][name]].items()
+            optimizer.state[parameter] = {k: v.clone() for k, v in known}
         checkpoint.save(job.folder, bundle, optimizer, state)
         checkpoint.prune(job.folder, state)
         return replace(state)
