@@ -1,7 +1,7 @@
 """One step of contrastive pretraining in bab beside the same step in transformers.
 
     python benchmarks/pretrain_step.py [--size base|tiny] [--batch 4] [--seconds 8] [--pairs 7]
-        [--device cpu|cuda] [--precision fp32|bf16] [--threads N]
+        [--device cpu|cuda] [--precision fp32|bf16] [--threads N] [--keep-memory]
 
 Both are in one process, with the same weights, audio (equal lengths, no attention mask), masks,
 dropouts and AdamW. transformers' side is its `Wav2Vec2ForPreTraining` with what its pretraining
@@ -12,7 +12,8 @@ gradient norm, update. bab standardises the audio inside its step; transformers 
 Each draws masks for itself, at its own cost, and then both take transformers': the work that
 follows is on the same frames. Before anything is timed, the two losses are compared, with the same
 negatives and without noise. Steps alternate, and which comes first alternates too; medians are
-printed, with the range of the ratio over pairs.
+printed, with the range of the ratio over pairs. --keep-memory is `bab.core.memory.keep_memory`, for
+the whole process, and so for both.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import (
 )
 
 from bab.core.masking import negatives, span_mask
+from bab.core.memory import keep_memory
 from bab.core.pretrain import Pretraining
 from bab.core.records import Batch, Waves
 from bab.core.seeds import derive
@@ -185,6 +187,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--threads", type=int, default=None, help="of torch; unset: its default")
+    parser.add_argument("--keep-memory", action="store_true", help="see bab.core.memory")
     return parser.parse_args()
 
 
@@ -192,6 +195,7 @@ def main() -> None:
     args = parse()
     if args.threads is not None:
         torch.set_num_threads(args.threads)
+    kept = args.keep_memory and keep_memory()
     np.random.seed(0)
     both = Both(args)
     apart = difference(both)
@@ -216,7 +220,8 @@ def main() -> None:
         f"ratio {statistics.median(seconds['theirs']) / statistics.median(seconds['ours']):.2f} "
         f"of medians; {ratios[0]:.2f} to {ratios[-1]:.2f} over {args.pairs} pairs\n"
         f"{args.size}, {args.batch} x {args.seconds:g} s, {args.precision}, {args.device}, "
-        f"{torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads, {'memory kept, ' if kept else ''}"
+        f"torch {torch.__version__}, "
         f"transformers {transformers.__version__}"
     )
 
