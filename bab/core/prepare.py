@@ -263,7 +263,7 @@ def _require(out: Path, name: vad.Name) -> None:
     if out.suffix.lower() != ".parquet":
         raise BabError(f"--out {out}: the manifest is a Parquet table, name it .parquet")
     try:
-        import pyarrow  # type: ignore[import-untyped]  # noqa: F401
+        import pyarrow  # noqa: F401
     except ImportError:
         raise BabError(f"--out {out}: Parquet needs pyarrow: pip install 'bab[prepare]'") from None
 

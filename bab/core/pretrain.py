@@ -28,6 +28,7 @@ from bab.core.interfaces import Corpus, Encoder, Objective, Scorer
 from bab.core.loader import Share
 from bab.core.maketargets import Tell
 from bab.core.model import freeze
+from bab.core.permissions import allowing
 from bab.core.pretrain_schema import PretrainConfig
 from bab.core.pretrain_targets import targets_for
 from bab.core.pretrain_watch import Watch, dev_losses
@@ -81,7 +82,8 @@ def pretrain(config: PretrainConfig, force: bool = False) -> tuple[dict[str, Any
         accelerator = build.accelerator(config.device, config.train.precision, skips)
         main = bool(accelerator.is_main_process)
         watchers = registry.observers(config.observers if main else [])
-        corpora = [build.build_corpus(config.corpus), *open_corpora(config.also)]
+        with allowing(offline=config.offline):
+            corpora = [build.build_corpus(config.corpus), *open_corpora(config.also)]
         encoder = build.build_encoder(config.encoder, config.offline, config.trust_code)
         freeze(encoder, config.freeze)
         labelled = _check_objective(config).targets

@@ -139,7 +139,7 @@ def _silero_model() -> Any:
 
     threads = torch.get_num_threads()
     try:
-        from silero_vad import load_silero_vad  # type: ignore[import-untyped]
+        from silero_vad import load_silero_vad
     finally:
         torch.set_num_threads(threads)  # importing it sets one thread for the whole process
     return load_silero_vad()

@@ -257,7 +257,7 @@ def _json_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
-        from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]
+        from pyarrow import ArrowException, parquet
     except ImportError:
         raise BabError(f"{path}: Parquet needs pyarrow: pip install 'bab[prepare]'") from None
     try:
