@@ -72,7 +72,11 @@ def describe_run(schema: type[BaseModel] = RunConfig, what: str = "a run") -> st
 def options(model: type[BaseModel], prefix: str = "", note: str | None = None) -> Iterator[Row]:
     """A model's fields: (dotted name, description with type and default)."""
     for name, field in model.model_fields.items():
-        yield _row(prefix + name, field, "the task's" if note else None)
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from options(kind, f"{prefix}{name}.")
+        else:
+            yield _row(prefix + name, field, "the task's" if note else None)
 
 
 def _row(name: str, field: FieldInfo, default: str | None = None) -> Row:

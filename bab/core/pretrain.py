@@ -27,6 +27,7 @@ from bab.core.errors import ConfigError, InterruptedRunError
 from bab.core.interfaces import Corpus, Encoder, Objective, Scorer
 from bab.core.loader import Share
 from bab.core.maketargets import Tell
+from bab.core.memory import keep_memory
 from bab.core.model import freeze
 from bab.core.permissions import allowing
 from bab.core.pretrain_schema import PretrainConfig
@@ -80,6 +81,8 @@ def pretrain(config: PretrainConfig, force: bool = False) -> tuple[dict[str, Any
     with stopper() as stop:
         skips = bool(config.encoder.options.get("layerdrop"))  # layers without a gradient
         accelerator = build.accelerator(config.device, config.train.precision, skips)
+        if accelerator.device.type == "cpu":
+            keep_memory()
         main = bool(accelerator.is_main_process)
         watchers = registry.observers(config.observers if main else [])
         with allowing(offline=config.offline):

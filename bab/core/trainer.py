@@ -83,6 +83,8 @@ class Trainer:
             betas=job.config.betas,
             eps=job.config.eps,
             weight_decay=job.config.weight_decay,
+            # One kernel for all: at small sizes the update is mostly overhead.
+            fused=self.accelerator.device.type == "cpu",
         )
         self.scales = [group["scale"] for group in self.optimizer.param_groups]
         self.state = State()
