@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from bab.core.atomic import atomic_folder, atomic_path, write_bytes, write_json, write_text
 
@@ -84,6 +86,9 @@ def test_the_usual_permissions(tmp_path: Path) -> None:
     mask = os.umask(0o022)
     try:
         write_text(tmp_path / "a.txt", "x")
+        with atomic_path(tmp_path / "b.safetensors") as temporary:
+            save_file({"x": torch.zeros(1)}, temporary)
     finally:
         os.umask(mask)
-    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o644
+    for name in ("a.txt", "b.safetensors"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o644

@@ -48,8 +48,13 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
     """
     target = Path(path)
     temporary = _sibling(target)
+    # What the umask allows: safetensors writes for the owner's eyes only, and models are shared.
+    temporary.touch()
+    mode = temporary.stat().st_mode & 0o777
+    temporary.unlink()
     try:
         yield temporary
+        temporary.chmod(mode)
         _sync(temporary)
         temporary.replace(target)
         _sync(target.parent)
