@@ -94,6 +94,7 @@ def test_info_shows_options_weights_and_source():
     assert "hubert: encoder of bab" in out
     assert "random-tiny" in out
     assert "--set encoder.KEY=VALUE" in out
+    assert "--set corpus.KEY=VALUE" in bab("info", "kaldi").out
     assert re.search(r"source +\S", out)
     assert bab("info", "hubert:base").out == out
     assert re.search(r"rnn .*\[none \| bilstm; default none\]", bab("info", "frames").out)
