@@ -173,7 +173,7 @@ def test_folds_test_every_recording_once(go: Go) -> None:
 
 def test_a_fine_tuned_model_keeps_its_encoder_and_conv_stays_frozen(go: Go, tmp_path: Path) -> None:
     sets = ("train.steps=2", "train.eval_every=2", "train.batch=2", "train.accumulation=1")
-    more = {"encoder": "hubert", "mode": "finetune"}
+    more = {"encoder": "hubert:random-tiny", "mode": "finetune"}
     record, folder = go(*sets, "freeze=conv", **more)
     saved = load_file(folder / "model" / "model.safetensors")
     assert any(name.startswith("encoder.") for name in saved)

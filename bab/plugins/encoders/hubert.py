@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from bab.plugins.encoders._speech import RANDOM, Family, Speech
+from bab.plugins.encoders._speech import RANDOM, SHIPPED, TINY, Family, Speech
 
 _BABY = "coml/BabyHuBERT"
 _HUB = {
@@ -19,12 +19,13 @@ _HUB = {
 class Hubert(Speech):
     """HuBERT: 16 kHz, 20 ms frames; also reads torchaudio's checkpoints, BabyHuBERT's among them.
 
-    Weights: a name below, `random` or `random-tiny`; a folder saved by transformers (the base
+    Weights: a name below; a folder saved by transformers (the base
     model, or any task model around it); a hub id; or a .ckpt/.pt file with torchaudio's
     HuBERTPretrainModel, plain or as Lightning saves it.
     """
 
     weights: ClassVar[Mapping[str, str]] = {
+        **SHIPPED,
         **RANDOM,
         "base": f"{_HUB['base']}: 95 M parameters, LibriSpeech 960 h",
         "large": f"{_HUB['large']}: 317 M parameters, Libri-Light 60,000 h",
@@ -32,6 +33,6 @@ class Hubert(Speech):
         "babyhubert": f"{_BABY} (gated: accept its licence there, then `hf auth login`): "
         "95 M parameters, child-centred long-form recordings",
     }
-    default = "random-tiny"
+    default = TINY
     source = "arXiv 2106.07447; BabyHuBERT: arXiv 2509.15001; models: Hugging Face transformers"
     family = Family("hubert", "HubertModel", "HubertConfig", _HUB)

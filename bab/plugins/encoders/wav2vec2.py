@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from bab.plugins.encoders._speech import RANDOM, Family, Speech
+from bab.plugins.encoders._speech import RANDOM, SHIPPED, TINY, Family, Speech
 
 _HUB = {
     "base": "facebook/wav2vec2-base",
@@ -19,11 +19,12 @@ _HUB = {
 class Wav2Vec2(Speech):
     """wav2vec 2.0: 16 kHz, 20 ms frames.
 
-    Weights: a name below, `random` or `random-tiny`; a folder saved by transformers (the base
+    Weights: a name below; a folder saved by transformers (the base
     model, or any pretraining or task model around it); or a hub id.
     """
 
     weights: ClassVar[Mapping[str, str]] = {
+        **SHIPPED,
         **RANDOM,
         "base": f"{_HUB['base']}: 95 M parameters, LibriSpeech 960 h",
         "large": f"{_HUB['large']}: 317 M parameters, Libri-Light 60,000 h",
@@ -31,6 +32,6 @@ class Wav2Vec2(Speech):
         "xls-r-300m": f"{_HUB['xls-r-300m']}: 317 M parameters, 128 languages, 436,000 h",
         "mms-300m": f"{_HUB['mms-300m']}: 317 M parameters, over 1,400 languages, 491,000 h",
     }
-    default = "random-tiny"
+    default = TINY
     source = "arXiv 2006.11477, 2006.13979, 2111.09296, 2305.13516; Hugging Face transformers"
     family = Family("wav2vec2", "Wav2Vec2Model", "Wav2Vec2Config", _HUB, "Wav2Vec2ForPreTraining")
