@@ -17,7 +17,7 @@ import pytest
 from bab.cli import main
 from bab.core import bench, results
 from bab.core.bench import Bench, Cell, Grid, Outcome
-from bab.core.errors import BabError
+from bab.core.errors import BabError, ConfigError
 from bab.core.records import Record
 
 QUICK = ["--set", "train.steps=10", "--set", "train.eval_every=10", "--set", "bootstrap=20"]
@@ -223,3 +223,31 @@ def test_a_job_is_a_cell_and_can_be_taken_apart() -> None:
     with pytest.raises(BabError, match="TASK"):
         bench.parse_cell("@x")
     assert bench.parse_cell("gender@kaldi:/data/a@b") == ("gender", "kaldi:/data/a@b")
+
+
+def test_a_file_gives_options_of_encoders_tasks_and_corpora(tmp_path: Path) -> None:
+    from bab.cli.bench import _grid
+    from bab.core.bench import jobs, request
+
+    path = tmp_path / "grid.yaml"
+    path.write_text(
+        "encoders: [fbank]\n"
+        "tasks:\n"
+        "  - {task: {name: classify, labels: [reason]}, corpus: donateacry, train: {steps: 20}}\n"
+        "set: {encoder: {cmvn: utterance}}\n"
+    )
+    grid, _ = _grid(path, {}, [], False)
+    (job,) = jobs(grid)
+    options = request(grid, job)["options"]
+    assert options["encoder"] == {"name": "fbank", "cmvn": "utterance"}
+    assert options["task"] == {"name": "classify", "labels": ["reason"]}
+    assert (options["corpus"], options["train"]) == ("donateacry", {"steps": 20})
+    assert job.cell.corpus == "donateacry"
+
+
+@pytest.mark.parametrize("text", ["runs=x", "seed=3", "task=vtc", "train.lr=1", "quiet=true"])
+def test_what_the_grid_decides_can_not_be_set_for_all_runs(text: str) -> None:
+    from bab.cli.bench import _grid
+
+    with pytest.raises(ConfigError, match=text.partition("=")[0]):
+        _grid(None, {"encoders": "fbank", "tasks": "vtc", "lr": "1e-3"}, [text], False)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bab.core.bench import Cell, Grid, Job
 
 _KEYS = ("encoders", "tasks", "seeds", "lr", "set", "jobs", "runs")
+_RESERVED = {"seed", "runs", "observers", "quiet"}  # what the grid decides for every run
 
 
 @click.command("bench")
@@ -97,6 +98,7 @@ def _grid(
     keys = values.get("set") or {}
     if not isinstance(keys, dict):
         raise ConfigError(f"{path}: set: expected keys and values, found {keys!r:.60}")
+    _refuse_reserved(keys, sets, bool(values.get("lr")))
     cells = [
         _cell(encoder, task)
         for encoder in _list("encoders", values["encoders"])
@@ -151,6 +153,28 @@ def _number(key: str, value: Any, kind: type) -> Any:
     return found
 
 
+def _refuse_reserved(keys: Mapping[str, Any], sets: Sequence[str], rated: bool) -> None:
+    """Refuse keys of all runs that the grid itself decides.
+
+    Raises:
+        ConfigError: naming the key, and the option in its place.
+    """
+    from bab.core.errors import ConfigError
+
+    instead = {"seed": "--seeds", "runs": "--runs", "observers": "", "quiet": "--quiet"}
+    instead |= {"task": "--tasks", "encoder": "--encoders"}
+    if rated:
+        instead["train.lr"] = "--lr"
+    given = [text.partition("=")[0].strip() for text in sets]
+    given += [k for k, v in keys.items() if k in _RESERVED or isinstance(v, str)]
+    if isinstance(keys.get("train"), dict):
+        given += [f"train.{key}" for key in keys["train"]]
+    for key in given:
+        if key in instead:
+            way = f": use {instead[key]}" if instead[key] else " for a bench"
+            raise ConfigError(f"{key} can't be set for all runs{way}")
+
+
 def _cell(encoder: Any, task: Any) -> Cell:
     """Raises ConfigError for a name that nothing offers; both are checked before anything runs."""
     from bab.core import members, registry
@@ -159,12 +183,19 @@ def _cell(encoder: Any, task: Any) -> Cell:
 
     keys = dict(task) if isinstance(task, dict) else {}
     text = keys.pop("task", None) if isinstance(task, dict) else task
+    if isinstance(text, dict):  # with options of its own: {name: classify, labels: [reason]}
+        keys["task"] = {k: v for k, v in text.items() if k != "name"}
+        text = text.get("name")
     if not isinstance(text, str) or not isinstance(encoder, str):
         wrong = encoder if isinstance(text, str) else task
         raise ConfigError(f"expected a name, or a mapping with `task`, found {wrong!r:.60}")
     name, corpus = parse_cell(text)
-    if odd := set(keys) & {"encoder", "seed", "runs"}:
+    if corpus is None and isinstance(keys.get("corpus"), str):
+        corpus = keys.pop("corpus")
+    if odd := set(keys) & _RESERVED:
         raise ConfigError(f"{text}: {sorted(odd)[0]} can't be given for one cell")
+    if isinstance(keys.get("encoder", {}), str):
+        raise ConfigError(f"{text}: encoder: options alone may be given for one cell")
     registry.find("tasks", name)
     for member in members.split(encoder):
         registry.find("encoders", member.partition(":")[0])

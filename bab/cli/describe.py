@@ -19,7 +19,7 @@ Row = tuple[str, str]  # a term, and what it means
 
 _WIDTH = 100
 # Where a kind's options stand; a corpus has two places, and the first is the usual one.
-_SECTIONS = {kind: section for section, (kind, _) in reversed(COMPONENTS.items())}
+_SECTIONS = {kind: section for section, (kind, _) in reversed([*COMPONENTS.items()])}
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 

@@ -130,15 +130,12 @@ def apart(job: Job) -> list[Job]:
 def request(grid: Grid, job: Job) -> dict[str, Any]:
     """A job as a worker reads it (JSON)."""
     cell = job.cell
-    options: dict[str, Any] = {
-        **merged(grid.keys, cell.keys),
-        "encoder": cell.encoder,
-        "task": cell.task,
-        "observers": ["jsonl"],
-        "quiet": True,
-    }
-    if cell.corpus is not None:
-        options["corpus"] = cell.corpus
+    options = {**merged(grid.keys, cell.keys), "observers": ["jsonl"], "quiet": True}
+    named = {"encoder": cell.encoder, "task": cell.task, "corpus": cell.corpus}
+    for section, name in named.items():
+        if name is not None:
+            own = options.get(section)  # its options, from the grid's file
+            options[section] = {**own, "name": name} if isinstance(own, dict) else name
     return {
         "options": options,
         "sets": list(grid.sets),
@@ -271,6 +268,7 @@ def _forget(top: Path, memo: Path, names: Sequence[Path]) -> None:
     """Remove the runs of an earlier choice (they are still in the search's folder)."""
     before = json.loads(memo.read_text(encoding="utf-8")) if memo.exists() else []
     for name in set(before) - {str(n) for n in names}:
-        if (top / SEARCH / name).exists():
+        # The record of a failure is worth nothing once the cell has run.
+        if (top / SEARCH / name).exists() or Path(name).parts[0] == "failed":
             shutil.rmtree(top / name, ignore_errors=True)
     write_json(memo, [str(n) for n in names])

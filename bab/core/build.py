@@ -101,6 +101,12 @@ def _refuse_encoder_settings(config: RunConfig, encoder: Encoder) -> None:
     mix_of(encoder, config.layers)
     if config.mode == "finetune":
         freeze(encoder, config.freeze)
+    view, several = config.view, isinstance(encoder, Ensemble)
+    if config.mode == "probe" and view.train_seconds and (view.pool == "mean" or several):
+        raise ConfigError(
+            f"view.train_seconds={view.train_seconds:g}: of pooled features no part can be "
+            "cropped; leave it out, or use --mode finetune"
+        )
     window = config.view.window
     for member in members_of(encoder):
         field = member.grid.span(0)

@@ -141,6 +141,8 @@ def _ensemble(
     """`ast+clap`: the members with their weights, `fusion`, and each member's options under its
     name (`encoder.ast.KEY`)."""
     keys, wrong, specs = dict(given), [], []
+    if not keys.get("weights"):  # as a record's own configuration says it
+        keys.pop("weights", None)
     fusion = keys.pop("fusion", members.FUSIONS[0])
     if fusion not in members.FUSIONS:
         wrong.append(
