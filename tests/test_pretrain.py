@@ -21,8 +21,10 @@ from safetensors.torch import load_file
 
 from bab.core import registry
 from bab.core.build import build_corpus, build_encoder
+from bab.core.config import from_command_line as run_from_command_line
 from bab.core.errors import AudioError, BabError, ConfigError, LeakageError
-from bab.core.pretrain import gather, pretrain
+from bab.core.material import gather, refuse_twice
+from bab.core.pretrain import pretrain
 from bab.core.pretrain_config import from_command_line
 from bab.core.pretrain_watch import Watch
 from bab.core.records import RunInfo, Waves
@@ -284,3 +286,58 @@ def test_objectives_say_their_published_defaults() -> None:
         assert (config.mask.prob, config.mask.length) == (prob, 10)
         assert config.train.betas == (0.9, 0.98) and config.train.schedule == "linear"
         assert registry.load("objectives", name).pretrains
+
+
+def test_patience_ends_it_and_the_last_weights_are_kept(go: Go) -> None:
+    sets = ("train.lr=1e-12", "train.eval_every=2", "train.patience=1", "train.steps=12")
+    result, folder = go(CONTRASTIVE, *sets)
+    assert result["steps"] < 12
+    assert any(not line["best"] for line in logged(folder, "evaluated"))
+
+
+def test_two_corpora_of_one_kind_keep_their_names_apart(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        for i in range(6):
+            path = tmp_path / name / f"{i}.wav"
+            path.parent.mkdir(exist_ok=True)
+            noise = np.random.default_rng(i + (name == "b") * 100).normal(0, 0.1, 32000)
+            soundfile.write(path, noise, 16000)
+        rows = "".join(f"{i},{name}/{i}.wav,{i}\n" for i in range(6))
+        (tmp_path / f"{name}.csv").write_text("id,path,group\n" + rows)
+    root = f"manifest:{tmp_path}/a.csv"
+    asked = {"encoder": "hubert", "objective": "contrastive", "corpus": root}
+        "encoder": "hubert",
+        "objective": "contrastive",
+        "corpus": f"manifest:{tmp_path}/a.csv",
+    }
+    config = from_command_line(None, asked)
+    corpora = [
+        build_corpus(CorpusConfig(name="manifest", root=str(tmp_path / f"{name}.csv")))
+        for name in ("a", "b")
+    ]
+    found = gather(config, corpora, lambda *a: None)
+    assert {c.id.split("/")[0] for c in [*found.train, *found.dev]} == {"manifest1", "manifest2"}
+    with pytest.raises(ConfigError, match="stands twice"):
+        refuse_twice([corpora[0], corpora[0]])
+
+
+def test_a_clip_is_heard_as_far_as_its_file_goes(tmp_path: Path) -> None:
+    for i in range(4):
+        soundfile.write(tmp_path / f"{i}.wav", np.ones(16000 * 3) * 0.1, 16000)
+    rows = "".join(f"{i},{i}.wav,0,60,{i}\n" for i in range(4))
+    (tmp_path / "m.csv").write_text("id,path,start,end,group\n" + rows)
+    root = str(tmp_path / "m.csv")
+    config = from_command_line(
+        None, {"encoder": "hubert", "objective": "contrastive", "corpus": f"manifest:{root}"}
+    )
+    found = gather(config, [build_corpus(config.corpus)], lambda *a: None)
+    assert {c.end for c in [*found.train, *found.dev]} == {3.0}
+
+
+def test_a_settings_file_serves_runs_and_pretraining(tmp_path: Path) -> None:
+    (tmp_path / "bab.toml").write_text('runs = "here"\nbootstrap = 5\n[audio]\ncrop = 3.0\n')
+    asked = {"encoder": "hubert", "objective": "contrastive", "corpus": "rttm"}
+    made = from_command_line(None, asked, folder=tmp_path)
+    assert (made.runs, made.audio.crop) == ("here", 3.0)
+    run = run_from_command_line(None, {"encoder": "fbank", "task": "vtc"}, folder=tmp_path)
+    assert (run.runs, run.bootstrap) == ("here", 5)

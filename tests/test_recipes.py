@@ -57,7 +57,7 @@ def test_a_recipe_runs_for_a_few_steps_and_says_what_it_replaced(
     assert "smoke:" in said and "the figures mean nothing" in said
     pretrains = recipe_kind(path) == "pretrain"
     name = "pretrain.json" if pretrains else "record.json"
-    (found,) = (tmp_path / "runs" / "smoke").rglob(name)
+    (found,) = (tmp_path / "smoke-runs").rglob(name)
     result = json.loads(found.read_text())
     weights = result["config"]["encoder"]["weights"]
     assert weights in ("", "random-tiny") and result["config"]["corpus"]["root"] is None

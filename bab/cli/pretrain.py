@@ -62,7 +62,8 @@ def pretrain_command(
 
     if corpora:
         options["corpus"] = corpora[0]
-        options["also"] = corpora[1:]
+        if corpora[1:]:
+            options["also"] = corpora[1:]
     if targets is not None:
         options["targets"] = {"folder": targets}
     report(from_command_line(recipe, options, sets, observers), force)

@@ -75,7 +75,7 @@ def run_command(
     options["layers"] = int(layers) if layers and layers.isdecimal() else layers
     recipe, over = _recipe(recipe), None
     if smoke:
-        over = _smoke(recipe)
+        over, force = _smoke(recipe), True
     if recipe is not None and recipe_kind(recipe) == "pretrain":
         _pretrain(recipe, options, sets, observers, force, over)
         return

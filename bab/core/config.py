@@ -8,7 +8,7 @@ pydantic and yaml.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from bab.core import members, registry
 from bab.core.errors import ConfigError, PluginError, did_you_mean
 from bab.core.layers import COMPONENTS, Merge, merge, spelling, unknown
+from bab.core.pretrain_schema import PretrainConfig
 from bab.core.schema import (
     CacheConfig,
     ComponentConfig,
@@ -257,12 +258,13 @@ def from_command_line(
         sets: texts of `--set KEY=VALUE`; the last of two wins.
         observers: names added to the observers.
         folder: where bab.toml may be; default: the current directory.
-        over: keys that go before the recipe's, and after the command line's.
+        over: keys that go before all others (`--smoke`).
 
     Raises:
         ConfigError, PluginError: see `build`.
     """
-    return build(settings_layers(recipe, options, sets, folder, over), observers)
+    others = set(PretrainConfig.model_fields) - set(RunConfig.model_fields)
+    return build(settings_layers(recipe, options, sets, folder, over, others), observers)
 
 
 def settings_layers(
@@ -271,20 +273,22 @@ def settings_layers(
     sets: Sequence[str],
     folder: Path | None,
     over: Layer | None,
+    others: Collection[str],
 ) -> list[Layer]:
     """What `--set`, options, recipe and bab.toml say, the highest precedence first."""
-    layers: list[Layer] = [(f"--set {text}", assignment(text)) for text in reversed(sets)]
+    layers: list[Layer] = [] if over is None else [over]
+    layers += [(f"--set {text}", assignment(text)) for text in reversed(sets)]
     for key, value in (options or {}).items():
         if value is not None:
             layers.append((f"--{key.replace('_', '-')}", {key: value}))
-    if over is not None:
-        layers.append(over)
     if recipe is not None:
         name, values = read(recipe)
         layers.append((name, {k: v for k, v in values.items() if k != "kind"}))
     settings = (folder or Path()) / "bab.toml"
     if settings.is_file():
-        layers.append(read(settings))
+        name, values = read(settings)
+        # One bab.toml serves runs and pretraining: what only the other has is not its concern.
+        layers.append((name, {k: v for k, v in values.items() if k not in others}))
     return layers
 
 

@@ -6,7 +6,7 @@ is the same with any number of workers and processes, and a resumed run goes on 
 
 from __future__ import annotations
 
-import math
+import itertools
 import random
 import threading
 from bisect import bisect_right
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from bab.core import audio
-from bab.core.errors import ConfigError, CorpusError
+from bab.core.errors import AudioError, ConfigError, CorpusError
 from bab.core.grid import Grid
 from bab.core.masking import span_mask
 from bab.core.pretrain_schema import AudioConfig, MaskConfig
@@ -28,6 +28,7 @@ from bab.core.seeds import derive
 from bab.core.targets import TargetStore
 from bab.core.views import samples_of
 
+_INSTEAD = 20  # crops that are tried in the place of one that can't be read
 _POOL = 50  # batches that are sorted by length together, as in bab.core.loader
 
 
@@ -36,8 +37,9 @@ class Crops:
 
     def __init__(self, clips: Sequence[Clip], options: AudioConfig, grid: Grid) -> None:
         """clips: at least `options.minimum` long, or they are left out (see `short`)."""
-        least = max(options.minimum, grid.field / grid.sample_rate)
-        self.clips = [clip for clip in clips if clip.duration >= least]
+        rate = grid.sample_rate
+        least = max(round(options.minimum * rate), grid.field)
+        self.clips = [clip for clip in clips if samples_of(clip, rate)[1] >= least]
         self.short = len(clips) - len(self.clips)
         self.options = options
         self.grid = grid
@@ -107,7 +109,6 @@ class BySeconds:
         self.seconds = seconds
         self.count = count
         self.seed = seed
-        self.parts = parts
         self._ends: list[int] = []  # steps before the end of each epoch
         self._plan: tuple[int, list[list[int]]] = (-1, [])
         self._lock = threading.Lock()
@@ -127,26 +128,40 @@ class BySeconds:
         draw = random.Random(derive(self.seed, "epoch", epoch))
         order = list(range(len(self.lengths)))
         draw.shuffle(order)
-        mean = sum(self.lengths) / len(order)
-        size = self.count if self.seconds is None else max(1, int(self.seconds / mean))
+        batches = self._counted(order) if self.seconds is None else self._timed(order, self.seconds)
+        draw.shuffle(batches)
+        return batches
+
+    def _counted(self, order: Sequence[int]) -> list[list[int]]:
+        """Batches of `count`. What is over is left out before lengths are looked at, so that every
+        clip has the same chance; where there is less than one batch, clips are heard twice."""
+        size = self.count
+        if len(order) < size:
+            return [[order[i % len(order)] for i in range(size)]]
+        whole = order[: len(order) // size * size]
         batches: list[list[int]] = []
-        for begin in range(0, len(order), _POOL * size):
-            pool = sorted(order[begin : begin + _POOL * size], key=lambda i: self.lengths[i])
-            batches += self._cut(pool)
-        # What is left over at the ends of pools is not lost: another epoch shuffles it elsewhere.
-        whole = [b for b in batches if len(b) >= self.parts] or [self._filled(order)]
-        draw.shuffle(whole)
-        return whole
+        for begin in range(0, len(whole), _POOL * size):
+            pool = sorted(whole[begin : begin + _POOL * size], key=lambda i: self.lengths[i])
+            batches += [pool[i : i + size] for i in range(0, len(pool), size)]
+        return batches
 
-    def _cut(self, pool: Sequence[int]) -> list[list[int]]:
-        if self.seconds is not None:
-            return cut(pool, self.lengths, self.seconds, len(pool))
-        batches = cut(pool, self.lengths, math.inf, self.count)
-        return batches[:-1] if len(batches) > 1 and len(batches[-1]) < self.count else batches
-
-    def _filled(self, order: Sequence[int]) -> list[int]:
-        """A corpus with fewer examples than parts: some are heard twice in a step."""
-        return [order[i % len(order)] for i in range(self.parts)]
+    def _timed(self, order: Sequence[int], seconds: float) -> list[list[int]]:
+        """Batches whose padded size is within the budget. The last of a pool goes on to the next
+        pool; the very last is filled up with clips that are heard twice."""
+        size = _POOL * max(1, int(seconds * len(order) / sum(self.lengths)))
+        batches: list[list[int]] = []
+        rest: list[int] = []
+        for begin in range(0, len(order), size):
+            pool = sorted([*rest, *order[begin : begin + size]], key=lambda i: self.lengths[i])
+            *full, rest = cut(pool, self.lengths, seconds, len(pool))
+            batches += full
+        longest = max(self.lengths[i] for i in rest)
+        for place in itertools.cycle(order):
+            longest = max(longest, self.lengths[place])
+            if (len(rest) + 1) * longest > seconds + 1e-6:
+                return [*batches, rest]
+            rest.append(place)
+        return batches
 
 
 def cut(
@@ -184,8 +199,16 @@ class PretrainCollator:
     """Crops -> a Batch with masks, seeds and, where there are any, frame labels."""
 
     def __init__(
-        self, crops: Crops, mask: MaskConfig, targets: TargetStore | None, seed: int
+        self,
+        crops: Crops,
+        mask: MaskConfig,
+        targets: TargetStore | None,
+        seed: int,
+        skip_bad: bool = False,
     ) -> None:
+        """skip_bad: in the place of a crop that can't be read, another is taken; see `failed`."""
+        self.skip_bad = skip_bad
+        self.failed: dict[str, str] = {}  # file -> why a part of it couldn't be read
         self.crops = crops
         self.mask = mask
         self.targets = targets
@@ -193,7 +216,7 @@ class PretrainCollator:
 
     def __call__(self, places: Sequence[int], epoch: int, step: int) -> Batch:
         """The batch of some places of an epoch; `step` seeds masks and noise."""
-        pairs = [self.crops.crop(p, (self.seed, "crop", epoch, p)) for p in places]
+        pairs = [self._crop(p, (self.seed, "crop", epoch, p)) for p in places]
         clips = tuple(clip for clip, _ in pairs)
         waves = [torch.from_numpy(wave) for _, wave in pairs]
         lengths = torch.tensor([len(wave) for wave in waves])
@@ -211,6 +234,21 @@ class PretrainCollator:
             step,
             mask=pad_sequence(masks, batch_first=True),
             seeds=seeds,
+        )
+
+    def _crop(self, place: int, seed: tuple[object, ...]) -> tuple[Clip, NDArray[np.float32]]:
+        for trial in range(_INSTEAD):
+            try:
+                return self.crops.crop(place, (*seed, trial) if trial else seed)
+            except AudioError as error:
+                if not self.skip_bad:
+                    raise
+                self.failed[self.crops.clips[self.crops.places[place]].path] = str(error)
+                place = random.Random(derive(*seed, "instead", trial)).randrange(
+                    len(self.crops.places)
+                )
+        raise AudioError(
+            f"{_INSTEAD} crops in a row couldn't be read, the last: {[*self.failed.values()][-1]}"
         )
 
     def _hidden(self, frames: int, seed: int) -> Tensor:

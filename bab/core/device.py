@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -17,7 +18,11 @@ def accelerator(device: str, precision: str, unused: bool) -> Any:
     Raises:
         ConfigError: a device that isn't there, or a precision that would only be slower on it.
     """
-    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate import (
+        Accelerator,
+        DistributedDataParallelKwargs,
+        InitProcessGroupKwargs,
+    )
     from accelerate.state import AcceleratorState
 
     device = resolve_device(device)
@@ -25,8 +30,10 @@ def accelerator(device: str, precision: str, unused: bool) -> Any:
     # A second run in one process (a bench, a notebook) may ask for another precision.
     AcceleratorState._reset_state(reset_partial_state=False)
     ddp = DistributedDataParallelKwargs(find_unused_parameters=unused)
+    # The first process lists and checks the corpus, and probes, while the others wait.
+    patient = InitProcessGroupKwargs(timeout=timedelta(hours=12))
     mixed = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}[precision]
-    return Accelerator(cpu=device == "cpu", mixed_precision=mixed, kwargs_handlers=[ddp])
+    return Accelerator(cpu=device == "cpu", mixed_precision=mixed, kwargs_handlers=[ddp, patient])
 
 
 def resolve_device(name: str) -> str:

@@ -11,29 +11,28 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bab.core import build, registry, splits
+from bab.core import build, registry
 from bab.core.atomic import write_json
-from bab.core.content import content_id
-from bab.core.corpora import open_corpora, refuse_bad
+from bab.core.corpora import open_corpora
 from bab.core.crops import BySeconds, Crops, PretrainCollator, cut, some
-from bab.core.datacheck import bad_files
 from bab.core.errors import ConfigError, InterruptedRunError
 from bab.core.interfaces import Corpus, Encoder, Objective, Scorer
 from bab.core.loader import Share
 from bab.core.maketargets import Tell
+from bab.core.material import Material, gather, refuse_twice
 from bab.core.memory import keep_memory
 from bab.core.model import freeze
 from bab.core.permissions import allowing
 from bab.core.pretrain_schema import PretrainConfig
 from bab.core.pretrain_targets import targets_for
 from bab.core.pretrain_watch import Watch, dev_losses
-from bab.core.records import Batch, Clip, Encoded, RunInfo, Waves
+from bab.core.records import Batch, Encoded, RunInfo, Waves
 from bab.core.report import versions
 from bab.core.runner import locked, stopper
 from bab.core.seeds import derive
@@ -59,16 +58,6 @@ class Pretraining(Scorer):
         return encoded
 
 
-@dataclass(frozen=True, slots=True)
-class Material:
-    """The audio of a run: clips by split, what was left out, and what stands for it all."""
-
-    train: list[Clip]
-    dev: list[Clip]
-    skipped: dict[str, str]  # file -> why
-    digest: str
-
-
 def pretrain(config: PretrainConfig, force: bool = False) -> tuple[dict[str, Any], Path]:
     """Do one pretraining run, or find it done.
 
@@ -87,6 +76,7 @@ def pretrain(config: PretrainConfig, force: bool = False) -> tuple[dict[str, Any
         watchers = registry.observers(config.observers if main else [])
         with allowing(offline=config.offline):
             corpora = [build.build_corpus(config.corpus), *open_corpora(config.also)]
+        refuse_twice(corpora)
         encoder = build.build_encoder(config.encoder, config.offline, config.trust_code)
         freeze(encoder, config.freeze)
         labelled = _check_objective(config).targets
@@ -137,6 +127,7 @@ class Running:
     accelerator: Any
     watchers: Any
     info: RunInfo
+    collate: PretrainCollator = field(init=False)
 
     def opening(self, corpora: Sequence[Corpus], continued: bool) -> Iterator[str]:
         """What was understood, line by line, before anything slow begins."""
@@ -167,7 +158,8 @@ class Running:
         if crops.short:
             self.notice(f"{crops.short} clip(s) shorter than audio.minimum are left out")
         scorer = Pretraining(self.encoder)
-        self.watchers.join(Watch(self, folder))
+        if self.accelerator.is_main_process:
+            self.watchers.join(Watch(self, folder))
         state = Trainer(
             Job(
                 scorer,
@@ -181,8 +173,11 @@ class Running:
                 self.watchers,
                 self.info,
                 stop,
+                config.keep,
             )
         ).fit()
+        for why in self.collate.failed.values():
+            self.notice(f"heard in part: {why}")
         result = {
             "format": 1,
             "id": self.info.id,
@@ -197,7 +192,7 @@ class Running:
             "wall_seconds": time.time() - began,
             "clips": {"train": len(self.material.train), "dev": len(self.material.dev)},
             "short": crops.short,
-            "skipped": self.material.skipped,
+            "skipped": self.material.skipped | self.collate.failed,
             "targets": self.targets.fingerprint if self.targets else "",
             "versions": versions(),
             "device": str(self.accelerator.device),
@@ -232,7 +227,9 @@ class Running:
             derive(config.seed, "order"),
             share.world * share.accumulation,
         )
-        collate = PretrainCollator(crops, config.mask, self.targets, config.seed)
+        collate = self.collate = PretrainCollator(
+            crops, config.mask, self.targets, config.seed, config.skip_bad
+        )
 
         def make(step: int) -> list[Batch]:
             epoch, places = order.at(step)
@@ -247,73 +244,17 @@ class Running:
         if not crops.places:
             self.notice("no dev clip is long enough: no dev loss is measured")
             return None
-        collate = PretrainCollator(crops, config.mask, self.targets, derive(config.seed, "dev"))
+        seed = derive(config.seed, "dev")
+        collate = PretrainCollator(crops, config.mask, self.targets, seed, config.skip_bad)
         lengths = [crops.seconds(place) for place in range(len(crops.places))]
         plan = cut(some(lengths, config.dev_seconds), lengths, _DEV_BATCH, len(lengths))
 
         def evaluate(step: int) -> tuple[dict[str, float], float]:
             batches = [replace(collate(places, 0, i), step=step) for i, places in enumerate(plan)]
             found = dev_losses(scorer, self.objective, batches, self.accelerator)
-            # The last weights are the ones to keep, unless the best were asked for.
-            return found, -found["loss"] if config.keep == "best" else float(step)
+            return found, -found["loss"]
 
         return evaluate
-
-
-def gather(config: PretrainConfig, corpora: Sequence[Corpus], tell: Tell) -> Material:
-    """The clips to train on and those of dev: each corpus's own splits, else by group.
-
-    What a corpus calls test is never heard. Of several corpora, ids and groups begin with the
-    corpus's name.
-
-    Raises:
-        AudioError: unreadable files, unless `skip_bad`.
-        CorpusError, LeakageError: as `bab.core.splits`.
-    """
-    train: list[Clip] = []
-    dev: list[Clip] = []
-    skipped: dict[str, str] = {}
-    for corpus in corpora:
-        given = [list(corpus.clips(name)) for name in ("train", "dev")]
-        if not any(given):
-            given[0] = list(corpus.clips(None))
-        bad = bad_files(given[0] + given[1], lambda done, all: tell("checking files", done, all))
-        refuse_bad(bad, config.skip_bad)
-        skipped |= bad
-        good = [[c for c in part if c.path not in bad] for part in given]
-        if good[0] and not good[1]:
-            shares = {"train": 1 - config.dev_share, "dev": config.dev_share}
-            good = list(splits.by_group(good[0], shares, 0).values())
-        if len(corpora) > 1:
-            good = [[_named(corpus.name, clip) for clip in part] for part in good]
-        train += good[0]
-        dev += good[1]
-    splits.check_disjoint({"train": train, "dev": dev})
-    parts = {"train": train, "dev": dev}
-    digest = _digest(parts, lambda done, total: tell("taking checksums", done, total))
-    return Material(train, dev, skipped, digest)
-
-
-def _named(corpus: str, clip: Clip) -> Clip:
-    """A clip whose names can't be those of another corpus's."""
-    speaker = None if clip.speaker is None else f"{corpus}/{clip.speaker}"
-    voices = tuple(f"{corpus}/{voice}" for voice in clip.voices)
-    name, group = f"{corpus}/{clip.id}", f"{corpus}/{clip.group}"
-    return replace(clip, id=name, group=group, speaker=speaker, voices=voices)
-
-
-def _digest(good: dict[str, list[Clip]], tell: Callable[[float, float], None]) -> str:
-    """A hash of the audio and of where its clips are."""
-    state = hashlib.blake2b(digest_size=16)
-    paths = list(dict.fromkeys(c.path for part in good.values() for c in part))
-    content = {}
-    for done, path in enumerate(paths, start=1):
-        content[path] = content_id(Path(path), build.content_memo())
-        tell(done, len(paths))
-    for name, part in good.items():
-        for c in part:
-            state.update(repr((name, c.id, content[c.path], c.start, c.end, c.group)).encode())
-    return state.hexdigest()
 
 
 def _check_objective(config: PretrainConfig) -> type[Objective]:
@@ -354,7 +295,11 @@ def _before(watchers: Any, config: PretrainConfig, stop: Callable[[], bool]) -> 
 def _identifier(
     config: PretrainConfig, encoder: Encoder, targets: TargetStore | None, digest: str
 ) -> str:
-    facts = [config.identity(), encoder.fingerprint, targets.fingerprint if targets else "", digest]
+    more = hashlib.blake2b(digest_size=16)  # a checkpoint's quantiser and projections
+    for name, value in sorted(encoder.extras().items()):
+        more.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    labels = targets.fingerprint if targets else ""
+    facts = [config.identity(), encoder.fingerprint, more.hexdigest(), labels, digest]
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 

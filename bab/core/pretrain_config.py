@@ -17,6 +17,7 @@ from bab.core import registry
 from bab.core.config import COMPONENTS, explained, merge, settings_layers, with_options
 from bab.core.errors import ConfigError
 from bab.core.pretrain_schema import PretrainConfig
+from bab.core.schema import RunConfig
 from bab.core.sources import Layer
 
 
@@ -33,7 +34,8 @@ def from_command_line(
     Raises:
         ConfigError, PluginError: see `build`.
     """
-    return build(settings_layers(recipe, options, sets, folder, over), observers)
+    others = set(RunConfig.model_fields) - set(PretrainConfig.model_fields)
+    return build(settings_layers(recipe, options, sets, folder, over, others), observers)
 
 
 def build(layers: Sequence[Layer], extra_observers: Sequence[str] = ()) -> PretrainConfig:

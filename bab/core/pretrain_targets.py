@@ -43,7 +43,9 @@ def targets_for(
             "--set targets.encoder=mfcc"
         )
     rank, world, _ = process()
-    facts = json.dumps([asked.model_dump(mode="json"), digest, config.seed], sort_keys=True)
+    features = _features(config)
+    known = [asked.model_dump(mode="json"), features.identity, digest, config.seed]
+    facts = json.dumps(known, sort_keys=True)
     name = hashlib.blake2b(facts.encode(), digest_size=6).hexdigest()
     folder = Path(config.runs) / "targets" / name
     settings = Settings(
@@ -54,7 +56,7 @@ def targets_for(
         rank=rank,
         world=world,
     )
-    make(clips, _features(config), folder, settings, {"unreadable": []}, tell)
+    make(clips, features, folder, settings, {"unreadable": []}, tell)
     return TargetStore(folder)
 
 

@@ -21,8 +21,9 @@ from bab.core.trainer import Logs
 if TYPE_CHECKING:
     from bab.core.pretrain import Running
 
-# A quantiser that uses one code of each group has a perplexity of the number of groups: 2.
-_COLLAPSED = 2.5
+# A quantiser that uses one code of each group has a perplexity of the number of groups: 2. So much
+# over it is a collapse; for clusters that are predicted, of which one alone is left, twice as much.
+_COLLAPSED = 1.25
 _PATIENCE = 50  # steps in a row
 
 
@@ -78,17 +79,26 @@ class Watch:
 
     @hookimpl
     def bab_step(self, run: RunInfo, step: int, values: Mapping[str, float]) -> None:
-        low = "perplexity" in values and values["perplexity"] < _COLLAPSED
+        groups = self.running.config.objective.options.get("groups", 0)
+        floor = _COLLAPSED * (groups or 2)
+        low = "perplexity" in values and values["perplexity"] < floor
         self.low = self.low + 1 if low else 0
         if self.low == _PATIENCE:
+            what = (
+                "one code per group: a higher objective.diversity_weight,"
+                if groups
+                else ("a cluster or two:")
+            )
             self.running.notice(
-                f"step {step}: the code perplexity has been {values['perplexity']:.2f}: the "
-                "quantiser has collapsed to one code per group and nothing is learned. A higher "
-                "objective.diversity_weight, a lower train.lr or a longer train.warmup may help"
+                f"step {step}: the perplexity has been {values['perplexity']:.2f}: it has "
+                f"collapsed to {what} a lower train.lr or a longer train.warmup may help"
             )
         every = self.running.config.probe.every
         if every and step % every == 0:
-            self._probe(run, step)
+            try:
+                self._probe(run, step)
+            except BabError as error:
+                self.running.notice(f"step {step}: {error}")
 
     def _probe(self, run: RunInfo, step: int) -> None:
         config = self.running.config.probe

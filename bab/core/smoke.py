@@ -15,6 +15,7 @@ from bab.core.pretrain_schema import PretrainConfig
 from bab.core.schema import RunConfig
 from bab.core.sources import Layer, read
 
+FOLDER = "smoke-runs"  # not among the runs: their tables hold results
 _TINY = "random-tiny"
 _TRAIN = {
     "steps": 3,
@@ -39,7 +40,7 @@ def layer(recipe: Path) -> tuple[Layer, list[str]]:
     pretrains = found.pop("kind", "run") == "pretrain"
     values = merge([(name, found)], PretrainConfig if pretrains else RunConfig).values
     said: list[str] = []
-    over: dict[str, Any] = {"runs": "runs/smoke", "train": dict(_TRAIN)}
+    over: dict[str, Any] = {"runs": FOLDER, "train": dict(_TRAIN)}
     encoder = values.get("encoder", {})
     if "name" in encoder:
         over["encoder"] = {"name": encoder["name"]}

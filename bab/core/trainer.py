@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +68,7 @@ class Job:
     watchers: Any  # bab.core.hooks.Events, called by name
     info: RunInfo
     stop: Callable[[], bool]  # True once the user wants out
+    keep: Literal["best", "last"] = "best"  # the weights that are in the model afterwards
 
 
 class Trainer:
@@ -270,7 +271,8 @@ class Trainer:
 
     def _load_best(self) -> None:
         self.accelerator.wait_for_everyone()
-        if self.state.best_step >= 0 and self.state.best_step != self.state.step:
+        stale = self.state.best_step >= 0 and self.state.best_step != self.state.step
+        if self.job.keep == "best" and stale:
             checkpoint.restore_best(self.job.folder, self.bundle, self.state.best_step)
         self.bundle.eval()
 

@@ -1,0 +1,109 @@
+"""The audio of a pretraining run: the clips of its corpora, split, cut to what is there, named."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bab.core import audio, splits
+from bab.core.build import content_memo
+from bab.core.content import content_id
+from bab.core.corpora import refuse_bad
+from bab.core.datacheck import bad_files
+from bab.core.errors import ConfigError
+from bab.core.interfaces import Corpus
+from bab.core.maketargets import Tell
+from bab.core.pretrain_schema import PretrainConfig
+from bab.core.records import Clip
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """The audio of a run: clips by split, what was left out, and what stands for it all."""
+
+    train: list[Clip]
+    dev: list[Clip]
+    skipped: dict[str, str]  # file -> why
+    digest: str
+
+
+def gather(config: PretrainConfig, corpora: Sequence[Corpus], tell: Tell) -> Material:
+    """The clips to train on and those of dev: each corpus's own splits, else by group.
+
+    What a corpus calls test is never heard. Of several corpora, ids and groups begin with the
+    corpus's name.
+
+    Raises:
+        AudioError: unreadable files, unless `skip_bad`.
+        CorpusError, LeakageError: as `bab.core.splits`.
+    """
+    train: list[Clip] = []
+    dev: list[Clip] = []
+    skipped: dict[str, str] = {}
+    for name, corpus in zip(_names(corpora), corpora, strict=True):
+        given = [list(corpus.clips(name)) for name in ("train", "dev")]
+        if not any(given):
+            given[0] = list(corpus.clips(None))
+        bad = bad_files(given[0] + given[1], lambda done, all: tell("checking files", done, all))
+        refuse_bad(bad, config.skip_bad)
+        skipped |= bad
+        good = [_inside([c for c in part if c.path not in bad]) for part in given]
+        if good[0] and not good[1]:
+            shares = {"train": 1 - config.dev_share, "dev": config.dev_share}
+            good = list(splits.by_group(good[0], shares, 0).values())
+        if len(corpora) > 1:
+            good = [[_named(name, clip) for clip in part] for part in good]
+        train += good[0]
+        dev += good[1]
+    splits.check_disjoint({"train": train, "dev": dev})
+    parts = {"train": train, "dev": dev}
+    digest = _digest(parts, lambda done, total: tell("taking checksums", done, total))
+    return Material(train, dev, skipped, digest)
+
+
+def _inside(clips: Sequence[Clip]) -> list[Clip]:
+    """The clips as far as their files go: what is claimed beyond the end can't be heard."""
+    ends = {path: audio.duration(path) for path in {clip.path for clip in clips}}
+    kept = [replace(c, end=min(c.end, ends[c.path])) for c in clips]
+    return [clip for clip in kept if clip.duration > 0]
+
+
+def refuse_twice(corpora: Sequence[Corpus]) -> None:
+    """Raises ConfigError: a corpus that is named twice would be heard twice."""
+    places = [(corpus.name, corpus.root) for corpus in corpora]
+    for name, root in places:
+        if places.count((name, root)) > 1:
+            raise ConfigError(f"--corpus {name}:{root} stands twice: name each corpus once")
+
+
+def _names(corpora: Sequence[Corpus]) -> list[str]:
+    """A name for each corpus; those of one kind are numbered."""
+    kinds = [corpus.name for corpus in corpora]
+    return [
+        name if kinds.count(name) == 1 else f"{name}{kinds[: i + 1].count(name)}"
+        for i, name in enumerate(kinds)
+    ]
+
+
+def _named(corpus: str, clip: Clip) -> Clip:
+    """A clip whose names can't be those of another corpus's."""
+    speaker = None if clip.speaker is None else f"{corpus}/{clip.speaker}"
+    voices = tuple(f"{corpus}/{voice}" for voice in clip.voices)
+    name, group = f"{corpus}/{clip.id}", f"{corpus}/{clip.group}"
+    return replace(clip, id=name, group=group, speaker=speaker, voices=voices)
+
+
+def _digest(good: dict[str, list[Clip]], tell: Callable[[float, float], None]) -> str:
+    """A hash of the audio and of where its clips are."""
+    state = hashlib.blake2b(digest_size=16)
+    paths = list(dict.fromkeys(c.path for part in good.values() for c in part))
+    content = {}
+    for done, path in enumerate(paths, start=1):
+        content[path] = content_id(Path(path), content_memo())
+        tell(done, len(paths))
+    for name, part in good.items():
+        for c in part:
+            state.update(repr((name, c.id, content[c.path], c.start, c.end, c.group)).encode())
+    return state.hexdigest()
