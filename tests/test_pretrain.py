@@ -306,10 +306,6 @@ def test_two_corpora_of_one_kind_keep_their_names_apart(tmp_path: Path) -> None:
         (tmp_path / f"{name}.csv").write_text("id,path,group\n" + rows)
     root = f"manifest:{tmp_path}/a.csv"
     asked = {"encoder": "hubert", "objective": "contrastive", "corpus": root}
-        "encoder": "hubert",
-        "objective": "contrastive",
-        "corpus": f"manifest:{tmp_path}/a.csv",
-    }
     config = from_command_line(None, asked)
     corpora = [
         build_corpus(CorpusConfig(name="manifest", root=str(tmp_path / f"{name}.csv")))
