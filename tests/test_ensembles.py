@@ -84,7 +84,7 @@ def test_a_plus_parts_members_only_before_an_encoders_name() -> None:
 def test_members_have_their_own_weights_and_options() -> None:
     asked = {"encoder": "fbank+hubert", "task": "gender"}
     config = from_command_line(None, asked, ["encoder.fbank.mels=40", "encoder.fusion=late"])
-    assert config.encoder.spec == "fbank+hubert:random-tiny"
+    assert config.encoder.spec == "fbank+hubert:tiny"
     assert config.encoder.options["fbank"]["mels"] == 40
     assert config.encoder.options["fusion"] == "late" and "hubert" in config.encoder.options
     built = build_encoder(config.encoder, True, False)
@@ -204,4 +204,4 @@ def test_long_windows_folds_and_the_table(go: Go, tmp_path: Path) -> None:
         assert record.head == "logistic" and (folder / "model" / "model.json").exists()
         assert record.cost["encoder_audio_per_second"] > 0
     table = results.table(tmp_path / "runs")
-    assert "fbank+hubert:random-tiny " in table and "fbank+hubert:random-tiny (late)" in table
+    assert "fbank+hubert:tiny " in table and "fbank+hubert:tiny (late)" in table

@@ -81,9 +81,9 @@ def parts(config: RunConfig) -> Parts:
     if task.level == "pair" and config.protocol != "given":
         raise ConfigError("trial lists belong to given splits: use protocol=given")
     encoder = build_encoder(config.encoder, config.offline, config.trust_code)
-    _refuse_encoder_settings(config, encoder)
     if isinstance(encoder, Ensemble):
         _refuse_ensemble(config, task, encoder)
+    _refuse_encoder_settings(config, encoder)
     if encoder.grid.hop == 0 and task.level in ("frame", "sequence"):
         raise NotApplicableError(
             f"task '{config.task.name}' needs frames, but '{encoder.resolved}' as set gives one "
