@@ -118,6 +118,8 @@ def main() -> None:
             {**after, **{f"before.{k}": v for k, v in before.items()}},
             args.out / "final.safetensors",
         )
+    job.accelerator.wait_for_everyone()
+    job.accelerator.end_training()  # closes the connections in order
 
 
 if __name__ == "__main__":

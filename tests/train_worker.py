@@ -133,6 +133,8 @@ def main() -> None:
     Trainer(job).fit()
     if job.accelerator.is_main_process:
         save_file(job.model.state_dict(), args.out / "final.safetensors")
+    job.accelerator.wait_for_everyone()
+    job.accelerator.end_training()  # closes the connections in order
 
 
 if __name__ == "__main__":

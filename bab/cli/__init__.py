@@ -52,6 +52,17 @@ for _command in (
     cli.add_command(_command)
 
 
+def _leave_group() -> None:
+    """Under torchrun: close the connections to the other processes in order. Left to the end of the
+    interpreter, a thread of theirs may outlive what it needs, and the process aborts (gloo)."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.distributed.is_available():
+        return
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the process's exit status is returned.
 
@@ -64,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             standalone_mode=False,
         )
         sys.stdout.flush()
+        _leave_group()
         return status if isinstance(status, int) else 0
     except click.ClickException as error:
         error.show()
