@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -34,6 +36,24 @@ def accelerator(device: str, precision: str, unused: bool) -> Any:
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=12))
     mixed = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}[precision]
     return Accelerator(cpu=device == "cpu", mixed_precision=mixed, kwargs_handlers=[ddp, patient])
+
+
+@contextmanager
+def one_thread(small: bool) -> Iterator[None]:
+    """Compute on a single thread of the CPU where what is computed is `small`.
+
+    The products of a head on one frame per clip take microseconds: threads only wait for each
+    other then, and where another process has the second core, for milliseconds.
+    """
+    before = torch.get_num_threads()
+    if not small or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def resolve_device(name: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bab.core import checkpoint, ensemble, model
 from bab.core.batches import make_batches, trainable
@@ -19,7 +20,7 @@ from bab.core.ensemble import Ensemble, EnsembleSource
 from bab.core.errors import ConfigError, CorpusError, InterruptedRunError
 from bab.core.inference import infer, per_pass
 from bab.core.interfaces import Encoder, Objective
-from bab.core.loader import Collator, Source, WaveSource
+from bab.core.loader import Collator, Source, WaveSource, remembered
 from bab.core.model import LayerMix, Model
 from bab.core.records import Clip, Labels, Output, Prediction, RunInfo, Trial
 from bab.core.schema import RunConfig
@@ -320,9 +321,12 @@ def _modules(context: Context, labels: Labels, index: int) -> tuple[Model, Objec
 
 def _collator(context: Context, labels: Labels) -> Collator:
     task, grid = context.parts.task, context.parts.encoder.grid
-    return Collator(
-        context.source(), grid, lambda clip, frames: task.targets(clip, grid, frames, labels)
-    )
+
+    def targets(clip: Clip, frames: int) -> Tensor:
+        return task.targets(clip, grid, frames, labels)
+
+    whole = task.level in ("clip", "pair")
+    return Collator(context.source(), grid, remembered(targets) if whole else targets)
 
 
 def _outputs(context: Context, scorer: Model, examples: Examples, stage: str) -> list[Output]:

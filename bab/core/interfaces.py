@@ -155,6 +155,7 @@ class Scorer(nn.Module):
     """
 
     encoder: Encoder | None
+    pool: bool = False  # the head gets one frame of each example
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         raise NotImplementedError

@@ -133,7 +133,23 @@ class Share:
 
 
 Targets = Callable[[Clip, int], Tensor]
+_REMEMBERED = 50_000  # clips
 _CHEAP = 2e-3  # seconds in which a batch is made that is not worth a thread
+
+
+def remembered(targets: Targets) -> Targets:
+    """The same, of each clip asked for once; for targets that are a clip's, not its frames'."""
+    known: dict[int, tuple[Clip, Tensor]] = {}  # with the clip, so that its identity stays its own
+
+    def look(clip: Clip, frames: int) -> Tensor:
+        found = known.get(id(clip))
+        if found is None:
+            found = (clip, targets(clip, frames))
+            if len(known) < _REMEMBERED:
+                known[id(clip)] = found
+        return found[1]
+
+    return look
 
 
 class Collator:
@@ -151,8 +167,10 @@ class Collator:
             lengths = [self.grid.frames(n) for n in lengths]
         clips = tuple(item.clip for item in items)
         targets = [self.targets(c, t) for c, t in zip(clips, lengths, strict=True)]
-        sizes = torch.tensor([len(t) for t in targets])
-        return Batch(inputs, pad_sequence(targets, batch_first=True), sizes, clips, step)
+        sizes = [len(t) for t in targets]
+        alike = min(sizes) == max(sizes)
+        padded = torch.stack(targets) if alike else pad_sequence(targets, batch_first=True)
+        return Batch(inputs, padded, torch.tensor(sizes), clips, step)
 
 
 class Prefetcher:

@@ -22,6 +22,7 @@ from bab.core.build import Data, Parts
 from bab.core.common import Common
 from bab.core.errors import BusyError, InterruptedRunError
 from bab.core.fold import Context, fill_features, fit_on_all, run_fold
+from bab.core.memory import keep_memory
 from bab.core.records import Record, RunInfo
 from bab.core.report import make_record, write_trials
 from bab.core.schema import RunConfig
@@ -73,10 +74,15 @@ def run(
 
 
 def accelerator_for(config: RunConfig) -> Any:
-    """Accelerate's handle for a run."""
+    """Accelerate's handle for a run; on a CPU, the process keeps its memory from now on."""
     # Fine-tuning leaves weights without a gradient in some steps: a mask embedding without a
     # mask, layers above the one that is used.
-    return build.accelerator(config.device, config.train.precision, config.mode == "finetune")
+    accelerator = build.accelerator(
+        config.device, config.train.precision, config.mode == "finetune"
+    )
+    if accelerator.device.type == "cpu":
+        keep_memory()
+    return accelerator
 
 
 def open_run(

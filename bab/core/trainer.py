@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from bab.core import checkpoint
 from bab.core.checkpoint import State
+from bab.core.device import one_thread
 from bab.core.errors import DivergedError, InterruptedRunError
 from bab.core.interfaces import Objective, Scorer
 from bab.core.loader import Prefetcher
@@ -110,6 +111,13 @@ class Trainer:
             DivergedError: a loss or gradient that is not finite; the last checkpoint stands.
             InterruptedRunError: Ctrl-C or SIGTERM; state was saved.
         """
+        scorer = self.job.model
+        with one_thread(scorer.encoder is None and scorer.pool):
+            self._loop()
+        self._load_best()
+        return self.state
+
+    def _loop(self) -> None:
         self._train_mode()
         workers = self.job.config.workers
         steps = Prefetcher(self.job.batches, self.state.step, self._end(), workers)
@@ -132,8 +140,6 @@ class Trainer:
                 )
             if self._patience_spent():
                 break
-        self._load_best()
-        return self.state
 
     def _end(self) -> int:
         """No further steps where the run had already stopped for want of improvement."""
@@ -218,16 +224,28 @@ class Trainer:
     def _update(self, step: int, parts: Sequence[Batch]) -> float:
         limit = math.inf if self.job.config.clip is None else self.job.config.clip
         if self.plain:
-            norm = nn.utils.clip_grad_norm_(self.parameters, limit)
+            norm = self._clip(limit)
         else:
-            norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), limit)
+            norm = float(self.accelerator.clip_grad_norm_(self.wrapped.parameters(), limit))
         # In fp16 a gradient that overflows is expected now and then: the scaler skips that update.
         if self.accelerator.scaler is None:
-            self._check(float(norm), step, parts, "gradient norm")
+            self._check(norm, step, parts, "gradient norm")
         stepper = self.optimizer if self.plain else self.stepper
         stepper.step()
-        stepper.zero_grad()
-        return float(norm)
+        for parameter in self.parameters:
+            parameter.grad = None
+        return norm
+
+    def _clip(self, limit: float) -> float:
+        """`clip_grad_norm_`, whose formula this is, without its product where nothing is cut."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if not gradients:
+            return 0.0
+        each = torch.stack(torch._foreach_norm(gradients))
+        norm = float(torch.linalg.vector_norm(each))
+        if norm + 1e-6 > limit:
+            torch._foreach_mul_(gradients, limit / (norm + 1e-6))
+        return norm
 
     def _check(self, value: float, step: int, parts: Sequence[Batch], what: str) -> None:
         if math.isfinite(value):

@@ -87,7 +87,13 @@ class Jsonl:
         line: dict[str, Any] = {"event": event, "time": time}
         if folded and run.folds > 1:
             line["fold"] = run.fold
-        print(json.dumps(_finite({**line, **facts}), default=str), file=self._file, flush=True)
+        line |= facts
+        try:
+            text = json.dumps(line, default=str, allow_nan=False)
+        except ValueError:  # rare, and looking for it costs more than writing
+            text = json.dumps(_finite(line), default=str)
+        self._file.write(text + "\n")
+        self._file.flush()
 
     def _forget(self, fold: int, event: str, step: int) -> None:
         """Remove what the killed attempt logged of this fold at and beyond `step`."""
