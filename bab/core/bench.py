@@ -165,6 +165,8 @@ class Bench:
     def take(self, cell: Cell, outcome: Outcome) -> None:
         """Note how a run ended; the last of a cell's runs settles the cell."""
         index = self.grid.cells.index(cell)
+        if not outcome.searched:  # the run is the same at every rate
+            outcome = replace(outcome, rate=None)
         self.outcomes.setdefault(index, []).append(outcome)
         self.left[index] -= 1
         if self.left[index]:
@@ -184,7 +186,7 @@ class Bench:
         failures = [
             (self.grid.cells[index], one)
             for index, found in self.outcomes.items()
-            for one in found
+            for one in dict.fromkeys(found)
             if one.status not in ("done", "not-applicable")
         ]
         return Result(tuple(records), tuple(failures))

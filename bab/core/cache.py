@@ -157,6 +157,7 @@ class FeatureSource:
         self.waves = WaveSource(encoder.sample_rate)
         self.places: dict[_Key, Place] = {}
         self.blocks: list[tuple[str, list[Window]]] = []
+        self._filled = 0  # blocks that were planned when all of them had been seen to
         self._memory: dict[tuple[_Key, ...], Tensor] = {}
         self._memory_left = _MEMORY_BYTES
 
@@ -175,7 +176,10 @@ class FeatureSource:
             self.store.claim(key)
 
     def fill(self, rank: int, world: int, progress: Progress, stop: Callable[[], bool]) -> None:
-        """Compute what is missing, this process's share of it, until `stop` says so."""
+        """Compute what is missing, this process's share of it, until `stop` says so. Once that is
+        done nothing is looked at again: what was thrown out since is computed when asked for."""
+        if self._filled == len(self.blocks):
+            return
         self.claim()
         todo = self.blocks[rank::world]
         total = sum(w.clip.duration for _, part in todo for w in part)
@@ -187,6 +191,7 @@ class FeatureSource:
                 self.store.put(key, self._block(part))
             done += sum(w.clip.duration for w in part)
             progress(done, total)
+        self._filled = len(self.blocks)
 
     def inputs(self, items: Sequence[Item]) -> Features:
         """states [B, L, T, D] as float32, lengths i64[B]; T is 1 where `pool` is on."""

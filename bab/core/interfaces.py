@@ -356,6 +356,13 @@ class Task(Component):
         """The metrics from summed statistics."""
         raise NotImplementedError
 
+    def resample(
+        self, names: Sequence[str], table: NDArray[np.float64]
+    ) -> list[Mapping[str, float]]:
+        """`metrics` of each row of f64[resamples, names]; a task may know a faster way to the same
+        numbers, with NaN for those that a row has not."""
+        return [self.metrics(dict(zip(names, row, strict=True))) for row in table.tolist()]
+
     def score(
         self, references: Sequence[Clip | Trial], predictions: Mapping[str, Prediction]
     ) -> dict[str, float]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Item = TypeVar("Item")
-Metrics = Callable[[Mapping[str, float]], Mapping[str, float]]
+Score = Callable[[Sequence[str], NDArray[np.float64]], list[Mapping[str, float]]]
 Interval = tuple[float, float]
 
 # A metric that is undefined (no class, one kind of trial) in more resamples than this has no
@@ -36,10 +36,11 @@ def draws(groups: int, samples: int, seed: int) -> NDArray[np.int64]:
 
 
 def resampled(
-    statistics: Mapping[str, Mapping[str, float]], metrics: Metrics, samples: int, seed: int
+    statistics: Mapping[str, Mapping[str, float]], score: Score, samples: int, seed: int
 ) -> list[Mapping[str, float]]:
     """The metrics of each resample of the groups, in the order of the resamples.
 
+    score: names of the statistics and their sums f64[resamples, names] -> the metrics of each.
     Equal groups, samples and seed give equal resamples: two lists may be compared pair by pair.
     """
     keys, table = _matrix(statistics)
@@ -47,7 +48,7 @@ def resampled(
     drawn = draws(groups, samples, seed) + groups * np.arange(samples)[:, None]
     # A resample's sums are how often each group was drawn, times `table`.
     times = np.bincount(drawn.ravel(), minlength=samples * groups).reshape(samples, groups)
-    return [metrics(dict(zip(keys, row, strict=True))) for row in (times @ table).tolist()]
+    return score(keys, times @ table)
 
 
 def resampled_items(

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain, islice
 from pathlib import Path
@@ -87,7 +88,7 @@ class Scorecard:
         if not self.task.additive:
             return resampled_items(groups, self.of, samples, _DRAWS)
         totals = {name: self._total(members) for name, members in groups.items()}
-        return resampled(totals, self.task.metrics, samples, _DRAWS)
+        return resampled(totals, self.task.resample, samples, _DRAWS)
 
     def _rows(self, references: References) -> NDArray[np.float64]:
         """f64[N, 2]: 1 where a trial is of one speaker, and its score."""
@@ -318,6 +319,12 @@ def _device(context: Context) -> str:
 
 
 def versions() -> dict[str, str]:
+    """Python's and the libraries' versions, by name."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:

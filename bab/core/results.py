@@ -6,9 +6,10 @@ import dataclasses
 import json
 import os
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bab.core.atomic import StrPath, write_json
 from bab.core.compare import BEST, TIED
@@ -26,6 +27,9 @@ from bab.core.tables import (
     number,
     span,
 )
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 RECORD = "record.json"
 LOCK = ".lock"  # a run's folder has one from its first moment
@@ -53,6 +57,14 @@ def save(record: Record, folder: StrPath) -> Path:
     return path
 
 
+@cache
+def _reader() -> TypeAdapter[Record]:
+    """Made once: working out the record's fields takes longer than reading one."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Record)
+
+
 def load(path: StrPath) -> Record:
     """Read a record: the file, or the run's folder.
 
@@ -60,7 +72,7 @@ def load(path: StrPath) -> Record:
         BabError: naming the file, where it can't be read, is of another format, or has fields
             that are unknown, missing or of a wrong type.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     file = Path(path)
     file = file / RECORD if file.is_dir() else file
@@ -83,7 +95,7 @@ def load(path: StrPath) -> Record:
     for key in _NUMBERS:
         values[key] = _numbers(values.get(key, {}))
     try:
-        return TypeAdapter(Record).validate_python(values)
+        return _reader().validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

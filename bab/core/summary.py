@@ -187,8 +187,12 @@ def _same_version(records: Sequence[Record], kind: str) -> None:
     """Refuse two versions of a task or corpus: their numbers are of different things."""
     seen: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        if version := getattr(record, f"{kind}_version"):  # unknown where a run failed early
-            seen[getattr(record, kind)][version].append(record)
+        # A run over two corpora names both, and both versions: a→b (--test-corpus).
+        names = getattr(record, kind).split("→")
+        versions = getattr(record, f"{kind}_version").split("→")
+        for name, version in dict(zip(names, versions, strict=False)).items():
+            if version:  # unknown where a run failed early
+                seen[name][version].append(record)
     for name, versions in seen.items():
         if len(versions) > 1:
             lines = [

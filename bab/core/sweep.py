@@ -2,7 +2,7 @@
 
 Where a head gets one frame per clip (cached means), a training step is a few tiny products, and its
 cost is overhead. So the members' parameters are stacked, the forward and backward passes are done
-for all of them together, and one fused AdamW updates each member's slices at its own rate. Each
+for all of them together, and one fused AdamW updates the members of each rate at once. Each
 member sees the very batches, weights and schedule that its own Trainer would give it, and leaves
 the checkpoint that the Trainer would have left after its last step: the run then goes on from
 there, to its dev and test scores. Equal to one after the other up to the rounding of sums
@@ -16,6 +16,7 @@ import copy
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +73,10 @@ class Sweep:
     """
 
     def __init__(self, jobs: Sequence[Job]) -> None:
-        self.jobs = jobs
+        # Members of one rate stand together: a slice of the stacks is updated at once.
+        order = sorted(range(len(jobs)), key=lambda i: jobs[i].config.lr)
+        self.places = [order.index(i) for i in range(len(jobs))]
+        jobs = self.jobs = [jobs[i] for i in order]
         self.config = jobs[0].config
         self.device = jobs[0].accelerator.device
         self.states = [State() for _ in jobs]
@@ -84,10 +88,13 @@ class Sweep:
         if len({state.step for state in self.states}) > 1:
             raise ValueError("jobs of different steps can't be trained together")
         parameters, self.buffers = stack_module_state(models)
-        self.parameters: Tensors = {k: v.detach().requires_grad_() for k, v in parameters.items()}
+        self.parameters: Tensors = {
+            k: _laid(v.detach()).requires_grad_() for k, v in parameters.items()
+        }
+        self.rates = _runs([job.config.lr for job in jobs])
         self.slices = [
-            {k: v.detach()[i].requires_grad_() for k, v in self.parameters.items()}
-            for i in range(len(jobs))
+            {k: v.detach()[where].requires_grad_() for k, v in self.parameters.items()}
+            for _, where in self.rates
         ]
         self.optimizer = self._optimizer(resumed)
         self.base = copy.deepcopy(models[0]).to("meta")
@@ -112,11 +119,17 @@ class Sweep:
             weight_decay=config.weight_decay,
             fused=True,
         )
-        for job, own, before in zip(self.jobs, self.slices, resumed, strict=True):
-            for name, parameter in job.model.named_parameters():
-                if parameter in before.state:
-                    known = before.state[parameter].items()
-                    optimizer.state[own[name]] = {k: v.to(self.device) for k, v in known}
+        for (_, where), own in zip(self.rates, self.slices, strict=True):
+            for name, part in own.items():
+                each = [
+                    before.state.get(job.model.get_parameter(name), {})
+                    for job, before in zip(self.jobs[where], resumed[where], strict=True)
+                ]
+                for key, value in each[0].items():
+                    many = torch.stack([known[key].to(self.device) for known in each])
+                    # AdamW counts its steps once for all that it updates at once.
+                    whole = value.to(self.device) if value.ndim == 0 else _laid(many)
+                    optimizer.state[part][key] = whole
         return optimizer
 
     def fit(self) -> list[State | None]:
@@ -147,7 +160,8 @@ class Sweep:
                 raise InterruptedRunError(
                     f"stopped at step {done} of {steps}; the same command goes on from here"
                 )
-        return self._save()
+        states = self._save()
+        return [states[place] for place in self.places]
 
     def _step(self, step: int) -> None:
         batches = {job.seed: job for job in self.jobs}
@@ -163,8 +177,8 @@ class Sweep:
             for counts, members in self._alike(divisors):
                 total = total + self._loss(members, counts, parts, logits)
         found = torch.autograd.grad(total, list(self.parameters.values()))
-        # Gradients of a stacked product come transposed; everything after them is faster in order.
-        gradients = {k: g.contiguous() for k, g in zip(self.parameters, found, strict=True)}
+        own = self.parameters.items()
+        gradients = {k: _like(g, p) for (k, p), g in zip(own, found, strict=True)}
         for i, finite in enumerate(self._clip(gradients).isfinite().tolist()):
             self.alive[i] = self.alive[i] and finite
         rate = schedule(self.config, step)
@@ -231,7 +245,9 @@ class Sweep:
     @torch.no_grad()
     def _clip(self, gradients: Tensors) -> Tensor:
         """Scale each member's gradient as `clip_grad_norm_` does; its norms, f32[M]."""
-        each = [torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients.values()]
+        # `mT` only so that a row is in one piece: a norm does not mind the order.
+        rows = [(g.mT if g.ndim == 3 else g).flatten(1) for g in gradients.values()]
+        each = [torch.linalg.vector_norm(row, dim=1) for row in rows]
         norms: Tensor = torch.linalg.vector_norm(torch.stack(each), dim=0)
         if self.config.clip is not None and (norms > self.config.clip - 1e-5).any():
             scale = (self.config.clip / (norms + 1e-6)).clamp(max=1.0)
@@ -242,10 +258,10 @@ class Sweep:
     def _update(self, gradients: Tensors, rate: float) -> None:
         """A step of each member. rate: the schedule's share of the members' learning rates."""
         groups = self.optimizer.param_groups
-        for i, (job, own, group) in enumerate(zip(self.jobs, self.slices, groups, strict=True)):
-            group["lr"] = job.config.lr * rate
+        for (lr, where), own, group in zip(self.rates, self.slices, groups, strict=True):
+            group["lr"] = lr * rate
             for name, part in own.items():
-                part.grad = gradients[name][i]
+                part.grad = gradients[name][where]
         self.optimizer.step()
 
     def _evaluate(self, step: int) -> None:
@@ -277,9 +293,13 @@ class Sweep:
     def _keep(self, i: int) -> State:
         job, bundle, state = self.jobs[i], self._bundle(i), self.states[i]
         optimizer = torch.optim.AdamW(bundle.parameters(), lr=job.config.lr)
+        group = next(g for g, (_, where) in enumerate(self.rates) if i < where.stop)
+        place = i - self.rates[group][1].start
         for name, parameter in job.model.named_parameters():
-            known = self.optimizer.state[self.slices[i][name]].items()
-            optimizer.state[parameter] = {k: v.clone() for k, v in known}
+            known = self.optimizer.state[self.slices[group][name]].items()
+            optimizer.state[parameter] = {
+                k: (v if v.ndim == 0 else v[place]).clone() for k, v in known
+            }
         checkpoint.save(job.folder, bundle, optimizer, state)
         checkpoint.prune(job.folder, state)
         return replace(state)
@@ -295,6 +315,31 @@ class _Said(Scorer):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         return self.logits, self.lengths
+
+
+def _runs(rates: Sequence[float]) -> list[tuple[float, slice]]:
+    """Each stretch of equal rates: the rate, and where it stands."""
+    found, begin = [], 0
+    for rate, members in groupby(rates):
+        end = begin + len(list(members))
+        found.append((rate, slice(begin, end)))
+        begin = end
+    return found
+
+
+def _laid(stacked: Tensor) -> Tensor:
+    """The same values, matrices column by column in memory: so do the gradients of a stacked linear
+    layer come, and nothing has to be turned round at each step. [M, ...] -> [M, ...]"""
+    if stacked.ndim != 3:
+        return stacked.contiguous()
+    return stacked.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+def _like(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """A gradient in its parameter's memory order, which the fused update needs."""
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import statistics
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bab.core.atomic import write_text
@@ -177,11 +180,11 @@ class ClipTask(Task):
         if not totals.get("clips"):
             return {}
         kinds = {kind: Scores.of(totals, kind) for kind in self.kinds}
-        kinds = {kind: scores for kind, scores in kinds.items() if scores.clips.sum()}
+        kinds = {kind: scores for kind, scores in kinds.items() if sum(scores.clips)}
         means = {
             "accuracy": totals["right"] / totals["clips"],
-            "macro_f1": float(np.mean([s.macro_f1 for s in kinds.values()])),
-            "uar": float(np.mean([s.uar for s in kinds.values()])),
+            "macro_f1": statistics.fmean(s.macro_f1 for s in kinds.values()),
+            "uar": statistics.fmean(s.uar for s in kinds.values()),
         }
         found = {self.primary: means[self.primary], **means} if self.primary in means else means
         for kind, scores in kinds.items():
@@ -193,6 +196,30 @@ class ClipTask(Task):
             if len(scores.classes) <= PER_CLASS:
                 found |= scores.each(f"{kind}/" if several else "")
         return found
+
+    def resample(
+        self, names: Sequence[str], table: NDArray[np.float64]
+    ) -> list[Mapping[str, float]]:
+        """See `Task.resample`: `metrics`, of all rows at once."""
+        if type(self).metrics is not ClipTask.metrics:
+            return super().resample(names, table)
+        sums = dict(zip(names, table.T, strict=True))
+        kinds = {kind: Resampled(sums, kind) for kind in self.kinds}
+        found: dict[str, NDArray[np.float64]] = {}
+        with np.errstate(divide="ignore", invalid="ignore"):  # a row may hold no clip: NaN
+            found["accuracy"] = sums["right"] / sums["clips"]
+            found["macro_f1"] = _mean([k.macro_f1 for k in kinds.values()])
+            found["uar"] = _mean([k.uar for k in kinds.values()])
+        for kind, scores in kinds.items():
+            several = len(self.kinds) > 1
+            if several:
+                found[f"accuracy/{kind}"] = scores.accuracy
+                found[f"macro_f1/{kind}"] = scores.macro_f1
+                found[f"uar/{kind}"] = scores.uar
+            if len(scores.classes) <= PER_CLASS:
+                found |= scores.each(f"{kind}/" if several else "")
+        rows = np.stack(list(found.values()), axis=1).tolist()
+        return [dict(zip(found, row, strict=True)) for row in rows]
 
     def write(self, predictions: Sequence[Prediction], folder: Path) -> None:
         """`predictions.csv`: id, the class of each kind, and the probability of each class."""
@@ -209,43 +236,46 @@ class ClipTask(Task):
 
 
 class Scores:
-    """The scores of one kind of label, from counts per class f64[C]: clips, given, right."""
+    """The scores of one kind of label, from counts per class: clips, given, right.
+
+    Plain numbers: a bootstrap makes thousands of these, mostly of a few classes.
+    """
 
     def __init__(self, classes: Sequence[str], counts: Mapping[str, Sequence[float]]) -> None:
         self.classes = list(classes)
-        self.clips, self.given, self.right = (
-            np.array(counts[key], dtype=np.float64) for key in ("clips", "given", "right")
-        )
-        there = np.maximum(self.clips, 1)
-        self.recall = self.right / there
-        self.precision = self.right / np.maximum(self.given, 1)
-        self.f1 = 2 * self.right / np.maximum(self.clips + self.given, 1)
+        self.clips, self.given, self.right = (counts[key] for key in ("clips", "given", "right"))
+        rows = list(zip(self.clips, self.given, self.right, strict=True))
+        self.recall = [right / max(clips, 1) for clips, _, right in rows]
+        self.precision = [right / max(given, 1) for _, given, right in rows]
+        self.f1 = [2 * right / max(clips + given, 1) for clips, given, right in rows]
 
     @classmethod
     def of(cls, totals: Mapping[str, float], kind: str) -> Scores:
         """From the summed statistics of a `ClipTask`; classes with a count above zero."""
-        names: Iterable[str] = (
-            key.split("\t")[1]
-            for key, count in totals.items()
-            if count and key.startswith(f"{kind}\t")
-        )
-        classes = sorted(set(names))
+        rows = [
+            (name, [totals.get(key, 0.0) for key in columns])
+            for name, columns in _columns(tuple(totals), kind)
+        ]
+        rows = [(name, counts) for name, counts in rows if any(counts)]
         keys = ("clips", "given", "right")
-        counts = {key: [totals.get(f"{kind}\t{c}\t{key}", 0.0) for c in classes] for key in keys}
-        return cls(classes, counts)
+        return cls(
+            [name for name, _ in rows],
+            {key: [counts[i] for _, counts in rows] for i, key in enumerate(keys)},
+        )
 
     @property
     def accuracy(self) -> float:
-        return float(self.right.sum() / self.clips.sum())
+        return sum(self.right) / sum(self.clips)
 
     @property
     def macro_f1(self) -> float:
-        return float(self.f1.mean())
+        return statistics.fmean(self.f1)
 
     @property
     def uar(self) -> float:
         """Unweighted average recall, over the classes that occur."""
-        return float(self.recall[self.clips > 0].mean())
+        found = zip(self.recall, self.clips, strict=True)
+        return statistics.fmean(recall for recall, clips in found if clips > 0)
 
     def each(self, prefix: str) -> dict[str, float]:
         """The scores of each class: "f1/<prefix><class>", ...; no recall of one that is absent."""
@@ -257,10 +287,61 @@ class Scores:
         ):
             for label, value, clips in zip(self.classes, values, self.clips, strict=True):
                 if clips or name != "recall":
-                    found[f"{name}/{prefix}{label}"] = float(value)
+                    found[f"{name}/{prefix}{label}"] = value
         return found
 
 
 def column(kind: str, name: str) -> str:
     """What the probability of a class is called: "gender=female"."""
     return f"{kind}={name}"
+
+
+class Resampled:
+    """`Scores` of many sums at once: each score is f64[R], NaN in rows that don't have it."""
+
+    def __init__(self, sums: Mapping[str, NDArray[np.float64]], kind: str) -> None:
+        zeros = np.zeros_like(sums["clips"])
+        columns = _columns(tuple(sums), kind)
+        self.classes = [name for name, _ in columns]
+        counts = np.array([[sums.get(key, zeros) for key in keys] for _, keys in columns])
+        counts = counts.reshape(len(columns), 3, len(zeros))
+        self.clips, self.given, self.right = counts.swapaxes(0, 1)  # f64[C, R] each
+        self.there = counts.any(axis=1)
+        self.f1 = 2 * self.right / np.maximum(self.clips + self.given, 1)
+        self.recall = self.right / np.maximum(self.clips, 1)
+        occurs = self.clips > 0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            none = np.where(occurs.any(axis=0), 1.0, np.nan)
+            self.accuracy = self.right.sum(0) / self.clips.sum(0)
+            self.macro_f1 = none * self.f1.sum(0) / self.there.sum(0)
+            self.uar = (self.recall * occurs).sum(0) / occurs.sum(0)
+
+    def each(self, prefix: str) -> dict[str, NDArray[np.float64]]:
+        """As `Scores.each`."""
+        precision = self.right / np.maximum(self.given, 1)
+        scores = (
+            ("f1", self.f1, self.there),
+            ("recall", self.recall, np.array(self.clips > 0)),
+            ("precision", precision, self.there),
+        )
+        return {
+            f"{name}/{prefix}{label}": np.where(known[i], values[i], np.nan)
+            for name, values, known in scores
+            for i, label in enumerate(self.classes)
+        }
+
+
+def _mean(kinds: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The mean over kinds of label that a row has, f64[R]; NaN where it has none."""
+    values = np.stack(kinds)
+    known = ~np.isnan(values)
+    mean: NDArray[np.float64] = np.where(known, values, 0.0).sum(0) / known.sum(0)
+    return mean
+
+
+@lru_cache(maxsize=16)
+def _columns(keys: tuple[str, ...], kind: str) -> list[tuple[str, list[str]]]:
+    """The classes that statistics of these names are of, each with its names of "clips", "given"
+    and "right"."""
+    names = sorted({key.split("\t")[1] for key in keys if key.startswith(f"{kind}\t")})
+    return [(c, [f"{kind}\t{c}\t{key}" for key in ("clips", "given", "right")]) for c in names]
