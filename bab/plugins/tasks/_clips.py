@@ -306,7 +306,7 @@ class Resampled:
         counts = np.array([[sums.get(key, zeros) for key in keys] for _, keys in columns])
         counts = counts.reshape(len(columns), 3, len(zeros))
         self.clips, self.given, self.right = counts.swapaxes(0, 1)  # f64[C, R] each
-        self.there = counts.any(axis=1)
+        self.there = np.array(counts.any(axis=1))
         self.f1 = 2 * self.right / np.maximum(self.clips + self.given, 1)
         self.recall = self.right / np.maximum(self.clips, 1)
         occurs = self.clips > 0
@@ -321,7 +321,7 @@ class Resampled:
         precision = self.right / np.maximum(self.given, 1)
         scores = (
             ("f1", self.f1, self.there),
-            ("recall", self.recall, np.array(self.clips > 0)),
+            ("recall", self.recall, self.clips > 0),
             ("precision", precision, self.there),
         )
         return {
