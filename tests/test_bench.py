@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,24 @@ def test_the_best_mean_on_dev_wins_and_test_plays_no_part() -> None:
     assert rate == 0.01 and math.isnan(dev[0.1])
     ties = {0.1: [make("a", 0.5)], 0.01: [make("b", 0.5)]}
     assert bench.choose(ties)[0] == 0.01
+
+
+def test_a_rate_is_chosen_by_what_chooses_checkpoints() -> None:
+    plain = make("a", 1.0, primary="wer", higher_is_better=False)
+    runs = {
+        rate: [replace(plain, dev={"wer": 1.0, "cer": cer})]
+        for rate, cer in ((0.1, 0.6), (0.01, 0.8))
+    }
+    assert bench.choose(runs, "cer") == (0.1, {0.01: 0.8, 0.1: 0.6})
+
+
+def test_a_run_that_is_the_same_at_every_rate_fails_once() -> None:
+    cell = Cell("fbank", "valence")
+    work = bench.Bench(Grid((cell,), (0,), (0.1, 0.01)), lambda line: None)
+    for rate in (0.1, 0.01):
+        work.take(cell, Outcome("failed", "", "no such corpus", 0, rate, False))
+    ((_, one),) = work.result().failures
+    assert (one.reason, one.rate) == ("no such corpus", None)
 
 
 def test_an_earlier_choice_makes_room_for_the_next(tmp_path: Path) -> None:

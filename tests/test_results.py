@@ -230,6 +230,15 @@ def test_versions_never_share_a_table(kind: str) -> None:
     assert "version 2: fbank, seed 0, run new" in str(error.value)
 
 
+def test_versions_are_told_apart_in_runs_over_two_corpora() -> None:
+    across = make("across", corpus="kaldi→rttm", corpus_version="1→2")
+    with pytest.raises(BabError, match="2 versions of corpus rttm"):
+        summarise([make("old"), across])
+    summarise(
+        [make("old"), dataclasses.replace(across, corpus_version="3→1")]
+    )  # kaldi's is another matter
+
+
 @pytest.mark.parametrize(
     ("change", "labels"),
     [

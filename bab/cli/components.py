@@ -68,6 +68,7 @@ def info_command(name: str) -> None:
       bab info run
     """
     from bab.cli.describe import describe, describe_run
+    from bab.core.members import split
 
     if name == "run":
         click.echo(describe_run())
@@ -77,6 +78,9 @@ def info_command(name: str) -> None:
 
         click.echo(describe_run(PretrainConfig, "a pretraining run"))
         return
+    if "+" in name:
+        each = " and ".join(f"`bab info {m.partition(':')[0]}`" for m in split(name))
+        raise PluginError(f"'{name}' is an ensemble, and has no options of its own: see {each}")
     bare = name.partition(":")[0]
     found = [kind for kind in registry.KINDS if bare in registry.names(kind)]
     if not found:

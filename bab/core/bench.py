@@ -87,6 +87,7 @@ class Outcome:
     """How one run ended: done | failed | not-applicable | busy (another process is at it).
 
     searched: its learning rate was one of several; a head solved in closed form has none.
+    select: the metric that chose its checkpoint, where that isn't the headline.
     """
 
     status: str
@@ -95,6 +96,7 @@ class Outcome:
     seed: int
     rate: float | None
     searched: bool
+    select: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +200,7 @@ class Bench:
             assert outcome.rate is not None
             record = results.load(outcome.folder) if outcome.folder else None
             by_rate.setdefault(outcome.rate, []).append(record)
-        rate, dev = choose(by_rate)
+        rate, dev = choose(by_rate, found[0].select)
         search = {
             "key": "train.lr",
             "chosen": rate,
@@ -223,23 +225,30 @@ class Bench:
         return Path(self.grid.runs) / SEARCH / f"{name}.json"
 
 
-def choose(by_rate: Mapping[float, Sequence[Record | None]]) -> tuple[float, dict[float, float]]:
+def choose(
+    by_rate: Mapping[float, Sequence[Record | None]], select: str = ""
+) -> tuple[float, dict[float, float]]:
     """The rate with the best mean dev score over its seeds, and each rate's mean.
+
+    select: the metric that chose the checkpoints, where it is not the headline.
 
     A rate of which a run failed (None: it left no record) has no mean, and is chosen only where
     all rates have failures. Of rates that are equally good, the lowest.
     """
-    dev = {rate: statistics.fmean(map(_dev, by_rate[rate])) for rate in sorted(by_rate)}
+    dev = {
+        rate: statistics.fmean(_dev(record, select) for record in by_rate[rate])
+        for rate in sorted(by_rate)
+    }
     known = [r for records in by_rate.values() for r in records if r is not None and r.primary]
     sign = 1.0 if all(r.higher_is_better for r in known) else -1.0
     best = max(dev, key=lambda r: -math.inf if math.isnan(dev[r]) else sign * dev[r])
     return best, dev
 
 
-def _dev(record: Record | None) -> float:
+def _dev(record: Record | None, select: str) -> float:
     if record is None or record.status != "done":
         return math.nan
-    return record.dev.get(record.primary, math.nan)
+    return record.dev.get(select or record.primary, math.nan)
 
 
 def promote(source: Path, target: Path, search: Mapping[str, Any]) -> None:

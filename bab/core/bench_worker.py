@@ -65,6 +65,10 @@ class Task:
         options = {**self.options, "seed": self.seed, "runs": runs}
         return configuration.from_command_line(None, options, list(sets))
 
+    def select(self) -> str:
+        """What the task chooses checkpoints by, where that isn't its headline metric."""
+        return str(getattr(_class("tasks", _named(self.options, "task")), "select", ""))
+
     def misfit(self) -> Path:
         """Where the record of a run that has no folder of its own is kept."""
         facts = [self.options, self.sets, self.seed, self.rate]
@@ -123,8 +127,9 @@ def serve(request: Mapping[str, Any], say: Say) -> None:
     for task in tasks:
         failed = request.get("failed", "")
         status, folder, reason, searched = _attempt(task, failed, say, common, fresh)
-        event = {"event": "ended", "status": status, "folder": str(folder or "")}
-        say({**event, "reason": reason, "seed": task.seed, "rate": task.rate, "searched": searched})
+        event = {"event": "ended", "status": status, "folder": str(folder or ""), "reason": reason}
+        rest = {"seed": task.seed, "rate": task.rate, "searched": searched, "select": task.select()}
+        say({**event, **rest})
 
 
 def _together(tasks: Sequence[Task], common: Common, say: Say) -> tuple[str, set[Path]]:
@@ -210,7 +215,7 @@ def _record(
         shutil.rmtree(task.misfit())
     options = task.options
     if config is None:
-        names = {key: str(options.get(key, "")).partition(":")[0] for key in ("task", "corpus")}
+        names = {key: _named(options, key) for key in ("task", "corpus")}
         encoder, whole = str(options["encoder"]), dict(options)
     else:
         names = {"task": config.task.name, "corpus": config.corpus_name}
@@ -244,6 +249,13 @@ def _record(
         folder,
     )
     return folder
+
+
+def _named(options: Mapping[str, Any], key: str) -> str:
+    """The name of the component that an option gives, alone or with its own options."""
+    said = options.get(key, "")
+    name = said.get("name", "") if isinstance(said, Mapping) else said
+    return str(name).partition(":")[0]
 
 
 def _protocol(config: RunConfig | None) -> str:

@@ -166,7 +166,7 @@ class Pool:
                 worker.job = None
 
     def _ended(self, job: Job, event: dict[str, Any]) -> None:
-        keys = ("status", "folder", "reason", "seed", "rate", "searched")
+        keys = ("status", "folder", "reason", "seed", "rate", "searched", "select")
         self.bench.take(job.cell, Outcome(**{key: event[key] for key in keys}))
 
     def _bury(self, worker: Worker, tell: Tell) -> None:
@@ -187,7 +187,7 @@ class Pool:
                 continue
             event = {
                 "event": "ended", "status": "failed", "folder": "", "reason": reason,
-                "seed": seed, "rate": rate, "searched": rate is not None,
+                "seed": seed, "rate": rate, "searched": rate is not None, "select": "",
             }  # fmt: skip
             tell(worker.slot, job, event)
             self._ended(job, event)

@@ -31,7 +31,7 @@ from bab.core.model import freeze
 from bab.core.permissions import allowing
 from bab.core.pretrain_schema import PretrainConfig
 from bab.core.pretrain_targets import targets_for
-from bab.core.pretrain_watch import Watch, dev_losses
+from bab.core.pretrain_watch import PROBES, Watch, dev_losses
 from bab.core.records import Batch, Encoded, RunInfo, Waves
 from bab.core.report import versions
 from bab.core.runner import locked, stopper
@@ -96,7 +96,8 @@ def pretrain(config: PretrainConfig, force: bool = False) -> tuple[dict[str, Any
         info = _info(config, encoder, identifier, folder)
         with locked(folder, main):
             if force and main:
-                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+                for name in ("checkpoints", PROBES):
+                    shutil.rmtree(folder / name, ignore_errors=True)
                 (folder / RESULT).unlink(missing_ok=True)
             accelerator.wait_for_everyone()
             run = Running(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # A quantiser that uses one code of each group has a perplexity of the number of groups: 2. So much
 # over it is a collapse; for clusters that are predicted, of which one alone is left, twice as much.
 _COLLAPSED = 1.25
+PROBES = "probes"  # a folder of a pretraining run, with a folder for each probe
 _PATIENCE = 50  # steps in a row
 
 
@@ -102,7 +103,7 @@ class Watch:
 
     def _probe(self, run: RunInfo, step: int) -> None:
         config = self.running.config.probe
-        place = self.folder / "probes" / f"step-{step:09d}"
+        place = self.folder / PROBES / f"step-{step:09d}"
         self.running.export(place / "model")
         command = [sys.executable, "-m", "bab", "run", "--task", config.task, "--quiet"]
         command += ["--encoder", f"{self.running.config.encoder.name}:{place / 'model'}"]

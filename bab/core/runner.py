@@ -162,7 +162,8 @@ def _resolved(context: Context, found: Data) -> Iterator[str]:
     config, parts = context.config, context.parts
     million = sum(p.numel() for p in parts.encoder.parameters()) / 1e6
     yield f"encoder {parts.encoder.resolved} ({million:.1f} million parameters), {config.mode}"
-    where = "the shipped sample" if config.corpus.root is None else str(parts.corpus.root)
+    corpora = [c for c in (config.corpus, config.test_corpus) if c is not None]
+    where = " → ".join("the shipped sample" if c.root is None else str(c.root) for c in corpora)
     hours = sum(c.duration for c in found.clips) / 3600
     yield f"task {config.task.name} on {config.corpus_name} ({where}): {hours:.2f} h of audio"
     yield f"head {config.head.name}, device {context.accelerator.device}, seed {config.seed}"
