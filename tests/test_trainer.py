@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -130,6 +131,25 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(tmp_path:
         Trainer(make_job(tmp_path, config, spoil_at=5)).fit()
     saved = load_file(checkpoint.latest(tmp_path / "checkpoints"))
     assert all(torch.isfinite(value).all() for value in saved.values())
+
+
+class Halved:
+    """What a Trainer asks of Accelerate in fp16, with a gradient that never is a number."""
+
+    scaler = object()
+
+    def clip_grad_norm_(self, parameters: object, limit: float) -> torch.Tensor:
+        return torch.tensor(float("nan"))
+
+
+def test_skipped_updates_without_end_are_an_error(tmp_path: Path) -> None:
+    trainer = Trainer(make_job(tmp_path, TrainConfig(steps=12, batch=12)))
+    trainer.accelerator, trainer.plain = Halved(), False
+    parts = [batch([0], 0)]
+    for step in range(50):  # fp16's scale is looking for its size
+        assert math.isnan(trainer._update(step, parts))
+    with pytest.raises(DivergedError, match="gradient norm is nan at step 51"):
+        trainer._update(50, parts)
 
 
 def test_the_best_dev_score_is_what_remains(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from bab.core.seeds import derive
 if TYPE_CHECKING:
     from bab.core.schema import TrainConfig
 
+_SKIPS = 50  # updates that fp16's scale, of 2^16 at first, may skip in a row: it is 2^-34 then
 Evaluate = Callable[[int], tuple[dict[str, float], float]]
 Logs = dict[str, tuple[float, float]]  # sums, and the counts they are over
 
@@ -99,6 +100,7 @@ class Trainer:
         # a small head's step.
         self.plain = self.accelerator.num_processes == 1 and self.accelerator.scaler is None
         self.parameters = list(self.bundle.parameters())
+        self.skipped = 0  # updates in a row
         if self.state.scaler and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(self.state.scaler)
 
@@ -227,8 +229,10 @@ class Trainer:
             norm = self._clip(limit)
         else:
             norm = float(self.accelerator.clip_grad_norm_(self.wrapped.parameters(), limit))
-        # In fp16 a gradient that overflows is expected now and then: the scaler skips that update.
-        if self.accelerator.scaler is None:
+        # In fp16 a gradient that overflows is expected now and then: the scaler skips that update,
+        # and halves its scale. One that never ends is no matter of scale.
+        self.skipped = 0 if math.isfinite(norm) else self.skipped + 1
+        if self.accelerator.scaler is None or self.skipped > _SKIPS:
             self._check(norm, step, parts, "gradient norm")
         stepper = self.optimizer if self.plain else self.stepper
         stepper.step()
