@@ -291,7 +291,7 @@ def test_units_direction_and_cost_are_shown() -> None:
     text = results.table([eer])
     assert "vtc@rttm eer (%) ↓" in text and "7.2 [6.0, 8.5]" in text
     assert "94.4 M" in text and "| 8 |" in " ".join(text.split()).replace("audio s/s", "")
-    assert "95 % intervals by bootstrap over 3 groups (each a recording)" in text
+    assert "95 % intervals by bootstrap over 3 groups (each one recording)" in text
     plain = make(bootstrap={"samples": 9, "unit": "group", "units": 2})
     assert "f1 ↑" in results.table([plain])
     assert "over 2 groups\n" in results.table([plain])

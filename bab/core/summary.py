@@ -394,5 +394,5 @@ def _notes(record: Record) -> list[str]:
     if record.status != DONE or not record.bootstrap.get("samples") or not record.intervals:
         return []
     unit, units = record.bootstrap.get("unit", "group"), record.bootstrap.get("units", "?")
-    each = "" if unit == "group" else f" (each a {unit})"
+    each = "" if unit == "group" else f" (each one {unit})"
     return [f"{_name(record)}: 95 % intervals by bootstrap over {units} groups{each}"]

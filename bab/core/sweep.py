@@ -110,7 +110,7 @@ class Sweep:
         return optimizer
 
     def _optimizer(self, resumed: Sequence[torch.optim.Optimizer]) -> torch.optim.Optimizer:
-        """AdamW over all slices, a group for each member, each as its own optimizer stood."""
+        """AdamW over all slices, a group for each rate, each member as its own optimizer stood."""
         config = self.config
         optimizer = torch.optim.AdamW(
             [{"params": list(own.values()), "lr": 0.0} for own in self.slices],
