@@ -262,6 +262,14 @@ def test_a_file_gives_options_of_encoders_tasks_and_corpora(tmp_path: Path) -> N
     assert options["task"] == {"name": "classify", "labels": ["reason"]}
     assert (options["corpus"], options["train"]) == ("donateacry", {"steps": 20})
     assert job.cell.corpus == "donateacry"
+    path.write_text(
+        "encoders: [fbank]\n"
+        "tasks:\n"
+        "  - {task: classify@donateacry, task.labels: [reason], train.steps: 20}\n"
+        "set: {encoder.cmvn: utterance}\n"
+    )
+    dotted, _ = _grid(path, {}, [], False)
+    assert request(dotted, jobs(dotted)[0])["options"] == options
 
 
 @pytest.mark.parametrize("text", ["runs=x", "seed=3", "task=vtc", "train.lr=1", "quiet=true"])

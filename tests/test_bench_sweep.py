@@ -97,6 +97,17 @@ def test_repeated_with_force_they_are_trained_anew(here: Path) -> None:
         assert results.load(event["folder"]).metrics == first[event["folder"]].metrics
 
 
+def test_a_mistyped_attempt_is_forgotten_once_the_cell_has_run(here: Path) -> None:
+    asked = {**request(["train.stepz=3"]), "seeds": [0], "rates": [0.01]}
+    (event,) = serve(asked)
+    assert event["status"] == "failed" and Path(event["folder"]).exists()
+    other = {**request(["train.stepz=4"], encoder="hubert"), "seeds": [0], "rates": [0.01]}
+    (kept,) = serve(other)
+    (done,) = serve({**asked, "sets": SETS})
+    assert done["status"] == "done"
+    assert not Path(event["folder"]).exists() and Path(kept["folder"]).exists()
+
+
 def test_what_is_not_exact_together_is_given_back(here: Path) -> None:
     apart = [{"event": "apart"}]
     assert serve(request([*SETS, "head.dropout=0.5"])) == apart  # known once the heads are built

@@ -71,6 +71,15 @@ def test_one_encoder_against_another() -> None:
         breakdown.gaps([records[0], make("d", "ast", mode="finetune")], "ast", "fbank")
 
 
+def test_encoders_are_compared_on_what_both_have_run() -> None:
+    records = [make("a", "fbank"), make("b", "hubert", 0.1)]
+    records.append(make("c", "fbank", task="phonemes", head="ctc"))  # one row: "ctc, pooled"
+    (gap,) = breakdown.gaps(records, "hubert", "fbank")
+    assert gap.column == "gender@kaldi"
+    with pytest.raises(BabError, match="in common"):  # of other heads nothing is said
+        breakdown.gaps([records[0], make("d", "hubert", head="logistic")], "hubert", "fbank")
+
+
 def test_scores_by_subgroup_and_group_are_averaged_over_seeds() -> None:
     records = [make("a", "fbank"), make("b", "fbank", 0.1, seed=1), make("c", "hubert")]
     found = {

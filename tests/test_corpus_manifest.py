@@ -126,6 +126,8 @@ def test_text_is_provided_only_where_every_row_has_it(tmp_path):
         ("path,x\na.wav,1,2\n", "manifest.csv:2: 3 cells under 2 columns"),
         ("path\na.wav\na.wav\n", "manifest.csv:3: 'a' stands twice"),
         ("path,start,end\na.wav,1,0.5\n", "manifest.csv:2: the end, 0.5 s, is not after"),
+        ("path,start,end,duration\na.wav,1,2,3\n", "start 1 s and duration 3 s do not end at 2 s"),
+        ("path;who\na.wav;x\n", "one column, 'path;who'.*';' stood between"),
         ("path,start\na.wav,soon\n", "manifest.csv:2: start is 'soon', not a time"),
         ("path,end\na.wav,nan\n", "end is 'nan', not a time"),
         ("path,split\na.wav,fold1\n", "'fold1' is no split.*corpus.splits.fold1=train"),

@@ -13,9 +13,9 @@ import pytest
 from audio_files import cut, sound, write
 
 from bab.core.datacheck import Report, SplitSummary, bad_files, check_corpus, render
-from bab.core.errors import LeakageError
+from bab.core.errors import CorpusError, LeakageError
 from bab.core.interfaces import Corpus
-from bab.core.records import Clip, Segment
+from bab.core.records import Clip, Segment, Trial
 
 
 class Made(Corpus):
@@ -162,6 +162,19 @@ def test_a_corpus_that_refuses_its_own_splits_is_still_checked(
     report = check_corpus(Refusing(tmp_path, {"train": [clip(files["text"])], "dev": []}))
     assert [p.kind for p in report.problems] == ["split", "unsupported"]
     assert report.files == 1 and report.fatal
+
+
+def test_a_trial_list_that_cannot_be_read_is_a_warning(files: dict[str, Path]) -> None:
+    class Spoken(Made):
+        provides = frozenset({"speaker"})
+
+        def trials(self, split: str) -> list[Trial]:
+            raise CorpusError("trials:8: no audio for 'x'")
+
+    parts = {"train": [clip(files["a"])], "test": []}
+    report = check_corpus(Spoken(files["a"].parent, parts))
+    (found,) = [p for p in report.problems if p.kind == "trials"]
+    assert not found.fatal and "speaker verification would stop: trials:8" in found.message
 
 
 def test_many_problems_of_a_kind_are_counted_not_listed(tmp_path: Path) -> None:

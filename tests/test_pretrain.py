@@ -221,6 +221,25 @@ def test_a_collapse_is_said_once() -> None:
     assert "step 110" in running.said[0]  # fifty in a row
 
 
+def test_dev_has_the_losses_of_the_steps_and_the_end_is_said(go: Go) -> None:
+    _, folder = go(MASKED, "train.steps=4", "train.eval_every=4", "objective.feature_penalty=50")
+    (dev,) = logged(folder, "evaluated")
+    parts = [value for name, value in dev["metrics"].items() if name.startswith("loss/")]
+    assert len(parts) == 2 and dev["metrics"]["loss"] == pytest.approx(sum(parts))
+    assert logged(folder, "ended")[-1]["status"] == "done"
+
+
+def test_a_collapsed_model_is_not_the_best(go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = iter([(5.0, 30.0), (0.0, 2.0), (4.0, 30.0)])  # all codes alike: nothing to tell apart
+
+    def losses(*args: object) -> dict[str, float]:
+        return dict(zip(("loss", "perplexity"), next(found), strict=True))
+
+    monkeypatch.setattr("bab.core.pretrain.dev_losses", losses)
+    _, folder = go(CONTRASTIVE, "train.eval_every=1", "train.steps=3")
+    assert [line["best"] for line in logged(folder, "evaluated")] == [True, False, True]
+
+
 def test_what_a_corpus_calls_test_is_never_heard(tmp_path: Path) -> None:
     config = from_command_line(
         None, {"encoder": "hubert", "objective": "contrastive", "corpus": "rttm", "also": ["kaldi"]}

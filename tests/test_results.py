@@ -230,6 +230,12 @@ def test_versions_never_share_a_table(kind: str) -> None:
     assert "version 2: fbank, seed 0, run new" in str(error.value)
 
 
+def test_a_run_whose_options_were_not_understood_stands_in_the_table() -> None:
+    raw = {"encoder": "fbank", "task": "vtc", "corpus": "rttm:/data/homes"}  # as it was asked for
+    lost = make("lost", status="failed", reason="unknown key", corpus_digest="", config=raw)
+    assert "vtc@rttm:homes" in results.table([lost])
+
+
 def test_versions_are_told_apart_in_runs_over_two_corpora() -> None:
     across = make("across", corpus="kaldi→rttm", corpus_version="1→2")
     with pytest.raises(BabError, match="2 versions of corpus rttm"):
@@ -432,6 +438,11 @@ def test_ranks_and_relative_scores() -> None:
         [[0.5, 10.0, 3.0], [0.7, 4.0, 2.0], [0.6, 10.0, 1.0]], [True, False, True], 0
     )
     assert scores == [0, pytest.approx(1000), pytest.approx(250)] and left == [2]
+    # A row that lacks a column has none, even one that gives no scale; nor has a single task.
+    scores, _ = compare.relative_scores([[0.5, 1.0, 3.0], [0.7, 4.0, None]], [True] * 3, 0)
+    assert scores == [0, None]
+    scores, left = compare.relative_scores([[0.5, 3.0], [0.7, 3.0]], [True, True], 0)
+    assert scores == [None, None] and left == [1]
 
 
 def test_a_table_of_two_tasks_has_rank_and_relative_score() -> None:

@@ -61,8 +61,9 @@ def bench_command(
     if found.records:
         click.echo(results.table(found.records).rstrip())
     for cell, outcome in found.failures:
+        rate = "" if outcome.rate is None else f", lr {outcome.rate:g}"
         click.echo(
-            f"{outcome.status}: {cell.label}, seed {outcome.seed}: {outcome.reason}", err=True
+            f"{outcome.status}: {cell.label}, seed {outcome.seed}{rate}: {outcome.reason}", err=True
         )
     click.echo(f"\n{show.count(time.monotonic() - began)}. Runs: {asked.runs}")
     if found.failures:
@@ -82,6 +83,7 @@ def _grid(
     """
     from bab.core.bench import Grid
     from bab.core.errors import ConfigError, did_you_mean
+    from bab.core.sources import spelled_out
 
     values: dict[str, Any] = {}
     if path is not None:
@@ -98,6 +100,7 @@ def _grid(
     keys = values.get("set") or {}
     if not isinstance(keys, dict):
         raise ConfigError(f"{path}: set: expected keys and values, found {keys!r:.60}")
+    keys = spelled_out(keys)
     _refuse_reserved(keys, sets, bool(values.get("lr")))
     cells = [
         _cell(encoder, task)
@@ -175,13 +178,24 @@ def _refuse_reserved(keys: Mapping[str, Any], sets: Sequence[str], rated: bool) 
             raise ConfigError(f"{key} can't be set for all runs{way}")
 
 
+def _own(task: Mapping[str, Any]) -> dict[str, Any]:
+    """A cell's keys, `task` among them; `task: classify` may stand beside `task.labels: [cry]`."""
+    from bab.core.sources import spelled_out
+
+    options = {k: v for k, v in task.items() if str(k).startswith("task.")}
+    rest = {k: v for k, v in task.items() if k not in options}
+    if options and isinstance(rest.get("task"), str):
+        rest["task"] = {"name": rest["task"]}
+    return spelled_out({**rest, **options})
+
+
 def _cell(encoder: Any, task: Any) -> Cell:
     """Raises ConfigError for a name that nothing offers; both are checked before anything runs."""
     from bab.core import members, registry
     from bab.core.bench import Cell, parse_cell
     from bab.core.errors import ConfigError
 
-    keys = dict(task) if isinstance(task, dict) else {}
+    keys = _own(task) if isinstance(task, dict) else {}
     text = keys.pop("task", None) if isinstance(task, dict) else task
     if isinstance(text, dict):  # with options of its own: {name: classify, labels: [reason]}
         keys["task"] = {k: v for k, v in text.items() if k != "name"}

@@ -28,6 +28,13 @@ import click
 )
 @click.option("--jobs", type=click.IntRange(1), help="Processes; default: one per core.")
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="The corpora's options.")
+@click.option(
+    "--hear",
+    type=click.Choice(["train", "all"]),
+    default="train",
+    show_default=True,
+    help="Where a corpus names no splits: make some (train), or leave all to train on (all).",
+)
 @click.option("--skip-bad", is_flag=True, help="Leave out unreadable audio files.")
 def prepare_command(
     corpora: tuple[str, ...],
@@ -35,6 +42,7 @@ def prepare_command(
     vad: str,
     jobs: int | None,
     sets: tuple[str, ...],
+    hear: str,
     skip_bad: bool,
 ) -> None:
     """Find the speech in long recordings and list it in segments of 2 to 30 s.
@@ -50,7 +58,7 @@ def prepare_command(
       bab pretrain --corpus manifest:segments.parquet --encoder wav2vec2:base \\
           --objective contrastive
     """
-    from typing import cast
+    from typing import Literal, cast
 
     from bab.cli.display import ticker
     from bab.core import prepare
@@ -68,6 +76,7 @@ def prepare_command(
                 jobs or os.cpu_count() or 1,
                 skip_bad,
                 tell,
+                cast(Literal["train", "all"], hear),
             )
         except (KeyboardInterrupt, click.Abort):
             raise InterruptedRunError(

@@ -178,5 +178,6 @@ def describe(meta: dict[str, Any]) -> str:
         lines.append("no purity: the corpus gives no labels with times")
     left = [*meta["unreadable"], *meta["left_out"]]
     if left:
-        lines.append(f"{len(left)} left out as unreadable, the first: {left[0]}")
+        lines.append(f"{len(left)} left out as unreadable:")
+        lines += [f"  {why}" for why in left]
     return "\n".join(lines)

@@ -214,7 +214,10 @@ class Bench:
             promote(top / SEARCH / name, top / name, search)
         _forget(top, self._memo(cell), names)
         shown = ", ".join(f"{r:g}: {value:.4g}" for r, value in dev.items())
-        self.tell(f"{cell.label}: lr {rate:g} is best on dev ({shown})")
+        if math.isnan(dev[rate]):
+            self.tell(f"{cell.label}: no lr could be chosen: of each a run failed")
+        else:
+            self.tell(f"{cell.label}: lr {rate:g} is best on dev ({shown})")
         return [top / name for name in names]
 
     def _memo(self, cell: Cell) -> Path:

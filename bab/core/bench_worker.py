@@ -176,9 +176,28 @@ def _attempt(
             traceback.print_exc()
             reason = f"{type(error).__name__}: {error}"
         return status, _record(task, config, reporter.info, status, reason), reason, searched
-    if task.misfit().exists():
-        shutil.rmtree(task.misfit())
+    _forget_failures(task)
     return record.status, folder, "", searched
+
+
+def _forget_failures(task: Task) -> None:
+    """Remove what failed attempts at the cell of a run left that is done now, before their options
+    could be understood: they may have been other options, mistyped."""
+    shutil.rmtree(task.misfit(), ignore_errors=True)
+    for top in (task.runs, task.search):
+        for folder in (Path(top) / "failed").glob("*"):
+            with contextlib.suppress(BabError):
+                old = results.load(folder)
+                if old.seed == task.seed and _place(old.config) == _place(task.options):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _place(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The encoder, task and corpus that were asked for, as far as can be told."""
+    corpus = options.get("corpus")
+    where = corpus.get("root") if isinstance(corpus, Mapping) else None
+    spec = str(options.get("encoder") or "")
+    return spec, _named(options, "task"), str(where or corpus or "")
 
 
 def _run(

@@ -67,15 +67,18 @@ def gaps(records: Sequence[Record], a: str, b: str) -> list[Gap]:
     for name in (a, b):
         if name not in names:
             raise BabError(f"no run is of encoder '{name}': {did_you_mean(name, names)}")
-    rows = dict(zip(table.keys, table.cells, strict=True))
+    rows = list(zip(table.keys, table.cells, strict=True))
+    pairs = [
+        (key, *cells)
+        for key, left in rows
+        for other, right in rows
+        # Rows are named by all their heads, and one encoder may have run more tasks than another.
+        if (key[0], other[0]) == (a, b) and (key[1], key[3]) == (other[1], other[3])
+        for cells in zip(table.columns, left, right, strict=True)
+    ]
     found = []
-    for key, cells in rows.items():
-        others = rows.get((b, *key[1:]))
-        if key[0] != a or others is None:
-            continue
-        for column, left, right in zip(table.columns, cells, others, strict=True):
-            if not left or not right:
-                continue
+    for key, column, left, right in pairs:
+        if left and right and left[0].head == right[0].head:
             one, two = compare.score(left), compare.score(right)
             gap = compare.difference(left, right)
             better = ""

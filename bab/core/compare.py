@@ -114,8 +114,9 @@ def relative_scores(
 ) -> tuple[list[float | None], list[int]]:
     """SUPERB's formula over a table's own columns: row `baseline` is 0, each column's best 1000.
 
-    Returns each row's score (None where it lacks a column), and the columns that give no scale,
-    which are left out: those that the baseline lacks, or is the best of.
+    Returns each row's score (None where it lacks any column, or fewer than two columns are left),
+    and the columns that give no scale, which are left out: those in which nothing beats the
+    baseline.
     """
     top: dict[str, float] = {}
     low: dict[str, float] = {}
@@ -130,7 +131,8 @@ def relative_scores(
     left_out = [j for j in range(len(higher)) if str(j) not in top]
     found: list[float | None] = []
     for row in values:
-        own = {j: v for j in top if (v := row[int(j)]) is not None and math.isfinite(v)}
-        whole = bool(top) and len(own) == len(top)
-        found.append(relative(own, low, top, [(j,) for j in top]) if whole else None)
+        own = {str(j): v for j, v in enumerate(row) if v is not None and math.isfinite(v)}
+        whole = len(top) > 1 and len(own) == len(higher)
+        scored = {j: own[j] for j in top} if whole else {}
+        found.append(relative(scored, low, top, [(j,) for j in top]) if whole else None)
     return found, left_out

@@ -216,16 +216,16 @@ class PretrainCollator:
 
     def __call__(self, places: Sequence[int], epoch: int, step: int) -> Batch:
         """The batch of some places of an epoch; `step` seeds masks and noise."""
-        pairs = [self._crop(p, (self.seed, "crop", epoch, p)) for p in places]
-        clips = tuple(clip for clip, _ in pairs)
-        waves = [torch.from_numpy(wave) for _, wave in pairs]
+        found = [self._crop(p, (self.seed, "crop", epoch, p)) for p in places]
+        clips = tuple(clip for clip, _, _ in found)
+        waves = [torch.from_numpy(wave) for _, wave, _ in found]
+        labels = [own for _, _, own in found]
         lengths = torch.tensor([len(wave) for wave in waves])
         frames = [self.crops.grid.frames(len(wave)) for wave in waves]
         # The place is part of it: one clip may be drawn twice in a step.
         draws = zip(places, clips, strict=True)
         seeds = tuple(derive(self.seed, "draw", step, p, c.id, c.start) for p, c in draws)
         masks = [self._hidden(t, seed) for t, seed in zip(frames, seeds, strict=True)]
-        labels = [self._labels(clip, t) for clip, t in zip(clips, frames, strict=True)]
         return Batch(
             Waves(pad_sequence(waves, batch_first=True), lengths),
             pad_sequence(labels, batch_first=True),
@@ -236,10 +236,14 @@ class PretrainCollator:
             seeds=seeds,
         )
 
-    def _crop(self, place: int, seed: tuple[object, ...]) -> tuple[Clip, NDArray[np.float32]]:
+    def _crop(
+        self, place: int, seed: tuple[object, ...]
+    ) -> tuple[Clip, NDArray[np.float32], Tensor]:
+        """A crop of a place with its labels, or of another where that can't be had."""
         for trial in range(_INSTEAD):
             try:
-                return self.crops.crop(place, (*seed, trial) if trial else seed)
+                clip, wave = self.crops.crop(place, (*seed, trial) if trial else seed)
+                return clip, wave, self._labels(clip, self.crops.grid.frames(len(wave)))
             except AudioError as error:
                 if not self.skip_bad:
                     raise

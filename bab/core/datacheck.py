@@ -82,6 +82,7 @@ def check_corpus(corpus: Corpus, jobs: int = 1, progress: Progress | None = None
     problems += _check_files(paths, jobs, progress)
     problems += _beyond(clips)
     problems += _overlaps(splits)
+    problems += _trials(corpus)
     return Report(
         getattr(corpus, "name", type(corpus).__name__),
         str(corpus.root),
@@ -138,6 +139,20 @@ def _listed(corpus: Corpus, split: str | None) -> tuple[list[Clip], list[Problem
         return list(corpus.clips(split)), []
     except BabError as error:
         return [], [Problem(str(corpus.root), "split", str(error), fatal=True)]
+
+
+def _trials(corpus: Corpus) -> list[Problem]:
+    """Trial lists that can't be read. A warning: only speaker verification needs them."""
+    found: list[Problem] = []
+    if "speaker" not in corpus.provides:
+        return found
+    for split in sorted(set(corpus.splits()) & {"dev", "test"}):
+        try:
+            corpus.trials(split)
+        except BabError as error:
+            told = f"speaker verification would stop: {error}"
+            found.append(Problem(str(corpus.root), "trials", told, fatal=False))
+    return found
 
 
 def _check_files(paths: Sequence[str], jobs: int, progress: Progress | None) -> list[Problem]:

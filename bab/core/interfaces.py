@@ -238,6 +238,7 @@ class Corpus(Component):
     name: str
     root: Path
     notices: list[str]  # what was assumed or left out, for the record
+    listed: tuple[str, ...] = ()  # the splits that the corpus names; () too where it can't say
     splits_given: bool = True  # an instance says so where it lists none, and they are made by group
 
     def __init__(self, root: Path, options: Any) -> None:

@@ -12,7 +12,7 @@ from bab.core.build import content_memo
 from bab.core.content import content_id
 from bab.core.corpora import refuse_bad
 from bab.core.datacheck import bad_files
-from bab.core.errors import ConfigError
+from bab.core.errors import ConfigError, CorpusError, LeakageError
 from bab.core.interfaces import Corpus
 from bab.core.maketargets import Tell
 from bab.core.pretrain_schema import PretrainConfig
@@ -30,10 +30,10 @@ class Material:
 
 
 def gather(config: PretrainConfig, corpora: Sequence[Corpus], tell: Tell) -> Material:
-    """The clips to train on and those of dev: each corpus's own splits, else by group.
+    """The clips to train on and those of dev: each corpus's splits, or as `config.hear` says.
 
-    What a corpus calls test is never heard. Of several corpora, ids and groups begin with the
-    corpus's name.
+    What a corpus calls test is never heard. One that can't be divided is heard whole, without a
+    dev. Of several corpora, ids and groups begin with the corpus's name.
 
     Raises:
         AudioError: unreadable files, unless `skip_bad`.
@@ -43,14 +43,12 @@ def gather(config: PretrainConfig, corpora: Sequence[Corpus], tell: Tell) -> Mat
     dev: list[Clip] = []
     skipped: dict[str, str] = {}
     for name, corpus in zip(_names(corpora), corpora, strict=True):
-        given = [list(corpus.clips(name)) for name in ("train", "dev")]
-        if not any(given):
-            given[0] = list(corpus.clips(None))
+        given = _given(corpus, config.hear)
         bad = bad_files(given[0] + given[1], lambda done, all: tell("checking files", done, all))
         refuse_bad(bad, config.skip_bad)
         skipped |= bad
         good = [_inside([c for c in part if c.path not in bad]) for part in given]
-        if good[0] and not good[1]:
+        if len(splits.components(good[0])) > 1 and not good[1]:
             shares = {"train": 1 - config.dev_share, "dev": config.dev_share}
             good = list(splits.by_group(good[0], shares, 0).values())
         if len(corpora) > 1:
@@ -61,6 +59,24 @@ def gather(config: PretrainConfig, corpora: Sequence[Corpus], tell: Tell) -> Mat
     parts = {"train": train, "dev": dev}
     digest = _digest(parts, lambda done, total: tell("taking checksums", done, total))
     return Material(train, dev, skipped, digest)
+
+
+def _given(corpus: Corpus, hear: str) -> list[list[Clip]]:
+    """What a corpus gives to train on, and its dev, which may be empty.
+
+    Raises:
+        CorpusError: splits that are named and can't be used.
+    """
+    if hear == "all" and not corpus.splits_given:
+        return [list(corpus.clips(None)), []]
+    try:
+        return [list(corpus.clips(name)) for name in ("train", "dev")]
+    except LeakageError:
+        raise
+    except CorpusError:
+        if corpus.splits_given and corpus.listed != ("train",):  # the rest may be its test
+            raise
+        return [list(corpus.clips(None)), []]
 
 
 def _inside(clips: Sequence[Clip]) -> list[Clip]:

@@ -16,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bab.core import atomic, datacheck, segmenting, vad
 from bab.core.corpora import refuse_bad
@@ -73,15 +73,18 @@ def prepare(
     jobs: int,
     skip_bad: bool,
     tell: Tell,
+    hear: Literal["train", "all"] = "train",
 ) -> Summary:
     """Write the manifest, or finish what was begun; one that is there already isn't made again.
+
+    hear: `all` names no split of a corpus that names none, so that all of it may be trained on.
 
     Raises:
         BabError: what it needs isn't installed; no speech at all.
         AudioError: files that can't be read, unless `skip_bad`.
     """
     _require(out, name)
-    recordings, notices = gather(corpora)
+    recordings, notices = gather(corpora, hear)
     bad = datacheck.bad_files(
         (r.clip for r in recordings),
         lambda done, total: tell("checking files", done, total, "files"),
@@ -108,7 +111,9 @@ def prepare(
     return summary
 
 
-def gather(corpora: Sequence[Corpus]) -> tuple[list[Recording], list[str]]:
+def gather(
+    corpora: Sequence[Corpus], hear: Literal["train", "all"] = "train"
+) -> tuple[list[Recording], list[str]]:
     """The clips of all corpora with their splits, and what is to be said of them.
 
     With several corpora, ids and groups begin with the corpus's name (and its number, where two
@@ -119,7 +124,8 @@ def gather(corpora: Sequence[Corpus]) -> tuple[list[Recording], list[str]]:
     notices: list[str] = []
     for i, corpus in enumerate(corpora):
         prefix = f"{names[i]}{i + 1 if names.count(names[i]) > 1 else ''}:"
-        found = _parted(corpus, notices)
+        named = hear == "train" or corpus.splits_given
+        found = _parted(corpus, notices) if named else [Recording(c, "") for c in corpus.clips()]
         for one in found if len(corpora) > 1 else ():
             clip = replace(one.clip, id=prefix + one.clip.id, group=prefix + one.clip.group)
             recordings.append(Recording(clip, one.split))
@@ -346,7 +352,8 @@ def describe(summary: Summary) -> str:
     if summary.silent:
         lines.append(f"{len(summary.silent)} without speech: {_some(summary.silent)}")
     if summary.unreadable:
-        lines.append(f"{len(summary.unreadable)} unreadable, left out: {summary.unreadable[0]}")
+        lines.append(f"{len(summary.unreadable)} unreadable, left out:")
+        lines += [f"  {why}" for why in summary.unreadable]
     return "\n".join([*lines, *summary.notices])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +32,7 @@ from bab.core.model import freeze
 from bab.core.permissions import allowing
 from bab.core.pretrain_schema import PretrainConfig
 from bab.core.pretrain_targets import targets_for
-from bab.core.pretrain_watch import PROBES, Watch, dev_losses
+from bab.core.pretrain_watch import PROBES, Watch, collapsed, dev_losses
 from bab.core.records import Batch, Encoded, RunInfo, Waves
 from bab.core.report import versions
 from bab.core.runner import locked, stopper
@@ -253,7 +254,9 @@ class Running:
         def evaluate(step: int) -> tuple[dict[str, float], float]:
             batches = [replace(collate(places, 0, i), step=step) for i, places in enumerate(plan)]
             found = dev_losses(scorer, self.objective, batches, self.accelerator)
-            return found, -found["loss"]
+            # Where all codes are one, nothing is left to be told apart: that loss is worth nothing.
+            lost = collapsed(found, config.objective.options.get("groups", 0))
+            return found, -math.inf if lost else -found["loss"]
 
         return evaluate
 

@@ -91,8 +91,13 @@ class PretrainConfig(Strict):
     audio: AudioConfig = Field(default=AudioConfig(), description="what is heard of it")
     mask: MaskConfig = Field(default=MaskConfig(), description="what is hidden")
     targets: TargetsConfig = Field(default=TargetsConfig(), description="frame labels")
+    hear: Literal["train", "all"] = Field(
+        default="train",
+        description="where a corpus names no splits: `train` hears what `bab run` would train on "
+        "(60 %, by group), so that its test stays unheard; `all` hears all but dev_share",
+    )
     dev_share: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.1, description="of the groups, for dev, where the corpus names no dev split"
+        default=0.1, description="of the groups, for dev, where there is no dev split"
     )
     dev_seconds: PositiveFloat = Field(
         default=600.0, description="most audio of dev that a dev loss is measured on"

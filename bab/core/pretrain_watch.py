@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -28,29 +29,33 @@ PROBES = "probes"  # a folder of a pretraining run, with a folder for each probe
 _PATIENCE = 50  # steps in a row
 
 
+def collapsed(values: Mapping[str, float], groups: int) -> bool:
+    """Is the perplexity that of a code or two? groups: of the quantiser; 0 where there is none."""
+    return values.get("perplexity", math.inf) < _COLLAPSED * (groups or 2)
+
+
 def dev_losses(
     scorer: Scorer, objective: Objective, batches: Sequence[Batch], accelerator: Any
 ) -> dict[str, float]:
-    """The loss over some batches: each term's sum over its count, weighted; and the logs.
+    """The loss over some batches, its weighted terms, each a sum over its count; and the logs.
 
     Each process takes its share of the batches, and all get the same numbers.
     """
     rank, world = accelerator.process_index, accelerator.num_processes
     sums: Logs = {}
-    weights: dict[str, float] = {}
+    names: set[str] = set()
     with torch.no_grad(), accelerator.autocast():
         for batch in batches[rank::world]:
             loss = objective(scorer, batch.to(accelerator.device))
             for name, term in loss.terms.items():
-                weights[name] = term.weight
-                _add(sums, f"loss/{name}", float(term.total), term.count)
+                names.add(f"loss/{name}")
+                _add(sums, f"loss/{name}", term.weight * float(term.total), term.count)
             for name, pair in loss.logs.items():
                 _add(sums, name, *pair)
     if world > 1:
-        sums, weights = _gathered(sums, weights)
+        sums, names = _gathered(sums, names)
     means = {name: total / count for name, (total, count) in sums.items() if count}
-    whole = sum(weights[n] * means.get(f"loss/{n}", 0.0) for n in weights)
-    return {"loss": whole, **means}
+    return {"loss": sum(means.get(name, 0.0) for name in sorted(names)), **means}
 
 
 def _add(sums: Logs, name: str, total: float, count: float) -> None:
@@ -58,13 +63,13 @@ def _add(sums: Logs, name: str, total: float, count: float) -> None:
     sums[name] = (before[0] + total, before[1] + count)
 
 
-def _gathered(sums: Logs, weights: dict[str, float]) -> tuple[Logs, dict[str, float]]:
+def _gathered(sums: Logs, names: set[str]) -> tuple[Logs, set[str]]:
     from accelerate.utils import gather_object
 
     whole: Logs = {}
-    found: dict[str, float] = {}
-    for one, named in gather_object([(sums, weights)]):
-        found.update(named)
+    found: set[str] = set()
+    for one, named in gather_object([(sums, names)]):
+        found |= named
         for name, pair in one.items():
             _add(whole, name, *pair)
     return whole, found
@@ -81,9 +86,7 @@ class Watch:
     @hookimpl
     def bab_step(self, run: RunInfo, step: int, values: Mapping[str, float]) -> None:
         groups = self.running.config.objective.options.get("groups", 0)
-        floor = _COLLAPSED * (groups or 2)
-        low = "perplexity" in values and values["perplexity"] < floor
-        self.low = self.low + 1 if low else 0
+        self.low = self.low + 1 if collapsed(values, groups) else 0
         if self.low == _PATIENCE:
             what = (
                 "one code per group: a higher objective.diversity_weight,"

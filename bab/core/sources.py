@@ -115,6 +115,17 @@ def _value(text: str, value: str) -> Any:
         raise ConfigError(f"--set {text}: {_reason(error)}") from error
 
 
+def spelled_out(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"train.steps": 20}` -> {"train": {"steps": 20}}: keys may be written as for --set."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        nested: Any = value
+        for part in reversed(str(key).split(".")):
+            nested = {part: nested}
+        result = merged(result, nested)
+    return result
+
+
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """`above` over `below`: mappings are merged key by key, anything else is replaced."""
     result = dict(below)

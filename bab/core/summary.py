@@ -175,7 +175,9 @@ def _ranked(rows: list[Row], columns: Sequence[Column]) -> tuple[list[Row], list
     scores, left_out = compare.relative_scores(values, higher, base[0])
     names = ", ".join(columns[j].label for j in left_out)
     note = f"relative: {BASELINE} is 0, the best of each task 1000, averaged over the tasks"
-    note += f"; without {names}, where {BASELINE} is the best" if names else ""
+    note += f"; without {names}, where nothing beats {BASELINE}" if names else ""
+    if not any(scores):
+        return ranked, [f"no relative score: {BASELINE} is beaten in fewer than two tasks"]
     return [replace(row, relative=s) for row, s in zip(ranked, scores, strict=True)], [note]
 
 
@@ -268,13 +270,20 @@ def _labels(groups: Sequence[Sequence[Record]]) -> list[str]:
 
 
 def _name(record: Record) -> str:
-    sections = [record.config.get(key) or {} for key in ("corpus", "test_corpus")]
-    roots = [section.get("root") for section in sections]
+    roots = [_root(record.config.get(key)) for key in ("corpus", "test_corpus")]
     named = [
         name + (f":{Path(root).name}" if root else "")
         for name, root in zip(record.corpus.split("→"), roots, strict=False)
     ]
     return f"{record.task}@{'→'.join(named)}" + (f" {LEAKY}" if record.leakage else "")
+
+
+def _root(corpus: Any) -> str:
+    """Where a corpus lies: of a run's configuration, or of what was asked for (`kaldi:/data/x`)
+    where the run failed before that was understood."""
+    if isinstance(corpus, Mapping):
+        return str(corpus.get("root") or "")
+    return str(corpus or "").partition(":")[2]
 
 
 def _protocol(record: Record) -> str:

@@ -27,7 +27,7 @@ from torch import Tensor
 from bab.core import audio
 from bab.core.build import content_memo
 from bab.core.content import content_id
-from bab.core.errors import BabError
+from bab.core.errors import AudioError, BabError
 from bab.core.grid import Grid
 from bab.core.records import Clip
 
@@ -152,6 +152,9 @@ class TargetStore:
 
     def _missing(self, clip: Clip, begin: int, end: int) -> BabError:
         asked = f"{clip.path}: no targets for {clip.start:.3f} to {clip.end:.3f} s"
+        for why in self.meta.get("left_out", ()):
+            if clip.path in why:  # a part of it couldn't be read then
+                return AudioError(f"{asked}: left out when they were made: {why}")
         remedy = (
             f"make targets of the same clips: bab targets --corpus CORPUS --centroids {self.folder}"
             " --out NEW (or --encoder ... to fit anew)"

@@ -128,7 +128,7 @@ class Parted:
         self._parts: dict[str, list[Clip]] | None = None
         there = tuple(name for name in SPLITS if self._given[name])
         self.names = SPLITS if "train" in there or not there else there
-        self.given = bool(there)
+        self.given, self.listed = bool(there), there
         if there and self._given[""]:
             notices.append(f"{len(self._given[''])} clips are in no split.")
         if not there and not self._given[""]:

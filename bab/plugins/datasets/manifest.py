@@ -27,6 +27,7 @@ from bab.plugins.datasets._utterances import Headers, Parted, SharedLabels
 
 NAMES = {**SPLIT_NAMES, "valid": "dev", "": ""}
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+_ROUNDED = 0.05  # seconds by which start, end and duration may disagree: they are rounded
 Role = Literal["id", "path", "start", "end", "duration", "split", "group", "speaker", "text"]
 ROLES: tuple[Role, ...] = get_args(Role)
 Split = Literal["train", "dev", "test", ""]
@@ -67,7 +68,7 @@ class Manifest(interfaces.Corpus):
             parts = self._read()
         self._headers.tell()
         self._parts = Parted(parts, self.path, self.notices)
-        self.splits_given = self._parts.given
+        self.splits_given, self.listed = self._parts.given, self._parts.listed
 
     def splits(self) -> tuple[str, ...]:
         return self._parts.names
@@ -116,6 +117,11 @@ class Manifest(interfaces.Corpus):
                     f"{self.path}: no column '{column}' for {role} "
                     f"({did_you_mean(column, header)}). The columns are: {', '.join(header)}"
                 )
+        if len(header) == 1 and (marks := [m for m in (";", "\t") if m in header[0]]):
+            raise CorpusError(
+                f"{self.path}: one column, '{header[0]}'. It looks as if {marks[0]!r} stood "
+                "between the columns: a CSV has commas, a .tsv tabs"
+            )
         if "path" not in named and "path" not in header:
             raise CorpusError(
                 f"{self.path}: no column 'path'. The columns are: {', '.join(header)}. Say which "
@@ -152,6 +158,11 @@ class Manifest(interfaces.Corpus):
             raise CorpusError(
                 f"{self.path}:{number}: the end, {end:g} s, is not after the start, {start:g} s. "
                 "If these are milliseconds: --set corpus.times=ms"
+            )
+        if row.get("end") and row.get("duration") and abs(start + length - end) > _ROUNDED:
+            raise CorpusError(
+                f"{self.path}:{number}: start {start:g} s and duration {length:g} s do not end at "
+                f"{end:g} s. Mend the row, or leave one of the columns out"
             )
         speaker = row.get("speaker") or None
         clip = row.get("id") or name.rpartition(".")[0] or name

@@ -70,7 +70,9 @@ class Jsonl:
 
     @hookimpl
     def bab_run_end(self, run: RunInfo, record: Record | None, error: str) -> None:
-        facts: dict[str, Any] = {"status": record.status if record else "stopped"}
+        facts: dict[str, Any] = {
+            "status": record.status if record else "stopped" if error else "done"
+        }
         facts |= {"metrics": dict(record.metrics)} if record else {"error": error}
         self._write(run, "ended", facts, folded=False)
         self._close()
