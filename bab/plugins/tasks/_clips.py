@@ -187,12 +187,15 @@ class ClipTask(Task):
             "uar": statistics.fmean(s.uar for s in kinds.values()),
         }
         found = {self.primary: means[self.primary], **means} if self.primary in means else means
+        return found | self._details(kinds)
+
+    def _details(self, kinds: Mapping[str, Any]) -> dict[str, Any]:
+        """The scores of each kind, where there are several, and of its classes, where few."""
+        found: dict[str, Any] = {}
+        several = len(self.kinds) > 1
         for kind, scores in kinds.items():
-            several = len(self.kinds) > 1
-            if several:
-                found[f"accuracy/{kind}"] = scores.accuracy
-                found[f"macro_f1/{kind}"] = scores.macro_f1
-                found[f"uar/{kind}"] = scores.uar
+            for name in ("accuracy", "macro_f1", "uar") if several else ():
+                found[f"{name}/{kind}"] = getattr(scores, name)
             if len(scores.classes) <= PER_CLASS:
                 found |= scores.each(f"{kind}/" if several else "")
         return found
@@ -210,14 +213,7 @@ class ClipTask(Task):
             found["accuracy"] = sums["right"] / sums["clips"]
             found["macro_f1"] = _mean([k.macro_f1 for k in kinds.values()])
             found["uar"] = _mean([k.uar for k in kinds.values()])
-        for kind, scores in kinds.items():
-            several = len(self.kinds) > 1
-            if several:
-                found[f"accuracy/{kind}"] = scores.accuracy
-                found[f"macro_f1/{kind}"] = scores.macro_f1
-                found[f"uar/{kind}"] = scores.uar
-            if len(scores.classes) <= PER_CLASS:
-                found |= scores.each(f"{kind}/" if several else "")
+        found |= self._details(kinds)
         rows = np.stack(list(found.values()), axis=1).tolist()
         return [dict(zip(found, row, strict=True)) for row in rows]
 
