@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from train_worker import batch, make_job
 
 from bab.core import checkpoint
+from bab.core.device import one_thread
 from bab.core.errors import DivergedError, InterruptedRunError
 from bab.core.schema import TrainConfig
 from bab.core.trainer import Bundle, Trainer, parameter_groups, schedule
@@ -150,6 +151,21 @@ def test_skipped_updates_without_end_are_an_error(tmp_path: Path) -> None:
         assert math.isnan(trainer._update(step, parts))
     with pytest.raises(DivergedError, match="gradient norm is nan at step 51"):
         trainer._update(50, parts)
+
+
+def test_small_work_takes_one_thread_and_gives_the_others_back() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with one_thread(True):
+            assert torch.get_num_threads() == 1
+        with one_thread(False):
+            assert torch.get_num_threads() == 2
+        with pytest.raises(InterruptedRunError), one_thread(True):
+            raise InterruptedRunError("stopped")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_best_dev_score_is_what_remains(tmp_path: Path) -> None:
