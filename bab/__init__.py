@@ -1,25 +1,104 @@
 """bab: pretrain, adapt and compare self-supervised audio encoders. Nothing heavy is imported here.
 
-`bab.run(...)`, `bab.load(...)`, `bab.table(...)` and the five contracts are loaded on first use.
+`bab.run(...)`, `bab.load(...)`, `bab.table(...)`, the five contracts, and all else that a plugin
+needs, are loaded on first use. docs/plugins.md says what each name is for.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bab.audio.reading import SUFFIXES as AUDIO_SUFFIXES
+    from bab.audio.reading import duration as audio_duration
+    from bab.audio.reading import info as audio_info
+    from bab.audio.reading import read as read_audio
+    from bab.core.atomic import atomic_folder as atomic_folder
+    from bab.core.atomic import atomic_path as atomic_path
+    from bab.core.atomic import write_bytes as write_bytes
+    from bab.core.atomic import write_json as write_json
+    from bab.core.atomic import write_text as write_text
+    from bab.core.errors import AudioError as AudioError
+    from bab.core.errors import BabError as BabError
+    from bab.core.errors import ConfigError as ConfigError
+    from bab.core.errors import CorpusError as CorpusError
+    from bab.core.errors import DivergedError as DivergedError
+    from bab.core.errors import LeakageError as LeakageError
+    from bab.core.errors import NotApplicableError as NotApplicableError
+    from bab.core.errors import PluginError as PluginError
+    from bab.core.errors import did_you_mean as did_you_mean
+    from bab.core.grid import Grid as Grid
+    from bab.core.interfaces import Corpus as Corpus
+    from bab.core.interfaces import Encoder as Encoder
+    from bab.core.interfaces import Head as Head
+    from bab.core.interfaces import Objective as Objective
+    from bab.core.interfaces import Scorer as Scorer
+    from bab.core.interfaces import Task as Task
+    from bab.core.observers import hookimpl as hookimpl
+    from bab.core.options import Options as Options
+    from bab.core.record import Record as Record
+    from bab.core.record import RunInfo as RunInfo
+    from bab.core.registry import load as load
+    from bab.core.seeds import derive as derive_seed
+    from bab.core.types import Batch as Batch
+    from bab.core.types import Clip as Clip
+    from bab.core.types import Encoded as Encoded
+    from bab.core.types import Features as Features
+    from bab.core.types import Labels as Labels
+    from bab.core.types import Loss as Loss
+    from bab.core.types import Output as Output
+    from bab.core.types import Permissions as Permissions
+    from bab.core.types import Prediction as Prediction
+    from bab.core.types import Segment as Segment
+    from bab.core.types import Term as Term
+    from bab.core.types import Trial as Trial
+    from bab.core.types import View as View
+    from bab.core.types import Waves as Waves
+    from bab.core.weights import WeightsError as WeightsError
+    from bab.core.weights import checkpoint as find_checkpoint
+    from bab.core.weights import fingerprint as fingerprint
+    from bab.core.weights import locate as locate_weights
+    from bab.core.weights import read_folder as read_weights
+    from bab.core.weights import read_json as read_json
+    from bab.core.weights import read_tensors as read_tensors
+    from bab.data.content import cache_root as cache_root
+    from bab.data.splits import by_group as split_by_group
+    from bab.data.splits import check_disjoint as check_disjoint
+    from bab.data.splits import components as split_components
+    from bab.results.table import table as table
+    from bab.running.runner import run as run
 
 __version__ = "0.1.0"
 
-_LAZY = {
-    "Corpus": "bab.core.interfaces",
-    "Encoder": "bab.core.interfaces",
-    "Head": "bab.core.interfaces",
-    "Objective": "bab.core.interfaces",
-    "Options": "bab.core.interfaces",
-    "Task": "bab.core.interfaces",
-    "hookimpl": "bab.core.hooks",
-    "load": "bab.core.registry",
-    "run": "bab.core.runner",
-    "table": "bab.core.results",
+_SAME = {  # module -> names that are called the same there
+    "bab.core.atomic": "atomic_folder atomic_path write_bytes write_json write_text",
+    "bab.core.errors": "AudioError BabError ConfigError CorpusError DivergedError LeakageError "
+    "NotApplicableError PluginError did_you_mean",
+    "bab.core.grid": "Grid",
+    "bab.core.interfaces": "Corpus Encoder Head Objective Scorer Task",
+    "bab.core.observers": "hookimpl",
+    "bab.core.options": "Options",
+    "bab.core.record": "Record RunInfo",
+    "bab.core.registry": "load",
+    "bab.core.types": "Batch Clip Encoded Features Labels Loss Output Permissions Prediction "
+    "Segment Term Trial View Waves",
+    "bab.core.weights": "WeightsError fingerprint read_json read_tensors",
+    "bab.data.content": "cache_root",
+    "bab.data.splits": "check_disjoint",
+    "bab.results.table": "table",
+    "bab.running.runner": "run",
+}
+_LAZY = {name: (module, name) for module, names in _SAME.items() for name in names.split()} | {
+    "AUDIO_SUFFIXES": ("bab.audio.reading", "SUFFIXES"),
+    "audio_duration": ("bab.audio.reading", "duration"),
+    "audio_info": ("bab.audio.reading", "info"),
+    "derive_seed": ("bab.core.seeds", "derive"),
+    "find_checkpoint": ("bab.core.weights", "checkpoint"),
+    "locate_weights": ("bab.core.weights", "locate"),
+    "read_audio": ("bab.audio.reading", "read"),
+    "read_weights": ("bab.core.weights", "read_folder"),
+    "split_by_group": ("bab.data.splits", "by_group"),
+    "split_components": ("bab.data.splits", "components"),
 }
 
 __all__ = sorted(_LAZY)
@@ -30,7 +109,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'bab' has no attribute '{name}'")
     from importlib import import_module
 
-    return getattr(import_module(_LAZY[name]), name)
+    module, attribute = _LAZY[name]
+    value = globals()[name] = getattr(import_module(module), attribute)
+    return value
 
 
 def __dir__() -> list[str]:

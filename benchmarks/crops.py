@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from bab.core.crops import Crops
+from bab.config.pretrain import AudioConfig
 from bab.core.grid import Grid
-from bab.core.pretrain_schema import AudioConfig
-from bab.core.records import Clip
+from bab.core.types import Clip
+from bab.pretraining.crops import Crops
 
 RATE = 16000
 GRID = Grid(RATE, 320, 400)

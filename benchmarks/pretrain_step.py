@@ -37,14 +37,15 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import (
     _sample_negative_indices,
 )
 
-from bab.core.masking import negatives, span_mask
-from bab.core.memory import keep_memory
-from bab.core.pretrain import Pretraining
-from bab.core.records import Batch, Waves
+from bab.core.device import keep_memory
 from bab.core.seeds import derive
-from bab.plugins.encoders._layers import standardise
+from bab.core.types import Batch, Waves
+from bab.plugins.encoders.shared.layers import standardise
 from bab.plugins.encoders.wav2vec2 import Wav2Vec2
 from bab.plugins.objectives.contrastive import Contrastive
+from bab.plugins.objectives.shared.negatives import negatives
+from bab.pretraining.masking import span_mask
+from bab.pretraining.running import Pretraining
 
 RATE = 16_000
 PROB, LENGTH, MINIMUM, NEGATIVES = 0.65, 10, 2, 100

@@ -114,8 +114,8 @@ def make_corpus(folder: Path) -> None:
 
 def run_bab(work: Path, steps: int) -> dict[str, Any]:
     """One `bab run`, with no cached feature."""
-    from bab.core.config import from_command_line
-    from bab.core.runner import run
+    from bab.config.resolve import from_command_line
+    from bab.running.runner import run
 
     began, cpu = time.perf_counter(), time.process_time()
     config = from_command_line(None, options(work), [*sets(steps), f"train.lr={LR}"])
@@ -175,8 +175,8 @@ def run_s3prl(work: Path, steps: int) -> dict[str, Any]:
 
 def run_grid(work: Path, steps: int, rates: Sequence[float], seeds: Sequence[int]) -> float:
     """Seconds of `bab bench` over one cell, with no cached feature."""
-    from bab.core.bench import Cell, Grid
-    from bab.core.pool import Pool
+    from bab.benching.grid import Cell, Grid
+    from bab.benching.pool import Pool
 
     given = options(work)
     cell = Cell(given["encoder"], given["task"], given["corpus"])
@@ -203,9 +203,9 @@ def child(what: str, work: Path, steps: int) -> None:
     found: dict[str, Any]
     known = work / f"modules-{what}.json"
     if what == "s3prl":
-        from bab.plugins.encoders import _s3prl
+        from bab.plugins.encoders.shared import s3prl
 
-        _s3prl._mend_torchaudio()  # it asks torchaudio for functions that are gone
+        s3prl.mend_torchaudio()  # it asks torchaudio for functions that are gone
     if known.exists():
         import_all(json.loads(known.read_text()))
     if what == "bab":

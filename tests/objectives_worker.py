@@ -15,17 +15,18 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 
 from bab.core.interfaces import Objective
-from bab.core.loader import Order, Share
-from bab.core.masking import span_mask
-from bab.core.pretrain import Pretraining
-from bab.core.records import Batch, Clip, RunInfo, Waves
-from bab.core.registry import observers
-from bab.core.schema import TrainConfig
+from bab.core.observers import observers
+from bab.core.options import TrainConfig
+from bab.core.record import RunInfo
 from bab.core.seeds import derive
-from bab.core.trainer import Job, Trainer
+from bab.core.trainer import Trainer, Training
+from bab.core.types import Batch, Clip, Waves
+from bab.data.sampling import Counted, Order, Share
 from bab.plugins.encoders.wav2vec2 import Wav2Vec2
 from bab.plugins.objectives.contrastive import Contrastive
 from bab.plugins.objectives.masked import Masked
+from bab.pretraining.masking import span_mask
+from bab.pretraining.running import Pretraining
 
 EXAMPLES, BATCH, CLUSTERS = 32, 8, 12
 SIZE = {
@@ -75,10 +76,10 @@ def make_objective(kind: str, encoder: Any) -> Objective:
     return objective
 
 
-def make_job(kind: str, folder: Path, accumulation: int, steps: int) -> Job:
+def make_job(kind: str, folder: Path, accumulation: int, steps: int) -> Training:
     accelerator = Accelerator(cpu=True)
     share = Share(accelerator.process_index, accelerator.num_processes, accumulation)
-    order = Order([1] * EXAMPLES, BATCH, seed=1)
+    order = Order([1] * EXAMPLES, 1, Counted(BATCH))
     torch.manual_seed(7)
     encoder = Wav2Vec2.load("random-tiny", Wav2Vec2.Options(dropout=0.0, size=SIZE))
     objective = make_objective(kind, encoder)
@@ -86,10 +87,10 @@ def make_job(kind: str, folder: Path, accumulation: int, steps: int) -> Job:
     config = TrainConfig(
         steps=steps, batch=BATCH, accumulation=accumulation, lr=2e-3, warmup=2, eps=1e-3
     )
-    return Job(
+    return Training(
         Pretraining(encoder),
         objective,
-        lambda step: [make_batch(encoder, part, step) for part in share.cut(order.at(step))],
+        lambda step: [make_batch(encoder, part, step) for part in share.cut(order.at(step)[1])],
         None,
         config,
         11,

@@ -18,14 +18,15 @@ from torch import nn
 
 from bab.core.grid import Grid
 from bab.core.interfaces import Encoder
-from bab.core.loader import Order, Share
-from bab.core.model import LayerMix, Model
-from bab.core.records import Batch, Clip, Encoded, RunInfo, Waves
-from bab.core.registry import observers
-from bab.core.schema import TrainConfig
-from bab.core.trainer import Job, Trainer
+from bab.core.observers import observers
+from bab.core.options import TrainConfig
+from bab.core.record import RunInfo
+from bab.core.trainer import Trainer, Training
+from bab.core.types import Batch, Clip, Encoded, Waves
+from bab.data.sampling import Counted, Order, Share
 from bab.plugins.heads.frames import Frames
 from bab.plugins.objectives.multilabel import Multilabel
+from bab.running.model import LayerMix, Model
 
 EXAMPLES, CLASSES, RATE = 60, 4, 100
 
@@ -76,12 +77,12 @@ def batch(indices: list[int], step: int, spoil: bool = False) -> Batch:
     )
 
 
-def make_job(folder: Path, config: TrainConfig, **changes: Any) -> Job:
+def make_job(folder: Path, config: TrainConfig, **changes: Any) -> Training:
     """The job; `changes` replaces fields of it, or says `dropout=`, `delay=`, `spoil_at=`."""
     dropout, delay = changes.pop("dropout", 0.0), changes.pop("delay", 0.0)
     spoil_at = changes.pop("spoil_at", -1)
     accelerator = Accelerator(cpu=True)
-    order = Order([len(example(i)[0]) for i in range(EXAMPLES)], config.batch, seed=1)
+    order = Order([len(example(i)[0]) for i in range(EXAMPLES)], 1, Counted(config.batch))
     share = Share(accelerator.process_index, accelerator.num_processes, config.accumulation)
     torch.manual_seed(7)
     encoder = Small(dropout)
@@ -90,14 +91,14 @@ def make_job(folder: Path, config: TrainConfig, **changes: Any) -> Job:
 
     def batches(step: int) -> list[Batch]:
         time.sleep(delay)
-        return [batch(part, step, step == spoil_at) for part in share.cut(order.at(step))]
+        return [batch(part, step, step == spoil_at) for part in share.cut(order.at(step)[1])]
 
     def evaluate(step: int) -> tuple[dict[str, float], float]:
         with torch.no_grad():
             logits, _ = model(batch(list(range(8)), 0))
         return {"mean": float(logits.mean())}, float(logits.mean())
 
-    job = Job(
+    job = Training(
         model,
         Multilabel(CLASSES, [CLASSES], Multilabel.Options()),
         batches,

@@ -1,4 +1,4 @@
-"""The command line. Importing it imports click and nothing heavy; commands import what they use."""
+"""The command line, a file for each command. Importing it imports click and nothing heavy."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import click
 
 from bab import __version__
 from bab.cli.bench import bench_command
-from bab.cli.components import info_command, list_command
 from bab.cli.data import data_group
+from bab.cli.info import info_command
+from bab.cli.listing import list_command
+from bab.cli.predict import predict_command
 from bab.cli.prepare import prepare_command
 from bab.cli.pretrain import pretrain_command
-from bab.cli.runs import predict_command, run_command, table_command
+from bab.cli.run import run_command
+from bab.cli.table import table_command
 from bab.cli.targets import targets_command
 from bab.core.errors import BabError
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 if TYPE_CHECKING:
-    from bab.core.bench import Cell, Grid, Job
+    from bab.benching.grid import Cell, Job, RunGrid
 
 _KEYS = ("encoders", "tasks", "seeds", "lr", "set", "jobs", "runs")
 _RESERVED = {"seed", "runs", "observers", "quiet"}  # what the grid decides for every run
@@ -48,25 +48,25 @@ def bench_command(
       bab bench --encoders fbank,wavlm:base --tasks vtc,gender@kaldi:/data/x --lr 1e-4,1e-3,1e-2
       bab bench grid.yaml --jobs 4
     """
-    from bab.core import results
-    from bab.core.pool import Pool
+    from bab.benching.pool import Pool
+    from bab.results.table import table
 
     asked, jobs = _grid(grid, {k: v for k, v in given.items() if v is not None}, sets, force)
     began = time.monotonic()
     show = _Overview(asked, quiet)
     try:
-        found = Pool(asked, jobs, show.say).run(show.event)
+        result = Pool(asked, jobs, show.say).run(show.event)
     finally:
         show.close()
-    if found.records:
-        click.echo(results.table(found.records).rstrip())
-    for cell, outcome in found.failures:
+    if result.records:
+        click.echo(table(result.records).rstrip())
+    for cell, outcome in result.failures:
         rate = "" if outcome.rate is None else f", lr {outcome.rate:g}"
         click.echo(
             f"{outcome.status}: {cell.label}, seed {outcome.seed}{rate}: {outcome.reason}", err=True
         )
     click.echo(f"\n{show.count(time.monotonic() - began)}. Runs: {asked.runs}")
-    if found.failures:
+    if result.failures:
         click.get_current_context().exit(1)
 
 
@@ -75,19 +75,19 @@ def bench_command(
 
 def _grid(
     path: Path | None, given: Mapping[str, Any], sets: Sequence[str], force: bool
-) -> tuple[Grid, int]:
+) -> tuple[RunGrid, int]:
     """The grid and the number of workers, from the file and, before it, the command line.
 
     Raises:
         ConfigError: an unknown or malformed key, or nothing to do.
     """
-    from bab.core.bench import Grid
+    from bab.benching.grid import RunGrid
+    from bab.config.files import spelled_out
     from bab.core.errors import ConfigError, did_you_mean
-    from bab.core.sources import spelled_out
 
     values: dict[str, Any] = {}
     if path is not None:
-        from bab.core.sources import read
+        from bab.config.files import read
 
         values = dict(read(path)[1])
         for key in values:
@@ -115,7 +115,7 @@ def _grid(
     unique = list({repr(cell): cell for cell in cells}.values())
     runs = str(values.get("runs", "runs"))
     return (
-        Grid(
+        RunGrid(
             tuple(unique),
             tuple(dict.fromkeys(seeds)),
             tuple(sorted(set(rates))),
@@ -148,12 +148,12 @@ def _number(key: str, value: Any, kind: type) -> Any:
 
     what = "a whole number" if kind is int else "a number"
     try:
-        found = kind(value) if isinstance(value, (str, int, float)) else None
-        if found is None or found != float(value):
+        number = kind(value) if isinstance(value, (str, int, float)) else None
+        if number is None or number != float(value):
             raise ValueError
     except ValueError:
         raise ConfigError(f"{key}: {value!r} is not {what}") from None
-    return found
+    return number
 
 
 def _refuse_reserved(keys: Mapping[str, Any], sets: Sequence[str], rated: bool) -> None:
@@ -180,7 +180,7 @@ def _refuse_reserved(keys: Mapping[str, Any], sets: Sequence[str], rated: bool) 
 
 def _own(task: Mapping[str, Any]) -> dict[str, Any]:
     """A cell's keys, `task` among them; `task: classify` may stand beside `task.labels: [cry]`."""
-    from bab.core.sources import spelled_out
+    from bab.config.files import spelled_out
 
     options = {k: v for k, v in task.items() if str(k).startswith("task.")}
     rest = {k: v for k, v in task.items() if k not in options}
@@ -191,9 +191,10 @@ def _own(task: Mapping[str, Any]) -> dict[str, Any]:
 
 def _cell(encoder: Any, task: Any) -> Cell:
     """Raises ConfigError for a name that nothing offers; both are checked before anything runs."""
-    from bab.core import members, registry
-    from bab.core.bench import Cell, parse_cell
+    from bab.benching.grid import Cell, parse_cell
+    from bab.core import registry
     from bab.core.errors import ConfigError
+    from bab.core.names import members
 
     keys = _own(task) if isinstance(task, dict) else {}
     text = keys.pop("task", None) if isinstance(task, dict) else task
@@ -211,8 +212,8 @@ def _cell(encoder: Any, task: Any) -> Cell:
     if isinstance(keys.get("encoder", {}), str):
         raise ConfigError(f"{text}: encoder: options alone may be given for one cell")
     registry.find("tasks", name)
-    for member in members.split(encoder):
-        registry.find("encoders", member.partition(":")[0])
+    for member in members(encoder):
+        registry.find("encoders", member.name)
     if corpus is not None:
         registry.find("datasets", corpus.partition(":")[0])
     return Cell(encoder, name, corpus, keys)
@@ -232,8 +233,8 @@ class _Display(Protocol):
 class _Overview:
     """A line per finished run; on a terminal also a bar for the whole and one per run at work."""
 
-    def __init__(self, grid: Grid, quiet: bool) -> None:
-        from bab.core.bench import jobs
+    def __init__(self, grid: RunGrid, quiet: bool) -> None:
+        from bab.benching.grid import jobs
         from bab.plugins.observers.progress import Live, Plain, moving
 
         plain = quiet or not moving(sys.stderr)
@@ -280,9 +281,9 @@ class _Overview:
             self.display.stage("bench", sum(self.done.values()), self.total, "runs", "")
 
     def _score(self, folder: str) -> str:
-        from bab.core import results
-        from bab.core.tables import number
+        from bab.results.record import load
+        from bab.results.render import number
 
-        record = results.load(folder)
+        record = load(folder)
         value = record.metrics.get(record.primary, float("nan"))
         return f"{record.primary} {number(value, record.units.get(record.primary, ''))}"

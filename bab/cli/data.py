@@ -30,18 +30,17 @@ def check_command(
       bab data check childproject:/data/corpus --set corpus.labels.CHI=KCHI
     """
     from bab.cli.display import ticker
-    from bab.core import datacheck
-    from bab.core.build import build_corpus
-    from bab.core.config import CorpusConfig, component
+    from bab.config.corpora import open_corpus
+    from bab.config.resolve import corpus_config
+    from bab.data import check
 
-    _, keys, options = component("corpus", corpus, sets)
-    config = CorpusConfig(**keys, options=options.model_dump(mode="json"))
-    with ticker("files") as tell:
-        report = datacheck.check_corpus(
-            build_corpus(config),
+    config = corpus_config(corpus, sets)
+    with ticker() as tell:
+        report = check.check_corpus(
+            open_corpus(config),
             jobs or os.cpu_count() or 1,
-            lambda done, total: tell("checking", done, total),
+            lambda done, total: tell("checking", done, total, "files"),
         )
-    click.echo(datacheck.render(report))
+    click.echo(check.render(report))
     if report.fatal:
         context.exit(1)

@@ -11,9 +11,9 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from bab.config.run import RunConfig
 from bab.core import registry
-from bab.core.config import COMPONENTS
-from bab.core.schema import RunConfig
+from bab.core.names import COMPONENTS
 
 Row = tuple[str, str]  # a term, and what it means
 
@@ -29,22 +29,22 @@ def describe(kind: str, name: str) -> str:
     Raises:
         PluginError: it can't be loaded.
     """
-    entry, found = registry.find(kind, name), registry.load(kind, name)
+    entry, cls = registry.find(kind, name), registry.load(kind, name)
     form = click.HelpFormatter(width=_WIDTH)
     form.write_text(f"{name}: {registry.KINDS[kind][0]} of {entry.owner} ({entry.value})")
-    for paragraph in inspect.cleandoc(found.__doc__ or "").split("\n\n"):
+    for paragraph in inspect.cleandoc(cls.__doc__ or "").split("\n\n"):
         form.write_paragraph()
         form.indent()
         form.write_text(paragraph)
         form.dedent()
-    _table(form, "Facts", list(_facts(kind, found)))
+    _table(form, "Facts", list(_facts(kind, cls)))
     if kind == "encoders":
-        default = f" (default: {found.default})" if found.default else ""
-        _table(form, f"Weights, {name}:WEIGHTS{default}", list(found.weights.items()))
+        default = f" (default: {cls.default})" if cls.default else ""
+        _table(form, f"Weights, {name}:WEIGHTS{default}", list(cls.weights.items()))
     if kind in _SECTIONS:
         section = _SECTIONS[kind]
         title = f"Options (--set {section}.KEY=VALUE, or under `{section}:` in a recipe)"
-        _table(form, title, list(options(found.Options)) or [("none", "")])
+        _table(form, title, list(options(cls.Options)) or [("none", "")])
     return form.getvalue().rstrip()
 
 
@@ -91,7 +91,7 @@ def _row(name: str, field: FieldInfo, default: str | None = None) -> Row:
     return name, f"{said}[{_type(field)}; {given}]"
 
 
-def _facts(kind: str, found: Any) -> Iterator[Row]:
+def _facts(kind: str, cls: Any) -> Iterator[Row]:
     """The class attributes of its contract that a user can act on, where they say something."""
     names = {
         "heads": ("level",),
@@ -99,23 +99,23 @@ def _facts(kind: str, found: Any) -> Iterator[Row]:
         "datasets": ("provides", "unit"),
     }
     for name in names.get(kind, ()):
-        value = getattr(found, name)
+        value = getattr(cls, name)
         if value:
             yield name, value if isinstance(value, str) else ", ".join(sorted(value))
     if kind == "encoders":
-        for level, values in found.defaults.items():
+        for level, values in cls.defaults.items():
             yield f"in {level} tasks", ", ".join(f"{k}={_value(v)}" for k, v in _flat(values))
     if kind == "tasks":
-        view = found.view
+        view = cls.view
         yield "view", f"window {_value(view.window)} s, hop {_value(view.hop)} s, crop {view.crop}"
-        for mode, defaults in found.defaults.items():
+        for mode, defaults in cls.defaults.items():
             yield f"in {mode}", ", ".join(f"{k}={_value(v)}" for k, v in _flat(defaults))
     if kind == "datasets":
-        yield "sample", f"{found.sample}" if found.sample else "none: name a folder, NAME:ROOT"
+        yield "sample", f"{cls.sample}" if cls.sample else "none: name a folder, NAME:ROOT"
     if kind == "observers":
-        yield "events", ", ".join(name for name in vars(found) if name.startswith("bab_"))
-    elif found.source:
-        yield "source", found.source
+        yield "events", ", ".join(name for name in vars(cls) if name.startswith("bab_"))
+    elif cls.source:
+        yield "source", cls.source
 
 
 def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -61,15 +61,15 @@ def prepare_command(
     from typing import Literal, cast
 
     from bab.cli.display import ticker
-    from bab.core import prepare
-    from bab.core.corpora import open_corpora, refuse_other_sets, sets_of
+    from bab.config.corpora import open_corpora, refuse_other_sets, sets_of
     from bab.core.errors import InterruptedRunError
-    from bab.core.vad import Name
+    from bab.data import prepare
+    from bab.data.vad import Name
 
     refuse_other_sets(("corpus",), sets)
-    with ticker("s") as tell:
+    with ticker() as tell:
         try:
-            found = prepare.prepare(
+            prepared = prepare.prepare(
                 open_corpora(corpora, sets_of("corpus", sets)),
                 out,
                 cast(Name, vad),
@@ -82,5 +82,5 @@ def prepare_command(
             raise InterruptedRunError(
                 f"stopped; the same command goes on where it stopped ({out}.parts)"
             ) from None
-    click.echo(prepare.describe(found))
+    click.echo(prepare.describe(prepared))
     click.echo(f"Manifest: {out}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bab.cli.runs import leads
+from bab.cli.display import leads
 
 
 @click.command("pretrain")
@@ -58,7 +58,7 @@ def pretrain_command(
         --targets targets/mfcc
       bab run --encoder hubert:runs/pretrain/hbn/hubert-random/0123456789ab/model --task vtc
     """
-    from bab.core.pretrain_config import from_command_line
+    from bab.config.resolve import pretrain_config
 
     if corpora:
         options["corpus"] = corpora[0]
@@ -66,12 +66,13 @@ def pretrain_command(
             options["also"] = corpora[1:]
     if targets is not None:
         options["targets"] = {"folder": targets}
-    report(from_command_line(recipe, options, sets, observers), force)
+    report(pretrain_config(recipe, options, sets, observers), force)
 
 
 def report(config: Any, force: bool) -> None:
     """Do the run and say what came of it. config: a `PretrainConfig`."""
-    from bab.core.pretrain import MODEL, pretrain
+    from bab.pretraining.runner import pretrain
+    from bab.pretraining.running import MODEL
 
     result, folder = pretrain(config, force)
     if leads():
@@ -83,7 +84,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     """The end of a run in a few lines."""
     hours, seconds = result["audio_hours"], result["train_seconds"]
     speed = f", {hours * 3600 / seconds:.1f} s of audio per second" if seconds else ""
-    found = [f"{result['steps']} steps, {hours:.2f} h of audio heard{speed}"]
+    told = [f"{result['steps']} steps, {hours:.2f} h of audio heard{speed}"]
     if result["dev"]:
-        found.append("dev: " + ", ".join(f"{k} {v:.4g}" for k, v in result["dev"].items()))
-    return found
+        told.append("dev: " + ", ".join(f"{k} {v:.4g}" for k, v in result["dev"].items()))
+    return told

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from bab.cli.display import DEVICES
+
 
 @click.command("targets")
 @click.option(
@@ -49,7 +51,7 @@ import click
 )
 @click.option(
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    type=DEVICES,
     default="auto",
     show_default=True,
     help="Where the encoder runs.",
@@ -73,12 +75,12 @@ def targets_command(out: Path, **options: Any) -> None:
     """
     from bab.cli.display import ticker
     from bab.core.errors import InterruptedRunError
-    from bab.core.targetjob import process
+    from bab.targets.features import process
 
     rank = process()[0]
-    with ticker("s") as tell:
+    with ticker() as tell:
         try:
-            quiet = lambda stage, done, total, unit="": None  # noqa: E731
+            quiet = lambda stage, done, total, unit: None  # noqa: E731
             meta = _make(out, options, tell if rank == 0 else quiet)
         except (KeyboardInterrupt, click.Abort):
             raise InterruptedRunError(
@@ -90,11 +92,12 @@ def targets_command(out: Path, **options: Any) -> None:
 
 
 def _make(out: Path, options: dict[str, Any], tell: Any) -> dict[str, Any]:
-    from bab.core import datacheck
-    from bab.core.corpora import open_corpora, refuse_bad, refuse_other_sets, sets_of
+    from bab.config.corpora import open_corpora, refuse_other_sets, sets_of
     from bab.core.errors import ConfigError
-    from bab.core.maketargets import make
-    from bab.core.targetjob import Settings, process
+    from bab.data.check import bad_files, refuse_bad
+    from bab.targets.features import process
+    from bab.targets.job import TargetOptions
+    from bab.targets.make import make
 
     given, clusters = options["centroids"], options["clusters"]
     if given is not None and clusters is not None:
@@ -104,12 +107,10 @@ def _make(out: Path, options: dict[str, Any], tell: Any) -> dict[str, Any]:
     corpora = open_corpora(options["corpora"], sets_of("corpus", options["sets"]))
     names = options["splits"] or (None,)
     clips = [clip for corpus in corpora for name in names for clip in corpus.clips(name)]
-    bad = datacheck.bad_files(
-        clips, lambda done, total: tell("checking files", done, total, "files")
-    )
+    bad = bad_files(clips, lambda done, total: tell("checking files", done, total, "files"))
     refuse_bad(bad, options["skip_bad"])
     rank, world, _ = process()
-    settings = Settings(
+    asked = TargetOptions(
         clusters or 100,
         options["seed"],
         options["sample_frames"],
@@ -124,14 +125,15 @@ def _make(out: Path, options: dict[str, Any], tell: Any) -> dict[str, Any]:
         "splits": list(options["splits"]),
         "unreadable": list(bad.values()),
     }
-    return make([c for c in clips if c.path not in bad], features, out, settings, described, tell)
+    return make([c for c in clips if c.path not in bad], features, out, asked, described, tell)
 
 
 def _features(options: dict[str, Any]) -> Any:
-    from bab.core.config import component
-    from bab.core.corpora import sets_of
+    from bab.config.corpora import sets_of
+    from bab.config.resolve import encoder_config
+    from bab.core.components import build_encoder
     from bab.core.errors import ConfigError
-    from bab.core.framefeatures import LayerFeatures, Mfcc
+    from bab.targets.features import LayerFeatures, Mfcc, own_device
 
     spec, layer = options["encoder"], options["layer"]
     sets = sets_of("encoder", options["sets"])
@@ -144,19 +146,10 @@ def _features(options: dict[str, Any]) -> Any:
         return Mfcc()
     if layer is None:
         raise ConfigError(f"--encoder {spec}: which layer? --layer 6, for example")
-    import torch
-
-    from bab.core.build import build_encoder, resolve_device
-    from bab.core.schema import EncoderConfig
-    from bab.core.targetjob import process
-
-    _, keys, found = component("encoder", spec, sets)
-    config = EncoderConfig(**keys, options=found.model_dump(mode="json"))
-    encoder = build_encoder(config, options["offline"], options["trust_code"])
-    device = resolve_device(options["device"])
-    if device == "cuda" and process()[1] > 1:
-        device = f"cuda:{process()[2] % torch.cuda.device_count()}"
-    return LayerFeatures(encoder, layer, torch.device(device))
+    config = encoder_config(spec, sets)
+    trusted = options["offline"], options["trust_code"]
+    encoder = build_encoder(config.name, config.weights, config.options, *trusted)
+    return LayerFeatures(encoder, layer, own_device(options["device"]))
 
 
 def describe(meta: dict[str, Any]) -> str:

@@ -1,1 +1,1 @@
-"""The core: five contracts, one trainer, one record format. It names no plugin."""
+"""Contracts, and what every room stands on: it names no plugin and imports no other room."""

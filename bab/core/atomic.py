@@ -29,7 +29,9 @@ def _sibling(path: Path) -> Path:
 
 def _sync(path: Path) -> None:
     """Ask the system to put a file or a folder's entries on the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    if os.name == "nt" and path.is_dir():  # Windows opens no folder
+        return
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError:  # some network file systems can't sync a folder

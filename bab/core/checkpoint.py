@@ -34,6 +34,15 @@ class State:
     seconds: float = 0.0  # of training, over all the attempts
     scaler: dict[str, float] = field(default_factory=dict)  # fp16's loss scale
 
+    def judge(self, metrics: dict[str, float], value: float) -> bool:
+        """Note the dev score of this step; whether it is the best so far. value: the one that
+        decides, higher is better."""
+        best = self.best_step < 0 or value > self.best_value
+        if best:
+            self.best_step, self.best_value, self.best_metrics = self.step, value, metrics
+        self.stale = 0 if best else self.stale + 1
+        return best
+
 
 def trainable(module: nn.Module) -> dict[str, Tensor]:
     """What training changes: parameters that take gradients, and buffers; no frozen weights."""

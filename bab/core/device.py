@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -68,11 +70,11 @@ def resolve_device(name: str) -> str:
         "cpu": True,
     }
     if name == "auto":
-        return next(device for device, found in there.items() if found)
+        return next(device for device, ok in there.items() if ok)
     if not there[name]:
-        found = ", ".join(device for device, ok in there.items() if ok)
+        named = ", ".join(device for device, ok in there.items() if ok)
         raise ConfigError(
-            f"device '{name}' is not available here (there is {found}): --device auto"
+            f"device '{name}' is not available here (there is {named}): --device auto"
         )
     return name
 
@@ -100,3 +102,40 @@ def refuse_precision(device: str, precision: str) -> None:
         )
     if device == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported(False):
         raise ConfigError("train.precision=bf16: this GPU has no bf16 units; use fp16 or fp32")
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has had in memory."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    # Linux counts kilobytes, macOS bytes (getrusage(2)).
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+# Of glibc's malloc.h; -1 as a threshold means never.
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+
+
+def keep_memory() -> bool:
+    """Have this process keep the memory that it frees, for itself. Whether that could be arranged.
+
+    glibc gets large blocks (32 MB and more, always) from the system one by one and gives them back
+    at once; the system fills each with zeros, page by page, at every step of training. Kept, a step
+    of a wav2vec 2.0 on 8 s clips took a sixth (base) to a fifth (tiny) less CPU time on 2 cores.
+    The price is memory: the process stays as large as it once was, and blocks of changing sizes fit
+    less well (14 batches of 60 s, of clips of 2 to 15 s: a peak of 3.4 GB instead of 2.4, and a
+    quarter less CPU time). Linux with glibc only; elsewhere nothing happens. Call it before the
+    first large tensor; it lasts until the process ends.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return False
+    return bool(mallopt(_TRIM_THRESHOLD, -1)) and bool(mallopt(_MMAP_MAX, 0))

@@ -13,18 +13,19 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from bab.core.errors import BabError
 from bab.core.grid import Grid
-from bab.core.records import (
+from bab.core.options import Options
+from bab.core.types import (
     Batch,
     Clip,
     Encoded,
     Labels,
     Loss,
     Output,
+    Permissions,
     Prediction,
     Trial,
     View,
@@ -32,12 +33,7 @@ from bab.core.records import (
 )
 
 Level = Literal["frame", "clip", "sequence", "pair"]
-
-
-class Options(BaseModel):
-    """Base of every component's options: strict and frozen; `Field(description=)` explains each."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+_NOTHING = Permissions()
 
 
 class Component:
@@ -241,17 +237,16 @@ class Corpus(Component):
     listed: tuple[str, ...] = ()  # the splits that the corpus names; () too where it can't say
     splits_given: bool = True  # an instance says so where it lists none, and they are made by group
 
-    def __init__(self, root: Path, options: Any) -> None:
-        """root: the corpus's folder; options: an instance of `Options`.
-
-        Whether a hub may be asked, and whether splits may share what they otherwise mustn't, says
-        `bab.core.permissions.now()`.
+    def __init__(self, root: Path, options: Any, permissions: Permissions = _NOTHING) -> None:
+        """root: the corpus's folder; options: an instance of `Options`; permissions: what the user
+        allowed. A corpus without a use for these may leave the argument out of its `__init__`.
 
         Raises:
             CorpusError: naming the file, the line and the remedy.
         """
         self.root = root
         self.options = options
+        self.permissions = permissions
         self.notices = []
 
     def splits(self) -> tuple[str, ...]:
@@ -302,6 +297,31 @@ class Task(Component):
     def __init__(self, options: Any) -> None:
         """options: an instance of `Options`."""
         self.options = options
+
+    @property
+    def whole_clips(self) -> bool:
+        """An example is a whole clip, of one or more windows; of a frame task it is a window."""
+        return self.level != "frame"
+
+    @property
+    def one_output(self) -> bool:
+        """The head's output is one row of logits for a whole clip."""
+        return self.level == "clip"
+
+    @property
+    def one_target(self) -> bool:
+        """A clip has one target per label group, i64[G]; else the head needs every frame."""
+        return self.level in ("clip", "pair")
+
+    @property
+    def in_order(self) -> bool:
+        """Targets are labels in order, i64[U], and may be too long for their clip."""
+        return self.level == "sequence"
+
+    @property
+    def pairs(self) -> bool:
+        """Trials of two clips are scored, by the head's embeddings."""
+        return self.level == "pair"
 
     def suit(self, provides: frozenset[str]) -> None:
         """Told what the run's corpus provides, before `needs` is asked for: options may be short
@@ -372,7 +392,7 @@ class Task(Component):
         A clip without a prediction counts as missed. Tasks that are not `additive` replace this,
         but for pair tasks, which have `compare` and `rate`.
         """
-        if self.level == "pair":
+        if self.pairs:
             trials = [r for r in references if isinstance(r, Trial)]
             same = np.array([t.same for t in trials], dtype=bool)
             return self.rate(same, self.compare(trials, predictions))

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +25,11 @@ from bab.core.device import one_thread
 from bab.core.errors import DivergedError, InterruptedRunError
 from bab.core.interfaces import Objective, Scorer
 from bab.core.loader import Prefetcher
-from bab.core.records import Batch, RunInfo
+from bab.core.observers import Watchers
+from bab.core.options import TrainConfig
+from bab.core.record import RunInfo
 from bab.core.seeds import derive
-
-if TYPE_CHECKING:
-    from bab.core.schema import TrainConfig
+from bab.core.types import Batch, Loss
 
 _SKIPS = 50  # updates that fp16's scale, of 2^16 at first, may skip in a row: it is 2^-34 then
 Evaluate = Callable[[int], tuple[dict[str, float], float]]
@@ -50,13 +50,12 @@ class Bundle(nn.Module):
         """The weighted sum of the terms, each over its divisor; the terms, and what else is worth
         a line in the log."""
         loss = self.objective(self.model, batch)
-        parts = {k: term.weight * term.total / divisors[k] for k, term in loss.terms.items()}
-        total = torch.stack(list(parts.values())).sum()
+        total, parts = weighted(loss, divisors)
         return total, {k: v.detach() for k, v in parts.items()}, loss.logs
 
 
 @dataclass(slots=True)
-class Job:
+class Training:
     """What to train, on what, and who watches."""
 
     model: Scorer
@@ -67,32 +66,26 @@ class Job:
     seed: int
     folder: Path  # of checkpoints
     accelerator: Any
-    watchers: Any  # bab.core.hooks.Events, called by name
+    watchers: Watchers
     info: RunInfo
     stop: Callable[[], bool]  # True once the user wants out
     keep: Literal["best", "last"] = "best"  # the weights that are in the model afterwards
 
 
 class Trainer:
-    """Runs a Job to its end, from its newest checkpoint if there is one."""
+    """Runs a Training to its end, from its newest checkpoint if there is one."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.accelerator = job.accelerator
-        self.bundle = Bundle(job.model, job.objective)
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.bundle, job.config),
-            lr=job.config.lr,
-            betas=job.config.betas,
-            eps=job.config.eps,
-            weight_decay=job.config.weight_decay,
-            # One kernel for all: at small sizes the update is mostly overhead.
-            fused=self.accelerator.device.type == "cpu",
-        )
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.accelerator = training.accelerator
+        self.bundle = Bundle(training.model, training.objective)
+        groups = parameter_groups(self.bundle, training.config)
+        # One kernel for all: at small sizes the update is mostly overhead.
+        self.optimizer = adamw(groups, training.config, self.accelerator.device.type == "cpu")
         self.scales = [group["scale"] for group in self.optimizer.param_groups]
         self.state = State()
         self.bundle.to(self.accelerator.device)
-        newest = checkpoint.latest(job.folder)
+        newest = checkpoint.latest(training.folder)
         if newest is not None:
             self.state = checkpoint.restore(newest, self.bundle, self.optimizer)
         self.wrapped, self.stepper = self.accelerator.prepare(self.bundle, self.optimizer)
@@ -113,7 +106,7 @@ class Trainer:
             DivergedError: a loss or gradient that is not finite; the last checkpoint stands.
             InterruptedRunError: Ctrl-C or SIGTERM; state was saved.
         """
-        scorer = self.job.model
+        scorer = self.training.model
         with one_thread(scorer.encoder is None and scorer.pool):
             self._loop()
         self._load_best()
@@ -121,23 +114,23 @@ class Trainer:
 
     def _loop(self) -> None:
         self._train_mode()
-        workers = self.job.config.workers
-        steps = Prefetcher(self.job.batches, self.state.step, self._end(), workers)
+        workers = self.training.config.workers
+        steps = Prefetcher(self.training.batches, self.state.step, self._end(), workers)
         for step, parts in steps:
             began = time.perf_counter()
             values, stopping = self._step(step, parts)
             self.state.step = step + 1
             self.state.seconds += time.perf_counter() - began
-            self.job.watchers.bab_step(run=self.job.info, step=step + 1, values=values)
-            last = step + 1 == self.job.config.steps
-            evaluated = last or (step + 1) % self.job.config.eval_every == 0
+            self.training.watchers.bab_step(run=self.training.info, step=step + 1, values=values)
+            last = step + 1 == self.training.config.steps
+            evaluated = last or (step + 1) % self.training.config.eval_every == 0
             if evaluated:
                 self._evaluate()
-            if evaluated or stopping or (step + 1) % self.job.config.save_every == 0:
+            if evaluated or stopping or (step + 1) % self.training.config.save_every == 0:
                 self._save()
             if stopping and not last:
                 raise InterruptedRunError(
-                    f"stopped at step {step + 1} of {self.job.config.steps}; "
+                    f"stopped at step {step + 1} of {self.training.config.steps}; "
                     "the same command goes on from here"
                 )
             if self._patience_spent():
@@ -145,23 +138,23 @@ class Trainer:
 
     def _end(self) -> int:
         """No further steps where the run had already stopped for want of improvement."""
-        return self.state.step if self._patience_spent() else self.job.config.steps
+        return self.state.step if self._patience_spent() else self.training.config.steps
 
     def _patience_spent(self) -> bool:
-        patience = self.job.config.patience
+        patience = self.training.config.patience
         return patience is not None and self.state.stale >= patience
 
     def _step(self, step: int, parts: Sequence[Batch]) -> tuple[dict[str, float], bool]:
-        self._seed(derive(self.job.seed, "step", step, self.accelerator.process_index))
+        self._seed(derive(self.training.seed, "step", step, self.accelerator.process_index))
         began = time.perf_counter()
-        rate = self.job.config.lr * schedule(self.job.config, step)
+        rate = self.training.config.lr * schedule(self.training.config, step)
         for group, scale in zip(self.optimizer.param_groups, self.scales, strict=True):
             group["lr"] = rate * scale
         divisors = self._divisors(parts)
         sums, logs = self._backward(parts, divisors)
         seconds = sum(clip.duration for part in parts for clip in part.clips)
         flat = [x for pair in logs.values() for x in pair]
-        totals = self._reduce([*sums.values(), *flat, seconds, float(self.job.stop())])
+        totals = self._reduce([*sums.values(), *flat, seconds, float(self.training.stop())])
         losses = dict(zip(sums, totals, strict=False))
         whole = math.fsum(losses.values())
         self._check(whole, step, parts, "loss")
@@ -207,10 +200,7 @@ class Trainer:
 
     def _divisors(self, parts: Sequence[Batch]) -> dict[str, float]:
         """The count of each term over all micro-batches and ranks."""
-        own: dict[str, float] = {}
-        for part in parts:
-            for key, count in self.job.objective.counts(part).items():
-                own[key] = own.get(key, 0.0) + count
+        own = counted(self.training.objective, parts)
         # A step may hold nothing that a term counts; its sum is 0 then. Weighted counts may be < 1.
         return {k: v or 1.0 for k, v in zip(own, self._reduce(list(own.values())), strict=True)}
 
@@ -224,7 +214,7 @@ class Trainer:
         return summed
 
     def _update(self, step: int, parts: Sequence[Batch]) -> float:
-        limit = math.inf if self.job.config.clip is None else self.job.config.clip
+        limit = math.inf if self.training.config.clip is None else self.training.config.clip
         if self.plain:
             norm = self._clip(limit)
         else:
@@ -254,7 +244,7 @@ class Trainer:
     def _check(self, value: float, step: int, parts: Sequence[Batch], what: str) -> None:
         if math.isfinite(value):
             return
-        newest = checkpoint.latest(self.job.folder)
+        newest = checkpoint.latest(self.training.folder)
         ids = sorted({clip.id for part in parts for clip in part.clips})
         raise DivergedError(
             f"the {what} is {value} at step {step + 1} (clips: {', '.join(ids[:5])}"
@@ -264,22 +254,16 @@ class Trainer:
         )
 
     def _evaluate(self) -> None:
-        if self.job.evaluate is None:
+        if self.training.evaluate is None:
             return
         self.bundle.eval()
-        metrics, value = self.job.evaluate(self.state.step)
+        metrics, value = self.training.evaluate(self.state.step)
         self._train_mode()
-        best = self.state.best_step < 0 or value > self.state.best_value
-        if best:
-            self.state.best_step = self.state.step
-            self.state.best_value, self.state.best_metrics = value, metrics
-            self.state.stale = 0
-            if self.accelerator.is_main_process:
-                checkpoint.save_best(self.job.folder, self.bundle, self.state.step)
-        else:
-            self.state.stale += 1
-        self.job.watchers.bab_evaluated(
-            run=self.job.info, step=self.state.step, split="dev", metrics=metrics, best=best
+        best = self.state.judge(metrics, value)
+        if best and self.accelerator.is_main_process:
+            checkpoint.save_best(self.training.folder, self.bundle, self.state.step)
+        self.training.watchers.bab_evaluated(
+            run=self.training.info, step=self.state.step, split="dev", metrics=metrics, best=best
         )
 
     def _save(self) -> None:
@@ -287,20 +271,22 @@ class Trainer:
             return
         if self.accelerator.scaler is not None:
             self.state.scaler = self.accelerator.scaler.state_dict()
-        path = checkpoint.save(self.job.folder, self.bundle, self.optimizer, self.state)
-        checkpoint.prune(self.job.folder, self.state)
-        self.job.watchers.bab_checkpoint(run=self.job.info, step=self.state.step, path=str(path))
+        path = checkpoint.save(self.training.folder, self.bundle, self.optimizer, self.state)
+        checkpoint.prune(self.training.folder, self.state)
+        self.training.watchers.bab_checkpoint(
+            run=self.training.info, step=self.state.step, path=str(path)
+        )
 
     def _load_best(self) -> None:
         self.accelerator.wait_for_everyone()
         stale = self.state.best_step >= 0 and self.state.best_step != self.state.step
-        if self.job.keep == "best" and stale:
-            checkpoint.restore_best(self.job.folder, self.bundle, self.state.best_step)
+        if self.training.keep == "best" and stale:
+            checkpoint.restore_best(self.training.folder, self.bundle, self.state.best_step)
         self.bundle.eval()
 
     def _train_mode(self) -> None:
         self.bundle.train()
-        encoder = self.job.model.encoder
+        encoder = self.training.model.encoder
         if encoder is not None and not any(p.requires_grad for p in encoder.parameters()):
             encoder.eval()
 
@@ -310,6 +296,34 @@ def _means(logs: Logs, flat: Sequence[float]) -> dict[str, float]:
     what nothing was counted for is left out."""
     pairs = zip(logs, flat[::2], flat[1::2], strict=True)
     return {name: total / count for name, total, count in pairs if count}
+
+
+def weighted(loss: Loss, divisors: Mapping[str, float]) -> tuple[Tensor, dict[str, Tensor]]:
+    """What the gradient is taken of: the weighted sum of the terms, each over its divisor; and the
+    terms."""
+    parts = {k: term.weight * term.total / divisors[k] for k, term in loss.terms.items()}
+    return torch.stack(list(parts.values())).sum(), parts
+
+
+def counted(objective: Objective, parts: Iterable[Batch]) -> dict[str, float]:
+    """The count of each term over some micro-batches."""
+    counts: dict[str, float] = {}
+    for part in parts:
+        for key, count in objective.counts(part).items():
+            counts[key] = counts.get(key, 0.0) + count
+    return counts
+
+
+def adamw(groups: list[dict[str, Any]], config: TrainConfig, fused: bool) -> torch.optim.Optimizer:
+    """AdamW as a run's options have it."""
+    return torch.optim.AdamW(
+        groups,
+        lr=config.lr,
+        betas=config.betas,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        fused=fused,
+    )
 
 
 def schedule(config: TrainConfig, step: int) -> float:

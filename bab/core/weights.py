@@ -41,7 +41,7 @@ class WeightsError(BabError):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Located:
     """Weights on this machine: `path` is a folder or one file; `name` says where they came from.
 
     name: an absolute path, or `owner/name[/file]@commit`; typed after the colon, it means the same.
@@ -71,7 +71,7 @@ def parse(spec: str) -> tuple[str, str | None]:
 
 def locate(
     weights: str, *, encoder: str, hub: Mapping[str, str], known: Iterable[str], offline: bool
-) -> Source:
+) -> Located:
     """Find weights on this machine, or fetch them.
 
     Args:
@@ -90,7 +90,7 @@ def locate(
     try:
         path = path.expanduser()
         if path.exists():
-            return Source(path.resolve(), str(path.resolve()))
+            return Located(path.resolve(), str(path.resolve()))
     except (OSError, RuntimeError, ValueError) as error:  # no such user, too long, unreadable
         raise WeightsError(f"'{encoder}:{weights}' can't be a path: {_line(error)}") from error
     if weights.startswith(("/", "./", "../", "~")) or weights in (".", ".."):
@@ -106,11 +106,11 @@ def locate(
 # ------------------------------------------------------------------------------ the hub
 
 
-def fetch(spec: str, *, offline: bool = False) -> Source:
+def fetch(spec: str, *, offline: bool = False) -> Located:
     """A hub model, `owner/name[/file][@revision]`, as files on this machine.
 
     The hub is asked once for the commit and the list of files; only what a model needs is fetched.
-    Where it can't be reached, a copy that is already here is used: its commit is in `Source.name`.
+    Where it can't be reached, a copy that is already here is used: its commit is in `Located.name`.
 
     Raises:
         WeightsError: offline and not here, unreachable, unknown, gated, or a refused token.
@@ -120,22 +120,22 @@ def fetch(spec: str, *, offline: bool = False) -> Source:
     name, _, revision = spec.partition("@")
     repo, inner = "/".join(name.split("/")[:2]), "/".join(name.split("/")[2:])
     if offline or constants.HF_HUB_OFFLINE:
-        found = _cached(repo, inner, revision or None)
-        if found is None:
+        copy = _cached(repo, inner, revision or None)
+        if copy is None:
             raise WeightsError(
                 f"{repo} is not on this machine and --offline (or HF_HUB_OFFLINE) forbids "
                 f"fetching it: run once without it, or `hf download {repo}`, or name a local folder"
             )
-        return found
+        return copy
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
     with _explained(repo, revision):
         try:
             info = api.model_info(repo, revision=revision or None, timeout=TIMEOUT)
         except Exception as error:
-            found = _cached(repo, inner, revision or None) if _unreachable(error) else None
-            if found is None:
+            copy = _cached(repo, inner, revision or None) if _unreachable(error) else None
+            if copy is None:
                 raise
-            return found
+            return copy
         files = _needed([item.rfilename for item in info.siblings or []], repo, inner)
         # The first by the revision's name, which the cache then knows offline; the others by the
         # commit that it turned out to be.
@@ -143,10 +143,10 @@ def fetch(spec: str, *, offline: bool = False) -> Source:
         commit = path.parents[files[0].count("/")].name
         for file in files[1:]:
             path = Path(api.hf_hub_download(repo, file, revision=commit))
-    return Source(path if _single(files) else path.parent, f"{name}@{commit}")
+    return Located(path if _single(files) else path.parent, f"{name}@{commit}")
 
 
-def _cached(repo: str, inner: str, revision: str | None) -> Source | None:
+def _cached(repo: str, inner: str, revision: str | None) -> Located | None:
     """The copy that the hub's client keeps, or None."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -155,10 +155,10 @@ def _cached(repo: str, inner: str, revision: str | None) -> Source | None:
         folder = Path(snapshot_download(repo, revision=revision, local_files_only=True))
     except LocalEntryNotFoundError as error:
         # Newer clients call a snapshot incomplete where, as here, only some files were wanted.
-        found = getattr(error, "snapshot_path", None)
-        if found is None:
+        snapshot = getattr(error, "snapshot_path", None)
+        if snapshot is None:
             return None
-        folder = Path(found)
+        folder = Path(snapshot)
     except HFValidationError as error:
         raise WeightsError(_remedy(error, repo, revision or "")) from error
     names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
@@ -168,7 +168,7 @@ def _cached(repo: str, inner: str, revision: str | None) -> Source | None:
         return None
     path = folder / files[-1]
     name = f"{repo}/{inner}" if inner else repo
-    return Source(path if _single(files) else path.parent, f"{name}@{folder.name}")
+    return Located(path if _single(files) else path.parent, f"{name}@{folder.name}")
 
 
 def _needed(names: list[str], repo: str, inner: str) -> list[str]:

@@ -1,1 +1,1 @@
-"""The built-in plugins: found through entry points, exactly as a stranger's are."""
+"""The built-in components, found as a stranger's are."""

@@ -1,1 +1,1 @@
-"""Contract suites that plugin authors run in their own tests."""
+"""Contract suites that plugin authors run."""

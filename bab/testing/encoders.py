@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from bab.core.errors import BabError
 from bab.core.interfaces import Encoder
-from bab.core.records import Encoded, Waves
+from bab.core.types import Encoded, Waves
 
 Make = Callable[[], Encoder]
 

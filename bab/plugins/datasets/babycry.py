@@ -19,11 +19,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from bab.core import interfaces
-from bab.core.errors import CorpusError
-from bab.core.records import Clip
-from bab.plugins.datasets import _cries
-from bab.plugins.datasets._recordings import Divided
+import bab
+from bab import Clip, CorpusError, Permissions
+from bab.plugins.datasets.shared import cries
+from bab.plugins.datasets.shared.recordings import Divided
 
 # ReCANVo's labels -> valence, as owlgebra-ai/babycry maps them. Labels that say what is meant
 # rather than how it feels (selftalk, social, request, yes, ...) have none.
@@ -42,10 +41,10 @@ VALENCE = {
 TESTED = "recanvo"  # the source of the clips that may be tested
 
 
-class BabyCry(interfaces.Corpus):
+class BabyCry(bab.Corpus):
     """Valence of vocalisations: ReCANVo, and the cries of DonateACry and ESC-50 for training."""
 
-    class Options(interfaces.Options):
+    class Options(bab.Options):
         """Options of the `babycry` corpus."""
 
         recanvo: str = Field("recanvo", description="folder of ReCANVo, from the root")
@@ -61,11 +60,11 @@ class BabyCry(interfaces.Corpus):
     sample: ClassVar[Path | None] = Path(__file__).parent / "samples"  # holds the three
     source: ClassVar[str] = "owlgebra-ai/babycry (model card and data set on the Hugging Face hub)"
 
-    def __init__(self, root: Path, options: Any) -> None:
-        super().__init__(Path(root).resolve(), options)
+    def __init__(self, root: Path, options: Any, permissions: Permissions = Permissions()) -> None:
+        super().__init__(Path(root).resolve(), options, permissions)
         self._clips = self._recanvo() + self._donateacry() + self._esc50()
         tested = [clip for clip in self._clips if self.testable(clip)]
-        self._divided = Divided(tested, None, self.root, self.notices)
+        self._divided = Divided(tested, None, self.root, self.notices, permissions)
         self.splits_given = self._divided.given
         rest = Counter(c.labels["source"] for c in self._clips if not self.testable(c))
         if rest:
@@ -89,31 +88,31 @@ class BabyCry(interfaces.Corpus):
         return part
 
     def _recanvo(self) -> list[Clip]:
-        found = _cries.recanvo(
+        clips = cries.recanvo(
             self._folder(self.options.recanvo), self.options.missing, self.notices, VALENCE
         )
-        valences = (VALENCE[clip.labels["vocalisation"]] for clip in found)
+        valences = (VALENCE[clip.labels["vocalisation"]] for clip in clips)
         return [
             replace(
                 clip,
                 id=f"{TESTED}-{clip.id}",
                 labels={**clip.labels, "source": TESTED, "valence": valence},
             )
-            for clip, valence in zip(found, valences, strict=True)
+            for clip, valence in zip(clips, valences, strict=True)
         ]
 
     def _donateacry(self) -> list[Clip]:
         if not self.options.donateacry:
             return []
         folder = self._folder(self.options.donateacry)
-        return _distress(_cries.donateacry(folder, "folder", self.notices), "donateacry")
+        return _distress(cries.donateacry(folder, "folder", self.notices), "donateacry")
 
     def _esc50(self) -> list[Clip]:
         if not self.options.esc50:
             return []
         folder = self._folder(self.options.esc50)
-        found = _cries.esc50(folder, self.options.missing, self.notices, ("crying_baby",))
-        return _distress((clip for _, clip in found), "esc50")
+        sounds = cries.esc50(folder, self.options.missing, self.notices, ("crying_baby",))
+        return _distress((clip for _, clip in sounds), "esc50")
 
     def _folder(self, option: str) -> Path:
         folder = (self.root / Path(option).expanduser()).resolve()

@@ -8,38 +8,25 @@ FOLDER/                 e.g. cv-corpus-17.0-2024-03-15/ca
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from operator import itemgetter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from bab.core import interfaces, splits
-from bab.core.errors import CorpusError, LeakageError, did_you_mean
-from bab.core.permissions import now
-from bab.core.records import Clip
-from bab.plugins.datasets._recordings import SPLITS, lines, uncollected
-from bab.plugins.datasets._utterances import Headers, Parted, gender
+import bab
+from bab import Clip, CorpusError, LeakageError, Permissions, split_by_group
+from bab.plugins.datasets.shared.commonvoice import COLUMNS, Labels, read_durations, read_rows
+from bab.plugins.datasets.shared.recordings import SPLITS, uncollected
+from bab.plugins.datasets.shared.utterances import Headers, Parted
 
 SHARES = {"train": 0.8, "dev": 0.1, "test": 0.1}  # of the seconds of validated.tsv
-# Label -> the columns that hold it, newest release first; a release has at most one of them.
-COLUMNS = {
-    "accent": ("accents", "accent"),
-    "age": ("age",),
-    "gender": ("gender",),
-    "variant": ("variant",),
-    "locale": ("locale",),
-}
-
-Labels = dict[str, str]
-Row = tuple[str, str, str, Labels]  # client, file name, sentence, labels
 
 
-class CommonVoice(interfaces.Corpus):
+class CommonVoice(bab.Corpus):
     """Read sentences by volunteers, with accent, age and gender where they gave them."""
 
-    class Options(interfaces.Options):
+    class Options(bab.Options):
         """Options of the `commonvoice` corpus."""
 
         use: Literal["given", "validated"] = Field(
@@ -57,14 +44,14 @@ class CommonVoice(interfaces.Corpus):
     sample: ClassVar[Path | None] = Path(__file__).parent / "samples" / "commonvoice"
     source: ClassVar[str] = "Ardila et al., LREC 2020; commonvoice.mozilla.org"
 
-    def __init__(self, root: Path, options: Any) -> None:
-        super().__init__(Path(root).resolve(), options)
-        self._found = {"speaker"}  # what every clip, or a label of some clip, has
+    def __init__(self, root: Path, options: Any, permissions: Permissions = Permissions()) -> None:
+        super().__init__(Path(root).resolve(), options, permissions)
+        self._known = {"speaker"}  # what every clip, or a label of some clip, has
         with uncollected():
             parts = self._validated() if options.use == "validated" else self._given()
-            self._parts = Parted(parts, self.root, self.notices, lambda parts: None)
+            self._parts = Parted(parts, self.root, self.notices, permissions, checked=True)
             self.splits_given = self._parts.given
-        self.provides = frozenset(self._found | {"text"})  # type: ignore[misc]
+        self.provides = frozenset(self._known | {"text"})  # type: ignore[misc]
 
     def splits(self) -> tuple[str, ...]:
         return self._parts.names
@@ -81,7 +68,7 @@ class CommonVoice(interfaces.Corpus):
         speakers: dict[str, str] = {}
         for split, clips in parts.items():
             for speaker in {clip.group for clip in clips}:
-                if speakers.setdefault(speaker, split) != split and not now().leakage:
+                if speakers.setdefault(speaker, split) != split and not self.permissions.leakage:
                     raise LeakageError(
                         f"speaker '{speaker}' stands in {there[speakers[speaker]]} and in "
                         f"{there[split]}. Keep each client_id in one, or take --set "
@@ -101,7 +88,7 @@ class CommonVoice(interfaces.Corpus):
             seconds[clip.group] = seconds.get(clip.group, 0.0) + clip.end
         stand_ins = [Clip(name, name, 0.0, total, name) for name, total in seconds.items()]
         try:
-            made = splits.by_group(stand_ins, SHARES)
+            made = split_by_group(stand_ins, SHARES)
         except CorpusError as error:
             raise CorpusError(f"{path}: {error}") from error
         where = {speaker.id: split for split, part in made.items() for speaker in part}
@@ -126,7 +113,7 @@ class CommonVoice(interfaces.Corpus):
         clients: dict[str, str] = {}
         shared: dict[tuple[str, ...], Labels] = {}
         top, suffix, measured = f"{self.root}/clips/", self.options.suffix, 0
-        found: list[list[Clip]] = []
+        tables: list[list[Clip]] = []
         for path in paths:
             clips = []
             for client, name, text, labels in read_rows(path, shared):
@@ -139,94 +126,28 @@ class CommonVoice(interfaces.Corpus):
                     measured += 1
                 speaker = clients.setdefault(client, client) or None
                 clips.append(Clip(stem, file, 0.0, end, speaker or stem, speaker, (), labels, text))
-            found.append(clips)
+            tables.append(clips)
         headers.tell()
-        self._found.update(*shared.values())
+        self._known.update(*shared.values())
         if "" in clients:
-            self._found.discard("speaker")
+            self._known.discard("speaker")
         if measured:
             self.notices.append(f"{measured} clips without a duration: taken from their headers.")
             # Each duration is taken once, so a clip that is listed twice lacks one.
-            _refuse_twice(found, paths)
-        return found
+            _refuse_twice(tables, paths)
+        return tables
 
 
-def read_rows(path: Path, shared: dict[tuple[str, ...], Labels]) -> Iterator[Row]:
-    """The rows of one of the release's tables, which are not quoted as CSV is.
-
-    shared: cells -> labels, added to: rows that say the same share one object.
-
-    Raises:
-        CorpusError: naming the file and the line: a missing column, a short or overlong row.
-    """
-    rows = lines(path)
-    header = next(rows, (1, ""))[1].rstrip("\r\n").split("\t")
-    for column in ("client_id", "path", "sentence"):
-        if column not in header:
-            raise CorpusError(f"{path}:1: no column '{column}' ({did_you_mean(column, header)}).")
-    width = len(header)
-    # A column that this release lacks is read from an empty cell after the last one.
-    found = [[header.index(c) for c in names if c in header] for names in COLUMNS.values()]
-    labelled = itemgetter(*(places[0] if places else width for places in found))
-    told = itemgetter(*map(header.index, ("client_id", "path", "sentence")))
-    for number, line in rows:
-        cells = line.rstrip("\r\n").split("\t")
-        if len(cells) != width:
-            if not line.strip():
-                continue
-            raise CorpusError(f"{path}:{number}: {len(cells)} cells under {width} columns.")
-        client, name, text = told(cells)
-        if not name:
-            raise CorpusError(f"{path}:{number}: the cell 'path' is empty.")
-        cells.append("")
-        written = labelled(cells)
-        labels = shared.get(written)
-        if labels is None:
-            kept = dict(zip(COLUMNS, map(str.strip, written), strict=True))
-            kept["gender"] = gender(kept["gender"])
-            labels = shared[written] = {key: value for key, value in kept.items() if value}
-        yield client, name, text.strip(), labels
-
-
-def read_durations(path: Path) -> dict[str, float]:
-    """Clip's name without extension -> seconds; nothing where there is no such file.
-
-    Raises:
-        CorpusError: naming the file and the line: a missing column or a bad number.
-    """
-    found: dict[str, float] = {}
-    if not path.is_file():
-        return found
-    rows = lines(path)
-    header = next(rows, (1, ""))[1].strip().split("\t")
-    if header != ["clip", "duration[ms]"]:
-        raise CorpusError(
-            f"{path}:1: the columns must be 'clip' and 'duration[ms]', separated by a tab; they "
-            f"are: {', '.join(header)}. Mend it, or remove it: headers are read instead."
-        )
-    known: dict[str, float] = {}  # as written -> seconds: equal ones are one object
-    for number, line in rows:
-        name, _, milliseconds = line.rstrip().partition("\t")
-        seconds = known.get(milliseconds)
-        if seconds is None:
-            if not milliseconds.isdecimal():
-                raise CorpusError(f"{path}:{number}: not a duration in ms: {line.strip()!r}")
-            seconds = known[milliseconds] = int(milliseconds) / 1000
-        if seconds:  # 0 = it wasn't measured
-            found[name.rpartition(".")[0] or name] = seconds
-    return found
-
-
-def _refuse_twice(found: Sequence[Sequence[Clip]], paths: Sequence[Path]) -> None:
+def _refuse_twice(tables: Sequence[Sequence[Clip]], paths: Sequence[Path]) -> None:
     """A clip that is listed twice.
 
     Raises:
         CorpusError, LeakageError: in one table, or in two.
     """
-    if len({clip.id for clips in found for clip in clips}) == sum(map(len, found)):
+    if len({clip.id for clips in tables for clip in clips}) == sum(map(len, tables)):
         return
     owner: dict[str, Path] = {}
-    for clips, path in zip(found, paths, strict=True):
+    for clips, path in zip(tables, paths, strict=True):
         for clip in clips:
             other = owner.setdefault(clip.id, path)
             if other != path:

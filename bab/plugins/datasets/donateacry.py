@@ -12,17 +12,17 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from bab.core import interfaces
-from bab.core.records import Clip
-from bab.plugins.datasets import _cries
-from bab.plugins.datasets._recordings import Divided
-from bab.plugins.datasets._short import given_splits
+import bab
+from bab import Clip, Permissions
+from bab.plugins.datasets.shared import cries
+from bab.plugins.datasets.shared.recordings import Divided
+from bab.plugins.datasets.shared.short import given_splits
 
 
-class DonateACry(interfaces.Corpus):
+class DonateACry(bab.Corpus):
     """DonateACry: cries by reason, gender and age, grouped by the app installation."""
 
-    class Options(interfaces.Options):
+    class Options(bab.Options):
         """Options of the `donateacry` corpus."""
 
         reason: Literal["folder", "name"] = Field(
@@ -37,10 +37,11 @@ class DonateACry(interfaces.Corpus):
     sample: ClassVar[Path | None] = Path(__file__).parent / "samples" / "donateacry"
     source: ClassVar[str] = "github.com/gveres/donateacry-corpus"
 
-    def __init__(self, root: Path, options: Any) -> None:
-        super().__init__(Path(root).resolve(), options)
-        clips = _cries.donateacry(self.root, options.reason, self.notices)
-        self._divided = Divided(clips, given_splits(self.root, clips), self.root, self.notices)
+    def __init__(self, root: Path, options: Any, permissions: Permissions = Permissions()) -> None:
+        super().__init__(Path(root).resolve(), options, permissions)
+        clips = cries.donateacry(self.root, options.reason, self.notices)
+        lists = given_splits(self.root, clips)
+        self._divided = Divided(clips, lists, self.root, self.notices, permissions)
         self.splits_given = self._divided.given
 
     def splits(self) -> tuple[str, ...]:

@@ -12,17 +12,16 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from bab.core import interfaces
-from bab.core.errors import CorpusError
-from bab.core.records import Clip
-from bab.plugins.datasets import _cries
-from bab.plugins.datasets._recordings import Divided
+import bab
+from bab import Clip, CorpusError, Permissions
+from bab.plugins.datasets.shared import cries
+from bab.plugins.datasets.shared.recordings import Divided
 
 
-class Esc50(interfaces.Corpus):
+class Esc50(bab.Corpus):
     """ESC-50: 50 kinds of sound; its folds are the splits, clips of one recording stay together."""
 
-    class Options(interfaces.Options):
+    class Options(bab.Options):
         """Options of the `esc50` corpus."""
 
         test_fold: int = Field(5, ge=1, description="the fold to test on")
@@ -43,21 +42,22 @@ class Esc50(interfaces.Corpus):
     sample: ClassVar[Path | None] = Path(__file__).parent / "samples" / "esc50"
     source: ClassVar[str] = "Piczak, ESC: Dataset for Environmental Sound Classification, 2015"
 
-    def __init__(self, root: Path, options: Any) -> None:
-        super().__init__(Path(root).resolve(), options)
-        found = _cries.esc50(self.root, options.missing, self.notices)
+    def __init__(self, root: Path, options: Any, permissions: Permissions = Permissions()) -> None:
+        super().__init__(Path(root).resolve(), options, permissions)
+        sounds = cries.esc50(self.root, options.missing, self.notices)
         given: dict[str, list[str]] = {"train": [], "dev": [], "test": []}
         names = {options.dev_fold: "dev", options.test_fold: "test"}
-        for fold, clip in found:
+        for fold, clip in sounds:
             given[names.get(fold, "train")].append(clip.id)
         for fold, split in names.items():
             if not given[split]:
-                there = ", ".join(map(str, sorted({number for number, _ in found})))
+                there = ", ".join(map(str, sorted({number for number, _ in sounds})))
                 raise CorpusError(
-                    f"{self.root / _cries.ESC50_INDEX}: no clip is in fold {fold} (there are: "
+                    f"{self.root / cries.ESC50_INDEX}: no clip is in fold {fold} (there are: "
                     f"{there}). Choose another: --set corpus.{split}_fold=N"
                 )
-        self._divided = Divided([clip for _, clip in found], given, self.root, self.notices)
+        clips = [clip for _, clip in sounds]
+        self._divided = Divided(clips, given, self.root, self.notices, permissions)
         self.splits_given = self._divided.given
 
     def splits(self) -> tuple[str, ...]:

@@ -6,32 +6,25 @@ holds as bytes is written once to the cache folder, under the name of its conten
 
 from __future__ import annotations
 
-import hashlib
-import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from bab.core import interfaces, permissions
-from bab.core.atomic import write_bytes
-from bab.core.content import cache_root
-from bab.core.errors import CorpusError, PluginError, did_you_mean
-from bab.core.records import Clip
-from bab.plugins.datasets._recordings import SPLIT_NAMES, SPLITS, Divided, duration_of
+import bab
+from bab import Clip, CorpusError, Permissions, did_you_mean
+from bab.plugins.datasets.shared.hub import cell_text, load_parts, on_disk, undecoded
+from bab.plugins.datasets.shared.recordings import SPLIT_NAMES, SPLITS, Divided, duration_of
 
 if TYPE_CHECKING:
     import datasets
 
-Row = Mapping[str, Any]
 
-
-class HuggingFace(interfaces.Corpus):
+class HuggingFace(bab.Corpus):
     """A Hugging Face data set with an audio column; needs the extra `hf`."""
 
-    class Options(interfaces.Options):
+    class Options(bab.Options):
         """Options of the `hf` corpus: columns by name; empty = the data set has none."""
 
         config: str = Field("", description="the data set's configuration, e.g. a language")
@@ -54,12 +47,14 @@ class HuggingFace(interfaces.Corpus):
     provides: ClassVar[frozenset[str]] = frozenset()  # an instance says what its columns give
     source: ClassVar[str] = "the library datasets"
 
-    def __init__(self, root: Path, options: Any) -> None:
-        super().__init__(root.resolve() if root.is_dir() else root, options)
+    def __init__(self, root: Path, options: Any, permissions: Permissions = Permissions()) -> None:
+        super().__init__(root.resolve() if root.is_dir() else root, options, permissions)
         columns = {what: getattr(options, what) for what in ("text", "speaker")}
         given = {what for what, column in columns.items() if column}
         self.provides = frozenset(given | options.labels.keys())  # type: ignore[misc]
-        parts = self._chosen(_load(self.root, options.config, options.revision))
+        parts = self._chosen(
+            load_parts(self.root, options.config, options.revision, permissions.offline)
+        )
         clips: list[Clip] = []
         lists: dict[str, list[str]] = {}
         for split, part in parts.items():
@@ -73,7 +68,7 @@ class HuggingFace(interfaces.Corpus):
                 "that stands in two splits is not seen."
             )
         named = None if set(lists) == {"all"} else lists
-        self._divided = Divided(clips, named, self.root, self.notices)
+        self._divided = Divided(clips, named, self.root, self.notices, permissions)
         self.splits_given = self._divided.given
 
     def splits(self) -> tuple[str, ...]:
@@ -82,20 +77,20 @@ class HuggingFace(interfaces.Corpus):
     def clips(self, split: str | None = None) -> list[Clip]:
         return self._divided.clips(split)
 
-    def _chosen(self, found: Mapping[str, datasets.Dataset]) -> dict[str, datasets.Dataset]:
+    def _chosen(self, named: Mapping[str, datasets.Dataset]) -> dict[str, datasets.Dataset]:
         """Our split names -> parts; {"all": ...} where there is nothing to tell splits by."""
         wanted = self.options.splits
         for split, name in wanted.items():
             if split not in SPLITS:
                 raise CorpusError(f"corpus.splits.{split}: {did_you_mean(split, SPLITS)}")
-            if name not in found:
-                raise CorpusError(f"{self.root}: no split '{name}': {did_you_mean(name, found)}")
+            if name not in named:
+                raise CorpusError(f"{self.root}: no split '{name}': {did_you_mean(name, named)}")
         if wanted:
-            return {split: found[wanted[split]] for split in SPLITS if split in wanted}
-        if len(found) == 1:
-            return {"all": next(iter(found.values()))}
+            return {split: named[wanted[split]] for split in SPLITS if split in wanted}
+        if len(named) == 1:
+            return {"all": next(iter(named.values()))}
         parts: dict[str, datasets.Dataset] = {}
-        for name, part in found.items():
+        for name, part in named.items():
             split = SPLIT_NAMES.get(name.lower())
             if split is None:
                 self.notices.append(f"Split '{name}' is neither train, dev nor test: left out.")
@@ -108,8 +103,8 @@ class HuggingFace(interfaces.Corpus):
                 parts[split] = part
         if not parts:
             raise CorpusError(
-                f"{self.root}: its splits are {', '.join(found)}. Say which is what: "
-                f"--set corpus.splits.train={next(iter(found))}"
+                f"{self.root}: its splits are {', '.join(named)}. Say which is what: "
+                f"--set corpus.splits.train={next(iter(named))}"
             )
         return {split: parts[split] for split in SPLITS if split in parts}
 
@@ -123,9 +118,9 @@ class HuggingFace(interfaces.Corpus):
                 hint = did_you_mean(column, part.column_names)
                 raise CorpusError(f"{self.root}: no column '{column}' in '{split}': {hint}")
         names = {column: getattr(part.features[column], "names", None) for column in used}
-        for number, row in enumerate(_undecoded(part.select_columns(used), options.audio)):
+        for number, row in enumerate(undecoded(part.select_columns(used), options.audio)):
             where = f"{self.root}: row {number} of '{split}'"
-            cells = {c: _cell(row[c], names[c]) for c in used if c != options.audio}
+            cells = {c: cell_text(row[c], names[c]) for c in used if c != options.audio}
             yield self._clip(f"{split}-{number:06d}", row[options.audio], cells, where)
 
     def _clip(self, made_id: str, audio: Any, cells: Mapping[str, str], where: str) -> Clip:
@@ -138,7 +133,7 @@ class HuggingFace(interfaces.Corpus):
             column = getattr(options, what)
             if column and cell(column) is None:
                 raise CorpusError(f"{where}: {what} (column '{column}') is empty.")
-        path = _on_disk(audio, self.root, where)
+        path = on_disk(audio, self.root, where)
         clip_id = (cell(options.id) or made_id).replace("/", "_")
         speaker = cell(options.speaker)
         labels = {name: cells[column] for name, column in options.labels.items() if cells[column]}
@@ -162,109 +157,3 @@ class HuggingFace(interfaces.Corpus):
                     "Name a column without repeats, or none."
                 )
             seen.add(clip.id)
-
-
-def _load(root: Path, config: str, revision: str) -> dict[str, datasets.Dataset]:
-    """split -> part, from a folder of `save_to_disk`, a folder of files, or the hub.
-
-    Raises:
-        PluginError: the library is not installed.
-        CorpusError: the data set can't be had, with the library's reason.
-    """
-    try:
-        import datasets
-    except ImportError:
-        raise PluginError("corpus 'hf' needs the library datasets: pip install 'bab[hf]'") from None
-    saved = any((root / name).is_file() for name in ("dataset_dict.json", "state.json"))
-    try:
-        if saved:
-            found = datasets.load_from_disk(str(root))
-        else:
-            with _quiet("huggingface_hub"), _cut_off(permissions.now().offline):
-                found = datasets.load_dataset(
-                    root.as_posix(), config or None, revision=revision or None
-                )
-    except Exception as error:  # the library raises many kinds, from five layers
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        what = "a folder" if root.is_dir() else "neither a folder here nor a data set on the hub"
-        if permissions.now().offline and not root.is_dir():
-            what = "not on this machine, and --offline forbids asking the hub"
-        raise CorpusError(
-            f"hf:{root.as_posix()} can't be loaded ({what}): {reason.rstrip('.')}. Check the name, "
-            "corpus.config and, for the hub, the connection and HF_TOKEN."
-        ) from error
-    if isinstance(found, datasets.Dataset):
-        return {"all": found}
-    return {str(name): part for name, part in found.items()}
-
-
-@contextmanager
-def _cut_off(offline: bool) -> Iterator[None]:
-    """Without the hub, if `offline`: both libraries read their switch when they are imported."""
-    import datasets
-    from huggingface_hub import constants
-
-    places = [(datasets.config, "HF_HUB_OFFLINE"), (constants, "HF_HUB_OFFLINE")]
-    before = [getattr(module, name) for module, name in places]
-    try:
-        for module, name in places if offline else ():
-            setattr(module, name, True)
-        yield
-    finally:
-        for (module, name), value in zip(places, before, strict=True):
-            setattr(module, name, value)
-
-
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Without a library's warnings: the hub's retries, ten lines, say no more than its error."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-def _undecoded(part: datasets.Dataset, column: str) -> datasets.Dataset:
-    """The part with its audio as {bytes, path}, or as it is where it is no Audio: the library's own
-    decoder is never asked."""
-    import datasets
-
-    if isinstance(part.features[column], datasets.Audio):
-        return part.cast_column(column, datasets.Audio(decode=False))
-    return part
-
-
-def _on_disk(audio: Any, root: Path, where: str) -> Path:
-    """The audio file of a row: the one it names, or one in the cache made of the bytes it holds.
-
-    audio: {"bytes": ..., "path": ...}, a path, or encoded bytes.
-    """
-    if isinstance(audio, Mapping):
-        data, name = audio.get("bytes"), audio.get("path") or ""
-    else:
-        data = audio if isinstance(audio, bytes) else None
-        name = audio if isinstance(audio, str) else ""
-    if data is None:
-        path = root / name
-        if name and path.is_file():
-            return path.absolute()
-        raise CorpusError(
-            f"{where}: no audio: neither encoded bytes nor the path of a file here ({name!r}). "
-            "Say which column has it: --set corpus.audio=COLUMN"
-        )
-    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-    suffix = PurePosixPath(name).suffix.lower()
-    path = cache_root() / "hf-audio" / digest[:2] / f"{digest[2:]}{suffix}"
-    if not path.is_file() or path.stat().st_size != len(data):
-        write_bytes(path, data)
-    return path.absolute()
-
-
-def _cell(value: Any, names: list[str] | None) -> str:
-    """A cell as text; the classes of a ClassLabel by name (-1 is how it writes "unknown")."""
-    if value is None or (names is not None and value == -1):
-        return ""
-    return str(value if names is None else names[value]).strip()

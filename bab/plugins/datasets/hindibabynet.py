@@ -13,20 +13,20 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from bab.core import interfaces
-from bab.core.errors import CorpusError
-from bab.core.records import Clip
-from bab.plugins.datasets._recordings import AUDIO_SUFFIXES, Divided, uri_of, walk
-from bab.plugins.datasets._short import given_splits, whole_file
-from bab.plugins.datasets._tables import read_table
+import bab
+from bab import Clip, CorpusError, Permissions
+from bab.plugins.datasets.shared.recordings import AUDIO_SUFFIXES, Divided, uri_of, walk
+from bab.plugins.datasets.shared.short import given_splits, whole_file
+from bab.plugins.datasets.shared.tables import read_table
 
 RAW = "RawAudioData"
+Recordings = dict[str, tuple[Path, str, str]]  # id -> (file, child, date)
 
 
-class HindiBabyNet(interfaces.Corpus):
+class HindiBabyNet(bab.Corpus):
     """Long unlabelled home recordings, grouped by the folder of the child."""
 
-    class Options(interfaces.Options):
+    class Options(bab.Options):
         """Options of the `hindibabynet` corpus."""
 
         manifest: str = Field(
@@ -40,18 +40,18 @@ class HindiBabyNet(interfaces.Corpus):
     sample: ClassVar[Path | None] = Path(__file__).parent / "samples" / "hindibabynet"
     source: ClassVar[str] = "layout and manifest of arunps12/HindiBabyNet-Wav2Vec2-SSL"
 
-    def __init__(self, root: Path, options: Any) -> None:
-        super().__init__(Path(root).resolve(), options)
+    def __init__(self, root: Path, options: Any, permissions: Permissions = Permissions()) -> None:
+        super().__init__(Path(root).resolve(), options, permissions)
         raw = self.root / RAW
         self._raw = raw if raw.is_dir() else self.root
-        found = self._listed() if options.manifest else self._walked()
+        recordings = self._listed() if options.manifest else self._walked()
         clips = [
             whole_file(clip_id, path, child, {"date": date}, self.notices)
-            for clip_id, (path, child, date) in found.items()
+            for clip_id, (path, child, date) in recordings.items()
         ]
-        by_path = {_clip_id(_parts(path)): clip_id for clip_id, (path, _, _) in found.items()}
+        by_path = {_clip_id(_parts(path)): clip_id for clip_id, (path, _, _) in recordings.items()}
         lists = given_splits(self.root, clips, lambda line: _listed_id(line, by_path))
-        self._divided = Divided(clips, lists, self.root, self.notices)
+        self._divided = Divided(clips, lists, self.root, self.notices, permissions)
         self.splits_given = self._divided.given
 
     def splits(self) -> tuple[str, ...]:
@@ -60,9 +60,9 @@ class HindiBabyNet(interfaces.Corpus):
     def clips(self, split: str | None = None) -> list[Clip]:
         return self._divided.clips(split)
 
-    def _walked(self) -> dict[str, tuple[Path, str, str]]:
+    def _walked(self) -> Recordings:
         """id -> (file, child, date) of every audio file two folders below the raw data."""
-        found: dict[str, tuple[Path, str, str]] = {}
+        recordings: Recordings = {}
         elsewhere = []
         for path in walk(self._raw):
             if path.suffix.lower() not in AUDIO_SUFFIXES:
@@ -70,35 +70,35 @@ class HindiBabyNet(interfaces.Corpus):
             if len(path.relative_to(self._raw).parts) != 3:
                 elsewhere.append(path)
                 continue
-            self._add(found, _clip_id(_parts(path)), path, str(path))
+            self._add(recordings, _clip_id(_parts(path)), path, str(path))
         if elsewhere:
             self.notices.append(
                 f"{len(elsewhere)} audio files that are not CHILD/DATE/FILE were left out, the "
                 f"first is {elsewhere[0]}"
             )
-        if not found:
+        if not recordings:
             raise CorpusError(
                 f"{self._raw}: no audio at CHILD/DATE/FILE ({', '.join(AUDIO_SUFFIXES)}). Name the "
                 f"folder that holds {RAW}."
             )
-        return found
+        return recordings
 
-    def _listed(self) -> dict[str, tuple[Path, str, str]]:
+    def _listed(self) -> Recordings:
         """id -> (file, child, date) of what the manifest lists; the id is its recording_id.
 
         The child is the folder: the manifest's participant_id carries the date in the published
         code, so that one child would be many and stand in several splits.
         """
         manifest = self.root / Path(self.options.manifest).expanduser()
-        found: dict[str, tuple[Path, str, str]] = {}
+        recordings: Recordings = {}
         for number, row in read_table(manifest, ("wav_path", "recording_id")):
             place = f"{manifest}:{number}"
             if not row["recording_id"]:
                 raise CorpusError(f"{place}: recording_id is empty.")
-            self._add(found, row["recording_id"], self._locate(row["wav_path"], place), place)
-        if not found:
+            self._add(recordings, row["recording_id"], self._locate(row["wav_path"], place), place)
+        if not recordings:
             raise CorpusError(f"{manifest}: no recording is listed.")
-        return found
+        return recordings
 
     def _locate(self, written: str, place: str) -> Path:
         """The file of a manifest's row: manifests made on another machine hold its folders."""
@@ -112,11 +112,13 @@ class HindiBabyNet(interfaces.Corpus):
         raise CorpusError(f"{place}: neither {choices[0]} nor {choices[1]} is there.")
 
     @staticmethod
-    def _add(found: dict[str, tuple[Path, str, str]], clip_id: str, path: Path, place: str) -> None:
-        if clip_id in found:
-            raise CorpusError(f"{place}: '{clip_id}' is {found[clip_id][0]} already. Rename one.")
+    def _add(recordings: Recordings, clip_id: str, path: Path, place: str) -> None:
+        if clip_id in recordings:
+            raise CorpusError(
+                f"{place}: '{clip_id}' is {recordings[clip_id][0]} already. Rename one."
+            )
         child, date, _ = _parts(path)
-        found[clip_id] = (path, child, date)
+        recordings[clip_id] = (path, child, date)
 
 
 def _parts(path: Path) -> tuple[str, str, str]:

@@ -13,11 +13,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from bab.core import interfaces
-from bab.core.errors import CorpusError, did_you_mean
-from bab.core.records import Clip, Trial
-from bab.plugins.datasets._recordings import AUDIO_SUFFIXES, SPLITS, lines, uncollected
-from bab.plugins.datasets._utterances import (
+import bab
+from bab import Clip, CorpusError, Permissions, Trial, did_you_mean
+from bab.plugins.datasets.shared.recordings import AUDIO_SUFFIXES, SPLITS, lines, uncollected
+from bab.plugins.datasets.shared.utterances import (
     Headers,
     Parted,
     SharedLabels,
@@ -27,10 +26,10 @@ from bab.plugins.datasets._utterances import (
 )
 
 
-class LibriSpeech(interfaces.Corpus):
+class LibriSpeech(bab.Corpus):
     """Read English, with transcripts, by speaker and chapter."""
 
-    class Options(interfaces.Options):
+    class Options(bab.Options):
         """Options of the `librispeech` corpus."""
 
         train: tuple[str, ...] = Field((), description="subsets to train on; none = all train-*")
@@ -46,8 +45,8 @@ class LibriSpeech(interfaces.Corpus):
     sample: ClassVar[Path | None] = Path(__file__).parent / "samples" / "librispeech"
     source: ClassVar[str] = "Panayotov et al., ICASSP 2015; openslr.org/12"
 
-    def __init__(self, root: Path, options: Any) -> None:
-        super().__init__(Path(root).resolve(), options)
+    def __init__(self, root: Path, options: Any, permissions: Permissions = Permissions()) -> None:
+        super().__init__(Path(root).resolve(), options, permissions)
         if not self.root.is_dir():
             raise CorpusError(f"{self.root}: no such folder.")
         inner = self.root / "LibriSpeech"
@@ -61,7 +60,7 @@ class LibriSpeech(interfaces.Corpus):
                 for split, names in self._subsets().items()
             }
         self._headers.tell()
-        self._parts = Parted(parts, self.root, self.notices)
+        self._parts = Parted(parts, self.root, self.notices, permissions)
         self.splits_given = self._parts.given
         self._trials: dict[str, list[Trial]] = {}
         names = {name for clip in self._parts.clips(None) for name in clip.labels}
@@ -86,7 +85,7 @@ class LibriSpeech(interfaces.Corpus):
     def _subsets(self) -> dict[str, list[str]]:
         """Split -> subsets, those named in the options or all that begin with the split's name."""
         there = sorted(path.name for path in self._top.iterdir() if path.is_dir())
-        found: dict[str, list[str]] = {}
+        subsets: dict[str, list[str]] = {}
         for split in SPLITS:
             named = list(getattr(self.options, split))
             for name in named:
@@ -94,13 +93,13 @@ class LibriSpeech(interfaces.Corpus):
                     raise CorpusError(
                         f"{self._top}: no subset '{name}' ({did_you_mean(name, there)})."
                     )
-            found[split] = named or [n for n in there if n == split or n.startswith(f"{split}-")]
-        if not any(found.values()):
+            subsets[split] = named or [n for n in there if n == split or n.startswith(f"{split}-")]
+        if not any(subsets.values()):
             raise CorpusError(
                 f"{self._top}: no subset named train-*, dev-* or test-*. It holds: "
                 f"{', '.join(there[:8]) or 'no folder'}. Name the folder above the subsets."
             )
-        return found
+        return subsets
 
     def _subset(self, subset: str) -> list[Clip]:
         clips: list[Clip] = []
@@ -141,17 +140,17 @@ def read_speakers(path: Path) -> dict[str, str]:
     Raises:
         CorpusError: naming file and line: fewer than two columns.
     """
-    found: dict[str, str] = {}
+    genders: dict[str, str] = {}
     if not path.is_file():
-        return found
+        return genders
     for number, line in lines(path):
         if not line.strip() or line.startswith(";"):
             continue
         cells = [cell.strip() for cell in line.split("|")]
         if len(cells) < 2:
             raise CorpusError(f"{path}:{number}: not 'ID | SEX | ...': {line.strip()!r}")
-        found[cells[0]] = gender(cells[1])
-    return found
+        genders[cells[0]] = gender(cells[1])
+    return genders
 
 
 def _chapter(clip: Clip) -> str:

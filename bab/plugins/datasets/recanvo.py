@@ -13,17 +13,17 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from bab.core import interfaces
-from bab.core.records import Clip
-from bab.plugins.datasets import _cries
-from bab.plugins.datasets._recordings import Divided
-from bab.plugins.datasets._short import given_splits
+import bab
+from bab import Clip, Permissions
+from bab.plugins.datasets.shared import cries
+from bab.plugins.datasets.shared.recordings import Divided
+from bab.plugins.datasets.shared.short import given_splits
 
 
-class Recanvo(interfaces.Corpus):
+class Recanvo(bab.Corpus):
     """ReCANVo: single vocalisations with what they express, grouped by participant."""
 
-    class Options(interfaces.Options):
+    class Options(bab.Options):
         """Options of the `recanvo` corpus."""
 
         missing: Literal["error", "skip"] = Field(
@@ -36,10 +36,11 @@ class Recanvo(interfaces.Corpus):
     sample: ClassVar[Path | None] = Path(__file__).parent / "samples" / "recanvo"
     source: ClassVar[str] = "Johnson et al., ReCANVo, Scientific Data 2023 (Zenodo 5786860)"
 
-    def __init__(self, root: Path, options: Any) -> None:
-        super().__init__(Path(root).resolve(), options)
-        clips = _cries.recanvo(self.root, options.missing, self.notices)
-        self._divided = Divided(clips, given_splits(self.root, clips), self.root, self.notices)
+    def __init__(self, root: Path, options: Any, permissions: Permissions = Permissions()) -> None:
+        super().__init__(Path(root).resolve(), options, permissions)
+        clips = cries.recanvo(self.root, options.missing, self.notices)
+        lists = given_splits(self.root, clips)
+        self._divided = Divided(clips, lists, self.root, self.notices, permissions)
         self.splits_given = self._divided.given
 
     def splits(self) -> tuple[str, ...]:

@@ -9,36 +9,32 @@ FOLDER/ (or FOLDER/dev/ and FOLDER/test/)
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from bab.core import interfaces
-from bab.core.errors import CorpusError
-from bab.core.records import Clip, Trial
-from bab.plugins.datasets._recordings import AUDIO_SUFFIXES, lines, uncollected
-from bab.plugins.datasets._utterances import (
+import bab
+from bab import Clip, CorpusError, Permissions, Trial
+from bab.plugins.datasets.shared.recordings import lines, uncollected
+from bab.plugins.datasets.shared.utterances import (
     Headers,
     Parted,
     SharedLabels,
-    gender,
     made_trials,
     read_trials,
 )
+from bab.plugins.datasets.shared.voxceleb import clip_id, find_files, read_meta
 
 # The names under which the list of VoxCeleb1's test speakers is published (the last: cleaned).
 LISTS = ("veri_test.txt", "voxceleb1_test_v2.txt", "veri_test2.txt")
-TOPS = ("wav", "aac", ".")
-AAC = (".m4a", ".aac")
 IDEN = {"1": "train", "2": "dev", "3": "test"}
 
 
-class VoxCeleb(interfaces.Corpus):
+class VoxCeleb(bab.Corpus):
     """Utterances of interviews, by speaker and video."""
 
-    class Options(interfaces.Options):
+    class Options(bab.Options):
         """Options of the `voxceleb` corpus."""
 
         protocol: Literal["verification", "identification"] = Field(
@@ -58,8 +54,8 @@ class VoxCeleb(interfaces.Corpus):
     sample: ClassVar[Path | None] = Path(__file__).parent / "samples" / "voxceleb"
     source: ClassVar[str] = "Nagrani et al., Interspeech 2017; Chung et al., Interspeech 2018"
 
-    def __init__(self, root: Path, options: Any) -> None:
-        super().__init__(Path(root).resolve(), options)
+    def __init__(self, root: Path, options: Any, permissions: Permissions = Permissions()) -> None:
+        super().__init__(Path(root).resolve(), options, permissions)
         self._list = self._trial_list()
         self._made: dict[str, list[Trial]] = {}
         with uncollected():
@@ -68,16 +64,16 @@ class VoxCeleb(interfaces.Corpus):
                 parts = self._identification(files)
             else:
                 parts = self._verification(files)
-        self._parts = Parted(parts, self.root, self.notices)
+        self._parts = Parted(parts, self.root, self.notices, permissions)
         self.splits_given = self._parts.given
         clips = self._parts.clips(None)
-        found = {name for clip in clips for name in clip.labels}
+        names = {name for clip in clips for name in clip.labels}
         if options.protocol == "verification":
-            found.add("speaker")
+            names.add("speaker")
         else:
             videos = clips[0].group != clips[0].id
             self.unit = "video" if videos else "utterance"  # type: ignore[misc]
-        self.provides = frozenset(found)  # type: ignore[misc]
+        self.provides = frozenset(names)  # type: ignore[misc]
 
     def splits(self) -> tuple[str, ...]:
         return self._parts.names
@@ -192,84 +188,6 @@ class VoxCeleb(interfaces.Corpus):
                 clips.append(Clip(name, path, 0.0, end, speaker, speaker, labels=labels))
         headers.tell()
         return clips
-
-
-def clip_id(name: str) -> str:
-    """ "wav/id10270/x6uYqmx31kE/00001.wav" -> "id10270/x6uYqmx31kE/00001"."""
-    return "/".join(name.rsplit(".", 1)[0].split("/")[-3:])
-
-
-def find_files(root: Path, notices: list[str]) -> dict[str, tuple[str, str]]:
-    """Clip's id -> (absolute path, "dev", "test" or ""), sorted. A list that says .wav is content
-    with the same file as .flac, .ogg, .opus or .mp3.
-
-    Raises:
-        CorpusError: nothing found, a clip that is there twice, or AAC only (VoxCeleb2 as it
-            comes), which libsndfile doesn't read.
-    """
-    found: dict[str, tuple[str, str]] = {}
-    aac: dict[str, str] = {}
-    for part in ("", "dev", "test"):
-        tops = [root / part / top for top in TOPS if (root / part / top).is_dir()]
-        for speaker in sorted(p for top in tops for p in top.iterdir() if _is_speaker(p)):
-            for path in _files(speaker):
-                name = clip_id(path)
-                if path.endswith(AAC):
-                    aac[name] = path
-                elif (
-                    path.endswith(AUDIO_SUFFIXES)
-                    and found.setdefault(name, (path, part))[0] != path
-                ):
-                    raise CorpusError(f"{found[name][0]} and {path}: one utterance. Keep one.")
-    unread = [path for name, path in aac.items() if name not in found]
-    if unread:
-        message = (
-            f"{unread[0]}: AAC can't be read. Convert it to wav or flac beside the m4a files: "
-            "ffmpeg -i 00001.m4a -ac 1 -ar 16000 00001.flac for each."
-        )
-        if not found:
-            raise CorpusError(message)
-        notices.append(f"{len(unread)} files were left out. {message}")
-    if not found:
-        raise CorpusError(
-            f"{root}: no audio at wav/SPEAKER/VIDEO/UTTERANCE.wav, nor under dev/ or test/."
-        )
-    return found
-
-
-def _is_speaker(path: Path) -> bool:
-    return path.name.startswith("id") and path.name[2:].isdigit() and path.is_dir()
-
-
-def _files(speaker: Path) -> list[str]:
-    """Files at SPEAKER/VIDEO/, sorted."""
-    found = []
-    for video in os.scandir(speaker):
-        if video.is_dir():
-            found += [entry.path for entry in os.scandir(video.path)]
-    return sorted(found)
-
-
-def read_meta(root: Path) -> dict[str, tuple[str, str]]:
-    """Speaker -> (gender, nationality), from vox1_meta.csv and vox2_meta.csv where they are.
-
-    vox1_meta.csv is separated by tabs, vox2_meta.csv by commas with spaces.
-    """
-    found: dict[str, tuple[str, str]] = {}
-    for name in ("vox1_meta.csv", "vox2_meta.csv"):
-        path = root / name
-        header: list[str] = []
-        for number, line in lines(path) if path.is_file() else ():
-            cells = [cell.strip() for cell in line.replace("\t", ",").split(",")]
-            if not header:
-                header = [cell.lower() for cell in cells]
-                if "gender" not in header:
-                    raise CorpusError(f"{path}:{number}: no column 'Gender': {line.strip()!r}")
-                continue
-            row = dict(zip(header, cells, strict=False))
-            if cells[0]:
-                found[cells[0]] = (gender(row.get("gender", "")), row.get("nationality", ""))
-    return found
 
 
 def _video(clip: Clip) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -11,14 +10,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bab.core.errors import BabError
-from bab.core.grid import Grid
-from bab.core.interfaces import Encoder, Options
-from bab.core.records import Encoded, Waves
-from bab.core.weights import fingerprint, locate
-from bab.plugins.encoders._kaldi import FIELD, HOP, RATE, LogMel
-from bab.plugins.encoders._layers import valid
-from bab.plugins.encoders._states import Kind, Weights, build, from_folder
+from bab import BabError, Encoded, Encoder, Grid, Options, Waves, fingerprint, locate_weights
+from bab.plugins.encoders.shared.ast import modern, padded
+from bab.plugins.encoders.shared.kaldi import FIELD, HOP, RATE, LogMel
+from bab.plugins.encoders.shared.layers import valid
+from bab.plugins.encoders.shared.states import Kind, Weights, build, dropouts, from_folder
 
 # Raise it when the same weights give another output: cached features depend on it.
 CODE_VERSION = "1"
@@ -47,14 +43,6 @@ _SHAPES = (
     "num_mel_bins",
     "patch_size",
     "time_stride",
-)
-# Names in checkpoints, and in early transformers 5 -> in today's ASTModel.
-_RENAMED = (
-    (re.compile(r"^encoder\.layer\."), "layers."),
-    (re.compile(r"\.attention\.attention\.([qkv])(?:uery|ey|alue)\."), r".attention.\1_proj."),
-    (re.compile(r"\.attention\.output\.dense\."), ".attention.o_proj."),
-    (re.compile(r"\.intermediate\.dense\."), ".mlp.fc1."),
-    (re.compile(r"(layers\.\d+)\.output\.dense\."), r"\1.mlp.fc2."),
 )
 
 
@@ -99,16 +87,12 @@ class Ast(Encoder):
             WeightsError: the tensors are not the encoder that the configuration describes.
         """
         super().__init__()
-        changes = {}
-        if options.dropout is not None:
-            changes = dict.fromkeys(
-                ("hidden_dropout_prob", "attention_probs_dropout_prob"), options.dropout
-            )
+        changes = dropouts(options.dropout)
         self.model = build("ASTModel", "ASTConfig", weights, changes, options.seed)
         config = self.model.config
         self.bands, self.times = self.model.embeddings.get_shape(config)
         if weights.tensors is not None:
-            weights.fill(self.model, _modern)
+            weights.fill(self.model, modern)
         self.log_mel = LogMel(config.num_mel_bins, torch.hann_window(FIELD, periodic=False))
         said = weights.extractor
         normalised = bool(said.get("do_normalize", True))
@@ -137,7 +121,9 @@ class Ast(Encoder):
         if weights in ("random", "random-tiny"):
             changes = _TINY if weights == "random-tiny" else {}
             return cls(Weights(changes, None, weights), options, f"ast:{weights}")
-        source = locate(weights, encoder="ast", hub=_HUB, known=cls.weights, offline=offline)
+        source = locate_weights(
+            weights, encoder="ast", hub=_HUB, known=cls.weights, offline=offline
+        )
         return cls(from_folder(source.path, _KIND), options, f"ast:{source.name}")
 
     def forward(
@@ -181,13 +167,7 @@ class Ast(Encoder):
                 f"{self.resolved} takes at most {self.max_seconds} s at a time, but was given "
                 f"{longest / RATE:.2f} s: cut the audio into windows"
             )
-        inside = valid(waves.lengths, waves.samples.shape[1])
-        samples = waves.samples.masked_fill(~inside, 0.0)[:, :longest]
-        samples = functional.pad(samples, (0, longest - samples.shape[1]))
-        mels = self.log_mel(samples)
-        outside = ~valid((lengths - FIELD) // HOP + 1, mels.shape[1])
-        mels = mels.masked_fill(outside[..., None], 0.0)
-        mels = functional.pad(mels, (0, 0, 0, size - mels.shape[1]))
+        mels = padded(self.log_mel, waves, lengths, size)
         return (mels - self.mean) / (2 * self.std)
 
     def _on_patches(self, module: nn.Module, inputs: Any, patches: Tensor) -> Tensor:
@@ -215,10 +195,3 @@ class Ast(Encoder):
             groups[f"layer{index}"] = list(layer.parameters())
         groups[f"layer{self.depth - 2}"] += list(self.model.layernorm.parameters())
         return groups
-
-
-def _modern(name: str) -> str:
-    """A tensor's name in AST checkpoints -> in today's ASTModel; today's names stay."""
-    for old, new in _RENAMED:
-        name = old.sub(new, name)
-    return name

@@ -11,14 +11,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bab.core.errors import BabError
-from bab.core.grid import Grid
-from bab.core.interfaces import Encoder, Options
-from bab.core.records import Encoded, Waves
-from bab.core.weights import fingerprint, locate
-from bab.plugins.encoders._clap import DecibelMel, LearnedNorm, MelSettings
-from bab.plugins.encoders._layers import valid
-from bab.plugins.encoders._states import Kind, Weights, build, from_folder
+from bab import BabError, Encoded, Encoder, Grid, Options, Waves, fingerprint, locate_weights
+from bab.plugins.encoders.shared.clap import DecibelMel, MelSettings
+from bab.plugins.encoders.shared.htsat import audio_config, build_tower, frame_count
+from bab.plugins.encoders.shared.layers import valid
+from bab.plugins.encoders.shared.states import Kind, Weights, from_folder
 
 # Raise it when the same weights give another output: cached features depend on it.
 CODE_VERSION = "1"
@@ -38,9 +35,6 @@ _TINY: dict[str, Any] = {
     "num_attention_heads": [1, 2, 4, 8],
     "projection_dim": 64,
 }
-# Decibels: what the untrained controls take as the mean and deviation of every band, where trained
-# weights bring their own. Measured on English read speech at 48 kHz (speechocean762): -55 and 32.
-_MEAN, _STD = -55.0, 32.0
 # The part of a configuration, besides the weights' shapes, that the output depends on.
 _SHAPES = (
     "depths",
@@ -106,7 +100,7 @@ class Clap(Encoder):
         """
         super().__init__()
         self.output = options.output
-        self.model = _build(weights, options)
+        self.model = build_tower(weights, self.output == "projected", options.dropout, options.seed)
         config = self.model.config
         settings = MelSettings.read(weights.extractor, weights.where)
         self.mel = DecibelMel(settings)
@@ -114,7 +108,7 @@ class Clap(Encoder):
         self.sample_rate = _RATE
         self.dim = int(config.projection_dim if self.output == "projected" else config.hidden_size)
         self.depth = 1
-        hop = self.samples // _frames(config)
+        hop = self.samples // frame_count(config)
         self.grid = Grid(_RATE, hop, hop)
         if self.output != "frames":
             self.grid = Grid(_RATE, 0, self.samples)
@@ -133,11 +127,12 @@ class Clap(Encoder):
         if weights in ("random", "random-tiny"):
             changes = _TINY if weights == "random-tiny" else {}
             return cls(Weights(changes, None, weights), options, f"clap:{weights}")
-        source = locate(weights, encoder="clap", hub=_HUB, known=cls.weights, offline=offline)
-        found = from_folder(source.path, _KIND)
-        return cls(
-            replace(found, config=_audio_config(found.config)), options, f"clap:{source.name}"
+        source = locate_weights(
+            weights, encoder="clap", hub=_HUB, known=cls.weights, offline=offline
         )
+        whole = from_folder(source.path, _KIND)
+        audio = replace(whole, config=audio_config(whole.config))
+        return cls(audio, options, f"clap:{source.name}")
 
     @property
     def tower(self) -> Any:
@@ -202,45 +197,3 @@ class Clap(Encoder):
             parameter for parameter in self.parameters() if id(parameter) not in taken
         ]
         return groups
-
-
-def _build(weights: Weights, options: ClapOptions) -> Any:
-    """transformers' audio tower, with its projection where that is asked for."""
-    # Without fusion a fused model is its own path for clips that fit: one spectrum.
-    changes: dict[str, Any] = {"enable_fusion": False}
-    if options.dropout is not None:
-        changes |= dict.fromkeys(
-            ("hidden_dropout_prob", "attention_probs_dropout_prob"), options.dropout
-        )
-    cls = "ClapAudioModelWithProjection" if options.output == "projected" else "ClapAudioModel"
-    model = build(cls, "ClapAudioConfig", weights, changes, options.seed)
-    tower = getattr(model, "audio_model", model).audio_encoder
-    old = tower.batch_norm
-    tower.batch_norm = LearnedNorm(old.num_features, old.eps)
-    if weights.tensors is None:
-        tower.batch_norm.running_mean.fill_(_MEAN)
-        tower.batch_norm.running_var.fill_(_STD**2)
-    else:
-        # The same tensors stand behind this prefix in some models, and without it in others.
-        weights.fill(model, lambda name: name.removeprefix("audio_model."))
-    return model
-
-
-def _audio_config(config: dict[str, Any]) -> dict[str, Any]:
-    """The audio part of a ClapModel's configuration; one of the audio part alone is left as is."""
-    if "audio_config" not in config:
-        return config
-    shared = {k: config[k] for k in ("projection_dim", "projection_hidden_act") if k in config}
-    return {**(config["audio_config"] or {}), **shared}
-
-
-def _frames(config: Any) -> int:
-    """How many frames the last map has: 32 as published.
-
-    HTSAT cuts the spectrogram into as many stretches as make it square, and stacks them; each
-    stage but the last halves time.
-    """
-    stride = config.patch_stride
-    stride = stride if isinstance(stride, int) else stride[1]
-    across = config.spec_size // stride // 2 ** (len(config.depths) - 1)
-    return int(across * (config.spec_size // config.num_mel_bins))

@@ -15,12 +15,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bab.core.grid import Grid
-from bab.core.interfaces import Encoder, Options
-from bab.core.records import Encoded, Waves
-from bab.core.weights import WeightsError, fingerprint
-from bab.plugins.encoders._kaldi import FIELD, HOP, RATE, LogMel
-from bab.plugins.encoders._layers import valid
+from bab import Encoded, Encoder, Grid, Options, Waves, WeightsError, fingerprint
+from bab.plugins.encoders.shared.kaldi import FIELD, HOP, RATE, LogMel
+from bab.plugins.encoders.shared.layers import valid
 
 CODE_VERSION = "1"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from bab.plugins.encoders._speech import RANDOM, SHIPPED, TINY, Family, Speech
+from bab.plugins.encoders.shared.speech import RANDOM, SHIPPED, TINY, Family, Speech
 
 _BABY = "coml/BabyHuBERT"
 _HUB = {

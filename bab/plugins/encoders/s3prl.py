@@ -10,12 +10,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bab.core.errors import BabError
-from bab.core.grid import Grid
-from bab.core.interfaces import Encoder, Options
-from bab.core.records import Encoded, Waves
-from bab.core.weights import WeightsError, fingerprint
-from bab.plugins.encoders import _s3prl
+from bab import BabError, Encoded, Encoder, Grid, Options, Waves, WeightsError, fingerprint
+from bab.plugins.encoders.shared import s3prl
+from bab.plugins.encoders.shared.measure import measured
 
 # Raise it when the same upstream gives another output: cached features depend on it.
 CODE_VERSION = "1"
@@ -82,10 +79,10 @@ class S3prl(Encoder):
         self.every = all(state.shape == last for state in states)
         self.dim = int(last[-1])
         self.depth = len(states) if self.every else 1
-        self.grid = self._measure(self._stride())
-        said = {"name": name, "s3prl": _s3prl.version()}
+        self.grid = self._measure(s3prl.stride(self.upstream, name))
+        said = {"name": name, "s3prl": s3prl.version()}
         for key in ("ckpt", "config"):
-            said[key] = _s3prl.identity(getattr(options, key))
+            said[key] = s3prl.identity(getattr(options, key))
         self.fingerprint = fingerprint(self.upstream, f"s3prl {CODE_VERSION}", said)
         self.eval()
 
@@ -96,7 +93,7 @@ class S3prl(Encoder):
         """See `Encoder.load`. trust_code: also lets old checkpoints be unpickled.
 
         Raises:
-            WeightsError: nothing stands after the colon, or what `_s3prl.build` says.
+            WeightsError: nothing stands after the colon, or what `shared.s3prl.build` says.
         """
         if not weights:
             raise WeightsError(
@@ -104,7 +101,7 @@ class S3prl(Encoder):
             )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            upstream = _s3prl.build(
+            upstream = s3prl.build(
                 weights, options.ckpt, options.config, offline=offline, trust_code=trust_code
             )
             return cls(upstream, weights, options)
@@ -176,15 +173,6 @@ class S3prl(Encoder):
             raise WeightsError(f"s3prl's '{self.name}' gives no hidden_states over time")
         return list(states)
 
-    def _stride(self) -> int:
-        """Samples between frames of the last state, as the upstream says."""
-        ask: Any = getattr(self.upstream, "get_downsample_rates", None)
-        said = ask("hidden_states") if ask is not None else None
-        stride = said[-1] if isinstance(said, (list, tuple)) else said
-        if not isinstance(stride, int) or stride <= 0:
-            raise WeightsError(f"s3prl's '{self.name}' doesn't say its stride: {said!r}")
-        return stride
-
     @torch.no_grad()
     def _measure(self, hop: int) -> Grid:
         """The grid that counts frames as the upstream does, found at lengths around one second.
@@ -196,18 +184,11 @@ class S3prl(Encoder):
         def count(samples: int) -> int:
             return int(self._states(torch.zeros(1, samples))[-1].shape[1])
 
-        frames = count(_SECOND)
-        below, above = _SECOND, _SECOND + hop  # one frame more appears in between
-        while above - below > 1:
-            middle = (below + above) // 2
-            below, above = (middle, above) if count(middle) <= frames else (below, middle)
-        first = above - frames * hop  # the shortest input with one frame, were there no padding
-        field = first if first >= hop else hop + (hop - first) % 2
-        grid = Grid(_RATE, hop, field, -(field - first) // 2)
-        found, meant = count(3 * _SECOND), grid.frames(3 * _SECOND)
-        if abs(found - meant) > _TOLERANCE:
+        grid = measured(count, _RATE, hop, _SECOND)
+        counted, meant = count(3 * _SECOND), grid.frames(3 * _SECOND)
+        if abs(counted - meant) > _TOLERANCE:
             raise WeightsError(
-                f"s3prl's '{self.name}' says a stride of {hop} samples, but gives {found} frames "
+                f"s3prl's '{self.name}' says a stride of {hop} samples, but gives {counted} frames "
                 f"for 3 s, not {meant}: it can't be put on a grid"
             )
         return grid

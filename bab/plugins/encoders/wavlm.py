@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from bab.plugins.encoders._speech import RANDOM, Family, Speech, SpeechOptions
-from bab.plugins.encoders._states import Weights
+from bab.plugins.encoders.shared.speech import RANDOM, Family, Speech, SpeechOptions
+from bab.plugins.encoders.shared.states import Weights
 
 _HUB = {
     "base": "microsoft/wavlm-base",

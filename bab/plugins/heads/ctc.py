@@ -14,8 +14,8 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from bab.core.interfaces import Head, Options
-from bab.plugins.heads._bilstm import BiLSTM
+from bab import Head, Options
+from bab.plugins.heads.shared.bilstm import BiLSTM
 
 
 class CtcOptions(Options):

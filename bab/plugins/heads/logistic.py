@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from bab.core.errors import CorpusError, DivergedError
-from bab.core.interfaces import Head, Options
-from bab.plugins.heads._pool import mean_of
+from bab import CorpusError, DivergedError, Head, Options
+from bab.plugins.heads.shared.pool import mean_of
 
 
 class LogisticOptions(Options):

@@ -12,8 +12,8 @@ from typing import cast
 from pydantic import Field
 from torch import Tensor, nn
 
-from bab.core.interfaces import Head, Options
-from bab.plugins.heads._pool import mean_of
+from bab import Head, Options
+from bab.plugins.heads.shared.pool import mean_of
 
 
 class PooledOptions(Options):

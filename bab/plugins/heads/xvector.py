@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bab.core.interfaces import Head, Options
+from bab import Head, Options
 
 WIDTHS = (512, 512, 512, 512, 1500)
 CONTEXTS = (5, 3, 3, 1, 1)
@@ -86,10 +86,10 @@ class Tdnn(nn.Module):
         """f32[B, T, D] -> f32[B, T - (context - 1) x dilation, width]."""
         # The linear layer's inputs are frame after frame: [width, context, D].
         weight = self.kernel.weight.view(len(self.kernel.weight), self.context, -1).transpose(1, 2)
-        found = functional.conv1d(
+        frames = functional.conv1d(
             x.transpose(1, 2), weight, self.kernel.bias, dilation=self.dilation
         )
-        return found.transpose(1, 2).relu()
+        return frames.transpose(1, 2).relu()
 
 
 def repeated(x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

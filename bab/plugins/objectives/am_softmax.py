@@ -13,9 +13,7 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
-from bab.core.errors import PluginError
-from bab.core.interfaces import Objective, Options, Scorer
-from bab.core.records import Batch, Loss, Term
+from bab import Batch, Loss, Objective, Options, PluginError, Scorer, Term
 
 
 class AmSoftmaxOptions(Options):

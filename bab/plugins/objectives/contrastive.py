@@ -18,12 +18,21 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bab.core.errors import ConfigError, PluginError
-from bab.core.interfaces import Encoder, Objective, Options, Scorer
-from bab.core.masking import negatives
-from bab.core.records import Batch, Loss, Term
-from bab.core.seeds import derive
-from bab.plugins.objectives._quantiser import Quantised, Quantiser, gumbel, perplexity
+from bab import (
+    Batch,
+    ConfigError,
+    Encoder,
+    Loss,
+    Objective,
+    Options,
+    PluginError,
+    Scorer,
+    Term,
+    derive_seed,
+)
+from bab.plugins.objectives.shared.diversity import unused_codes
+from bab.plugins.objectives.shared.negatives import similarities
+from bab.plugins.objectives.shared.quantiser import Quantiser, gumbel
 
 
 class ContrastiveOptions(Options):
@@ -111,15 +120,19 @@ class Contrastive(Objective):
         quantised = self.quantizer(local[mask], self.gumbel_temperature(batch.step), noise)
         states = self.project_hid(encoded.layers[-1][mask])
         targets = self.project_q(quantised.vectors)
-        logits = self._logits(states, targets, quantised.codes, sizes, batch.seeds)
+        o = self.options
+        seeds = [derive_seed(seed, "negatives") for seed in batch.seeds]
+        logits = similarities(
+            states, targets, quantised.codes, sizes, seeds, o.negatives, o.temperature
+        )
         count = self.counts(batch)["contrastive"]
         loss = functional.cross_entropy(
             logits, torch.zeros(len(logits), dtype=torch.int64, device=mask.device), reduction="sum"
         )
-        diversity, used = self._diversity(quantised, count)
+        diversity, used = unused_codes(quantised.probs, count, self.training)
         terms = {
             "contrastive": Term(loss, count),
-            "diversity": Term(diversity, count, self.options.diversity_weight, exact=False),
+            "diversity": Term(diversity, count, o.diversity_weight, exact=False),
         }
         return Loss(terms, self._logs(logits.detach(), used, count, encoded.lengths, batch.step))
 
@@ -127,63 +140,10 @@ class Contrastive(Objective):
         """f32[N, G, V] for the masked frames of all examples, each example's from its own seed."""
         o = self.options
         draws = [
-            gumbel(size, o.groups, o.codes, derive(seed, "gumbel"), device)
+            gumbel(size, o.groups, o.codes, derive_seed(seed, "gumbel"), device)
             for size, seed in zip(sizes, seeds, strict=True)
         ]
         return torch.cat(draws)
-
-    def _logits(
-        self,
-        states: Tensor,
-        targets: Tensor,
-        codes: Tensor,
-        sizes: Sequence[int],
-        seeds: Sequence[int],
-    ) -> Tensor:
-        """f32[N, 1 + negatives]: cosines over the temperature, the positive's first.
-
-        states, targets: f32[N, projection]; codes: i64[N, G]; sizes: masked frames of each example.
-        All cosines of an utterance are one product of matrices, from which negatives are picked:
-        that moves far less memory than picking vectors.
-        """
-        ours = torch.split(functional.normalize(states.float(), dim=-1), list(sizes))
-        theirs = torch.split(functional.normalize(targets.float(), dim=-1), list(sizes))
-        rows = []
-        with torch.autocast(states.device.type, enabled=False):
-            chosen = torch.split(codes, list(sizes))
-            for x, y, code, seed in zip(ours, theirs, chosen, seeds, strict=True):
-                if not len(x):
-                    continue
-                drawn = derive(seed, "negatives")
-                others = negatives(len(x), self.options.negatives, drawn, x.device)
-                similar = x @ y.T / self.options.temperature
-                same = (code[others] == code[:, None]).all(-1)
-                wrong = similar.gather(1, others).masked_fill(same, -torch.inf)
-                rows.append(torch.cat([similar.diagonal()[:, None], wrong], dim=1))
-        # Without a masked frame, an empty product keeps the weights in the graph.
-        if not rows:
-            return (states @ targets.T).sum().expand(0, 1 + self.options.negatives)
-        return torch.cat(rows)
-
-    def _diversity(self, quantised: Quantised, count: float) -> tuple[Tensor, Tensor]:
-        """(the term's sum, the codes in use): (GV - perplexity) / GV, times the masked frames.
-
-        The marginal is over the micro-batch of all ranks. Each rank's share of the value is by its
-        frames; its gradient is that of the whole by its own frames. Their sums over ranks are the
-        value and the gradient of one process with all the frames.
-        """
-        sums, total = quantised.probs.sum(0), count
-        whole = sums.detach()
-        if self.training and _ranks() > 1:
-            packed = torch.cat([whole.flatten().double(), whole.new_tensor([count]).double()])
-            torch.distributed.all_reduce(packed)
-            whole, total = packed[:-1].view_as(sums).to(sums.dtype), packed[-1].item()
-        marginal = (sums + (whole - sums.detach())) / max(1.0, total)
-        used = perplexity(marginal)
-        size = float(marginal.numel())
-        unused = (size - used) / size
-        fixed = unused.detach()
-        return count * fixed + total * (unused - fixed), used.detach()
 
     def _logs(
         self, logits: Tensor, used: Tensor, count: float, lengths: Tensor, step: int
@@ -234,8 +194,3 @@ def _mask(batch: Batch) -> Tensor:
         )
     mask: Tensor = batch.mask & (batch.mask.sum(1, keepdim=True) > 1)
     return mask
-
-
-def _ranks() -> int:
-    alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
-    return 1 if alone else torch.distributed.get_world_size()

@@ -10,9 +10,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from bab.core.errors import PluginError
-from bab.core.interfaces import Objective, Options, Scorer
-from bab.core.records import Batch, Loss, Term
+from bab import Batch, Loss, Objective, Options, PluginError, Scorer, Term
 
 NONE = -1  # the target of a clip without this label
 
@@ -72,12 +70,12 @@ class CrossEntropy(Objective):
         if self.options.class_weights == "none":
             counts = (batch.targets != NONE).sum(0).tolist()
             return dict(zip(self.names, map(float, counts), strict=True))
-        found = {}
+        weighed = {}
         weights = torch.split(self.balance, self.sizes)
         for name, weight, column in zip(self.names, weights, batch.targets.T, strict=True):
             known = column[column != NONE]
-            found[name] = float(weight.double()[known.to(weight.device)].sum())
-        return found
+            weighed[name] = float(weight.double()[known.to(weight.device)].sum())
+        return weighed
 
     def forward(self, model: Scorer, batch: Batch) -> Loss:
         """A term per kind of label. batch.targets: i64[B, G], -1 where a clip has no such label.

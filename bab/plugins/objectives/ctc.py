@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bab.core.errors import PluginError
-from bab.core.interfaces import Objective, Scorer
-from bab.core.records import Batch, Loss, Term
+from bab import Batch, Loss, Objective, PluginError, Scorer, Term
 
 BLANK = 0
 

@@ -21,10 +21,19 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bab.core.errors import ConfigError, PluginError
-from bab.core.grid import Grid
-from bab.core.interfaces import Encoder, Objective, Options, Scorer
-from bab.core.records import Batch, Loss, Term, Waves
+from bab import (
+    Batch,
+    ConfigError,
+    Encoder,
+    Grid,
+    Loss,
+    Objective,
+    Options,
+    PluginError,
+    Scorer,
+    Term,
+    Waves,
+)
 
 _PREFIX = "masked."
 

@@ -15,9 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from bab.core.atomic import write_text
-from bab.core.hooks import hookimpl
-from bab.core.records import Record, RunInfo
+from bab import Record, RunInfo, hookimpl, write_text
 
 NAME = "log.jsonl"
 

@@ -14,8 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
 
-from bab.core.hooks import hookimpl
-from bab.core.records import Record, RunInfo
+from bab import Record, RunInfo, hookimpl
 
 INTERVAL = 10.0  # seconds between plain lines of one stage
 BRIEF = 2.0  # seconds: a stage that takes less is not worth a plain line

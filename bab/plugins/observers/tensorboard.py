@@ -10,9 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bab.core.errors import BabError
-from bab.core.hooks import hookimpl
-from bab.core.records import Record, RunInfo
+from bab import BabError, Record, RunInfo, hookimpl
 
 
 class TensorBoard:

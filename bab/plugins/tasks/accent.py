@@ -11,8 +11,8 @@ import unicodedata
 
 from pydantic import Field
 
-from bab.core.interfaces import Options
-from bab.plugins.tasks._clips import ClipTask
+from bab import Options
+from bab.plugins.tasks.shared.clips import ClipTask
 
 # Beginnings of words, without accents, in Catalan, Spanish and English -> accent. The English ones
 # are the keys of older Common Voice releases.
@@ -75,9 +75,9 @@ def plain(text: str) -> str:
 
 def told(text: str) -> str:
     """The one accent that a plain text names; "" where it names none, or two."""
-    found = [
+    accents = [
         accent
         for accent, stems in STEMS.items()
         if any(re.search(rf"(?<!\w){re.escape(stem)}", text) for stem in stems)
     ]
-    return found[0] if len(found) == 1 else ""
+    return accents[0] if len(accents) == 1 else ""

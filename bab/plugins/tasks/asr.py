@@ -14,13 +14,22 @@ from typing import Any, ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from bab.core.errors import ConfigError, CorpusError
-from bab.core.grid import Grid
-from bab.core.interfaces import Options, Task
-from bab.core.records import Clip, Labels, Output, Prediction, View
-from bab.plugins.tasks import _sequences as sequences
-from bab.plugins.tasks._beam import BeamSearch
-from bab.plugins.tasks._text import normalise
+from bab import (
+    Clip,
+    ConfigError,
+    CorpusError,
+    Grid,
+    Labels,
+    Options,
+    Output,
+    Prediction,
+    Task,
+    View,
+)
+from bab.plugins.tasks.shared import sequences
+from bab.plugins.tasks.shared.beam import BeamSearch
+from bab.plugins.tasks.shared.finite import refuse_diverged
+from bab.plugins.tasks.shared.text import normalise
 
 
 class SpeechRecognitionOptions(Options):
@@ -116,7 +125,7 @@ class SpeechRecognition(Task):
     ) -> Prediction:
         """Logits f32[T, C] -> text, greedily or by the beam search that `tune` names."""
         if tuned.get("search") == "beam":
-            sequences.refuse_diverged(output)
+            refuse_diverged(output)
             return Prediction(output.clip.id, text=self._search(labels["char"])(output.values))
         text = "".join(sequences.greedy(output, labels["char"]))
         return Prediction(output.clip.id, text=" ".join(text.split()))
@@ -131,21 +140,21 @@ class SpeechRecognition(Task):
         sums: dict[str, float] = {}
         pairs = {"": (self._normal(reference.text or ""), self._normal(said))}
         pairs["_raw"] = (reference.text or "", said)
-        for kind, (wanted, found) in pairs.items():
-            wrong, count = sequences.word_errors(wanted, found)
+        for kind, (wanted, heard) in pairs.items():
+            wrong, count = sequences.word_errors(wanted, heard)
             sums |= {f"wer{kind}_errors": wrong, f"words{kind}": count}
-            wrong, count = sequences.character_errors(wanted, found)
+            wrong, count = sequences.character_errors(wanted, heard)
             sums |= {f"cer{kind}_errors": wrong, f"chars{kind}": count}
         return sums
 
     def metrics(self, totals: Mapping[str, float]) -> dict[str, float]:
         """ "wer", "cer", "wer_raw", "cer_raw": errors per hundred words or characters of the
         references, all utterances pooled. Nothing where the references are empty."""
-        found: dict[str, float] = {}
+        rates: dict[str, float] = {}
         for kind in ("", "_raw"):
-            found |= sequences.rate(totals, f"wer{kind}", f"words{kind}")
-            found |= sequences.rate(totals, f"cer{kind}", f"chars{kind}")
-        return found
+            rates |= sequences.rate(totals, f"wer{kind}", f"words{kind}")
+            rates |= sequences.rate(totals, f"cer{kind}", f"chars{kind}")
+        return rates
 
     def write(self, predictions: Sequence[Prediction], folder: Path) -> None:
         """`asr.csv`: `id,hypothesis`."""

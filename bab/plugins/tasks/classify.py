@@ -6,10 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from bab.core.errors import ConfigError, did_you_mean
-from bab.core.interfaces import Options
-from bab.core.records import Clip
-from bab.plugins.tasks._clips import ClipTask
+from bab import Clip, ConfigError, Options, did_you_mean
+from bab.plugins.tasks.shared.clips import ClipTask
 
 NOT_KINDS = frozenset({"segments", "text", "phones"})  # what isn't one word for a whole clip
 

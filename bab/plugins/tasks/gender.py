@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from bab.core.interfaces import Options
-from bab.plugins.tasks._clips import ClipTask
+from bab import Options
+from bab.plugins.tasks.shared.clips import ClipTask
 
 CLASSES = ("female", "male")
 # How corpora write it: Common Voice up to 16 and from 17 on, Kaldi's spk2gender, LibriSpeech.

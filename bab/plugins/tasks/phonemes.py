@@ -15,11 +15,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from bab.core.errors import CorpusError
-from bab.core.grid import Grid
-from bab.core.interfaces import Options, Task
-from bab.core.records import Clip, Labels, Output, Prediction, View
-from bab.plugins.tasks import _sequences as sequences
+from bab import Clip, CorpusError, Grid, Labels, Options, Output, Prediction, Task, View
+from bab.plugins.tasks.shared import sequences
 
 _STRESS = re.compile(r"^([A-Z]+)[012]$")  # ARPAbet's vowels: AH0, AY1
 

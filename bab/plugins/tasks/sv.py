@@ -19,12 +19,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bab.core.atomic import atomic_path
-from bab.core.errors import CorpusError, DivergedError
-from bab.core.grid import Grid
-from bab.core.interfaces import Task
-from bab.core.records import Clip, Labels, Output, Prediction, Trial, View
-from bab.plugins.tasks._verification import equal_error_rate, min_dcf, operating_points
+from bab import (
+    Clip,
+    CorpusError,
+    Grid,
+    Labels,
+    Output,
+    Prediction,
+    Task,
+    Trial,
+    View,
+    atomic_path,
+)
+from bab.plugins.tasks.shared.finite import refuse_diverged
+from bab.plugins.tasks.shared.verification import equal_error_rate, min_dcf, operating_points
 
 # Priors of a trial of one speaker: VoxSRC's (Nagrani et al. 2020, arXiv 2012.06867), and the one of
 # NIST SRE 2016 and of many papers on VoxCeleb.
@@ -95,9 +103,8 @@ class SpeakerVerification(Task):
         Raises:
             DivergedError: where it is not finite.
         """
+        refuse_diverged(output)
         values = output.values.astype(np.float64)
-        if not np.isfinite(values).all():
-            raise DivergedError(f"{output.clip.id}: the model's output is not finite")
         length = float(np.linalg.norm(values))
         return Prediction(output.clip.id, vector=tuple((values / (length or 1.0)).tolist()))
 

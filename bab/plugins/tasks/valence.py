@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bab.core.records import Clip, Prediction, Trial, View
-from bab.plugins.tasks._clips import FINETUNE, PROBE, ClipTask, column
+from bab import Clip, Prediction, Trial, View
+from bab.plugins.tasks.shared.clips import FINETUNE, PROBE, ClipTask, column
 
 CLASSES = ("distress", "positive")
 POSITIVE = column("valence", "positive")
@@ -50,14 +50,14 @@ class Valence(ClipTask):
     def metrics(self, totals: Mapping[str, float]) -> dict[str, float]:
         """Shares in [0, 1] that follow from counts: balanced accuracy (the mean recall of both
         classes), recall and precision of "positive", and macro-F1, as scikit-learn defines them."""
-        found = super().metrics(totals)
+        shares = super().metrics(totals)
         names = {
             "balanced_accuracy": "uar",
             "positive_recall": "recall/positive",
             "positive_precision": "precision/positive",
             "macro_f1": "macro_f1",
         }
-        return {name: found[key] for name, key in names.items() if key in found}
+        return {name: shares[key] for name, key in names.items() if key in shares}
 
     def score(
         self, references: Sequence[Clip | Trial], predictions: Mapping[str, Prediction]
@@ -72,11 +72,11 @@ class Valence(ClipTask):
         for name, true, given in (("positive", truth, said), ("distress", ~truth, there & ~said)):
             counts = {"clips": true, "given": given, "right": true & given}
             totals |= {f"valence\t{name}\t{key}": float(v.sum()) for key, v in counts.items()}
-        found = self.metrics(totals)
+        metrics = self.metrics(totals)
         if truth[there].any() and not truth[there].all():
             shares = np.array([p.scores[POSITIVE] for _, p in pairs if p is not None])
-            found["auc"] = area_under_roc(truth[there], shares)
-        return found
+            metrics["auc"] = area_under_roc(truth[there], shares)
+        return metrics
 
 
 def area_under_roc(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:

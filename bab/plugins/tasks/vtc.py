@@ -7,41 +7,26 @@ classes. Unlike its script, a recording without prediction counts as missed.
 
 from __future__ import annotations
 
-import csv
-import io
-import re
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from bab.core.atomic import write_text
-from bab.core.errors import CorpusError, DivergedError, did_you_mean
-from bab.core.grid import Grid
-from bab.core.interfaces import Options, Task
-from bab.core.records import Clip, Labels, Output, Prediction, Segment, View
-from bab.plugins.tasks._segments import (
-    Floats,
-    Timeline,
-    intersect,
-    join,
-    probabilities,
-    scored,
-    spoken,
-)
-from bab.plugins.tasks._thresholds import best_f1, curve, high_precision
+import bab
+from bab import Clip, CorpusError, Grid, Labels, Output, Prediction, View, did_you_mean
+from bab.plugins.tasks.shared.detection import METRICS, detection, shares
+from bab.plugins.tasks.shared.finite import refuse_diverged
+from bab.plugins.tasks.shared.rttm import write_rttms, write_table
+from bab.plugins.tasks.shared.segments import Timeline, heard, marked, multi_hot, scored, spoken
+from bab.plugins.tasks.shared.thresholds import best_f1, curve, high_precision
 
 VOICES = ("KCHI", "OCH", "MAL", "FEM")
-METRICS = ("precision", "recall", "f1")  # in pyannote's order
-BLOCK = 64  # segments handed to pyannote at once
 
 
-class VoiceTypeOptions(Options):
+class VoiceTypeOptions(bab.Options):
     """What can be set under `task`."""
 
     classes: tuple[str, ...] = Field(VOICES, description="voices to find, of KCHI OCH MAL FEM")
@@ -67,7 +52,7 @@ class VoiceTypeOptions(Options):
         return tuple(name for name in VOICES if name in classes)
 
 
-class VoiceType(Task):
+class VoiceType(bab.Task):
     """Segments of four voices, from frames; scored by duration inside the annotated time."""
 
     Options = VoiceTypeOptions
@@ -113,20 +98,20 @@ class VoiceType(Task):
         Raises:
             CorpusError: where a class has no annotated second in `clips`.
         """
-        missing = [v for v in self.options.classes if not any(_heard(c, v) for c in clips)]
+        missing = [v for v in self.options.classes if not any(heard(c, v) for c in clips)]
         if missing:
             kept = [v for v in self.options.classes if v not in missing]
-            found = sorted({s.label for c in clips for s in c.segments})
+            there = sorted({s.label for c in clips for s in c.segments})
             raise CorpusError(
                 f"no training recording has a segment of {' or '.join(missing)} "
-                f"(labels found: {', '.join(found) or 'none'}): check the labels' names and the "
+                f"(labels found: {', '.join(there) or 'none'}): check the labels' names and the "
                 f"split, or leave the voice out with --set task.classes='[{', '.join(kept)}]'"
             )
         return {"voice": self.options.classes}
 
     def check(self, labels: Labels, clips: Sequence[Clip], split: str) -> None:
         """Refuse a split where no voice is heard: nothing could be tuned or scored on it."""
-        if not any(_heard(clip, voice) for clip in clips for voice in labels["voice"]):
+        if not any(heard(clip, voice) for clip in clips for voice in labels["voice"]):
             raise CorpusError(
                 f"the {split} recordings hold no segment of {', '.join(labels['voice'])} in their "
                 f"annotated time (recordings: {', '.join(c.id for c in clips[:5])}): check the "
@@ -135,17 +120,8 @@ class VoiceType(Task):
 
     def targets(self, clip: Clip, grid: Grid, frames: int, labels: Labels) -> Tensor:
         """Multi-hot f32[frames, C]: 1 where the frame's centre lies in a segment [start, end)."""
-        classes = labels["voice"]
-        column = {name: i for i, name in enumerate(classes)}
-        heard = [s for s in clip.segments if s.label in column]
-        if not heard:
-            return torch.zeros(frames, len(classes))
         centres = clip.start + grid.centres(frames)
-        which = np.array([column[s.label] for s in heard])
-        turns = np.zeros((frames + 1, len(classes)), dtype=np.int32)
-        np.add.at(turns, (np.searchsorted(centres, [s.start for s in heard]), which), 1)
-        np.add.at(turns, (np.searchsorted(centres, [s.end for s in heard]), which), -1)
-        return torch.from_numpy((np.cumsum(turns[:-1], axis=0) > 0).astype(np.float32))
+        return torch.from_numpy(multi_hot(clip.segments, centres, labels["voice"]))
 
     def tune(self, outputs: Sequence[Output], grid: Grid, labels: Labels) -> dict[str, Any]:
         """One threshold per class and preset, from dev, decoded and measured as in scoring.
@@ -159,24 +135,24 @@ class VoiceType(Task):
             DivergedError: where an output is not finite.
         """
         for output in outputs:
-            if not np.isfinite(output.values).all():
-                raise DivergedError(f"{output.clip.id}: the model's output is not finite")
-        f1: dict[str, float] = {}
-        precise: dict[str, float] = {}
-        reached: dict[str, bool] = {}
-        if not any(_heard(o.clip, name) for o in outputs for name in labels["voice"]):
+            refuse_diverged(output)
+        if not any(heard(o.clip, name) for o in outputs for name in labels["voice"]):
             raise CorpusError(
                 f"the dev recordings hold no segment of {', '.join(labels['voice'])}, so no "
                 "threshold can be chosen: move a recording with speech into dev"
             )
         time = Timeline.of(outputs, grid)
-        for column, name in enumerate(labels["voice"]):
-            found = curve(outputs, time, column, name, *self._milliseconds())
-            f1[name] = best_f1(found)
-            precise[name], reached[name] = high_precision(found, self.options.recall_floor)
+        curves = {
+            name: curve(outputs, time, column, name, *self._milliseconds())
+            for column, name in enumerate(labels["voice"])
+        }
+        precise = {n: high_precision(one, self.options.recall_floor) for n, one in curves.items()}
         return {
-            "f1": {"thresholds": f1},
-            "high-precision": {"thresholds": precise, "reached": reached},
+            "f1": {"thresholds": {name: best_f1(one) for name, one in curves.items()}},
+            "high-precision": {
+                "thresholds": {name: threshold for name, (threshold, _) in precise.items()},
+                "reached": {name: reached for name, (_, reached) in precise.items()},
+            },
         }
 
     def _milliseconds(self) -> tuple[int, int]:
@@ -190,15 +166,8 @@ class VoiceType(Task):
         tuned: {"thresholds": {class: probability}}; .5 for a class that isn't there.
         """
         thresholds = tuned.get("thresholds", {})
-        time = Timeline.of([output], grid)
-        segments = []
-        for column, name in enumerate(labels["voice"]):
-            scores = time.row([probabilities(output.values[:, column])])
-            active = scores >= float(thresholds.get(name, 0.5))
-            begin, end = join(time, active, *self._milliseconds())
-            for a, b in zip(time.edges[begin].tolist(), time.edges[end].tolist(), strict=True):
-                segments.append(Segment(a / 1000, b / 1000, name))
-        return Prediction(output.clip.id, tuple(sorted(segments, key=_order)))
+        chosen = {name: float(thresholds.get(name, 0.5)) for name in labels["voice"]}
+        return Prediction(output.clip.id, marked(output, grid, chosen, *self._milliseconds()))
 
     def statistics(self, reference: Clip, prediction: Prediction | None) -> dict[str, float]:
         """Seconds per class inside the annotated time: "KCHI/tp", "KCHI/fp", "KCHI/fn", ..."""
@@ -206,34 +175,16 @@ class VoiceType(Task):
         spans = scored(reference)
         sums: dict[str, float] = {}
         for name in self.options.classes:
-            tp, fp, fn = _detection(spoken(reference.segments, name), spoken(segments, name), spans)
+            tp, fp, fn = detection(spoken(reference.segments, name), spoken(segments, name), spans)
             sums |= {f"{name}/tp": tp, f"{name}/fp": fp, f"{name}/fn": fn}
         return sums
 
     def metrics(self, totals: Mapping[str, float]) -> dict[str, float]:
         """Shares in [0, 1]: "precision/KCHI", "recall/KCHI", "f1/KCHI", ... and their means.
 
-        A class found neither in the reference nor in the prediction has no value and no part in
-        the means. A class that is predicted and never spoken has F1 0 and counts. pyannote's
-        conventions hold at the edges: precision is 1 where nothing was predicted, recall is 1
-        where nothing was spoken; F1 is 0 in both. With no class at all there is no metric.
+        See `shared.detection.shares` for classes that are nowhere, or never spoken.
         """
-        from pyannote.metrics.detection import DetectionPrecisionRecallFMeasure
-
-        metric = DetectionPrecisionRecallFMeasure(collar=0.0, skip_overlap=False)
-        values: dict[str, float] = {}
-        rows = []
-        for name in self.options.classes:
-            tp, fp, fn = (totals.get(f"{name}/{part}", 0.0) for part in ("tp", "fp", "fn"))
-            if tp + fp + fn == 0:
-                continue
-            detail = {"retrieved": tp + fp, "relevant": tp + fn, "relevant retrieved": tp}
-            row = dict(zip(METRICS, metric.compute_metrics(detail), strict=True))
-            values |= {f"{key}/{name}": float(value) for key, value in row.items()}
-            rows.append(row)
-        order = sorted(METRICS)  # f1, the headline, first
-        means = {key: float(np.mean([row[key] for row in rows])) for key in order if rows}
-        return means | values
+        return shares(totals, self.options.classes)
 
     def write(self, predictions: Sequence[Prediction], folder: Path) -> None:
         """`<recording>.rttm` each (empty where nothing was found), and all of it in `vtc.csv`.
@@ -241,75 +192,5 @@ class VoiceType(Task):
         Raises:
             CorpusError: where two recordings' names become the same file name.
         """
-        owners: dict[str, str] = {}
-        rows: list[tuple[str, str, str, str]] = []
-        for prediction in predictions:
-            stem = re.sub(r"[^\w.\-]+", "_", prediction.id).lstrip(".") or "_"
-            if owners.setdefault(stem.casefold(), prediction.id) != prediction.id:
-                raise CorpusError(
-                    f"recordings {owners[stem.casefold()]!r} and {prediction.id!r} would both be "
-                    f"written to {stem}.rttm: rename one of them"
-                )
-            write_text(folder / f"{stem}.rttm", _rttm(prediction))
-            for s in prediction.segments:
-                rows.append((prediction.id, f"{s.start:.3f}", f"{s.end - s.start:.3f}", s.label))
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(("uid", "start_time_s", "duration_s", "label"))
-        writer.writerows(rows)
-        write_text(folder / "vtc.csv", table.getvalue())
-
-
-def _order(segment: Segment) -> tuple[float, float, str]:
-    return segment.start, segment.end, segment.label
-
-
-def _heard(clip: Clip, name: str) -> bool:
-    """Whether a class has any time inside the clip's annotated time."""
-    if not any(s.label == name for s in clip.segments):
-        return False
-    return len(intersect(spoken(clip.segments, name), scored(clip))) > 0
-
-
-def _rttm(prediction: Prediction) -> str:
-    """The lines of one recording; an RTTM field can't hold white space."""
-    uri = re.sub(r"\s+", "_", prediction.id)
-    return "".join(
-        f"SPEAKER {uri} 1 {s.start:.3f} {s.end - s.start:.3f} <NA> <NA> {s.label} <NA> <NA>\n"
-        for s in prediction.segments
-    )
-
-
-def _detection(reference: Floats, predicted: Floats, spans: Floats) -> tuple[float, float, float]:
-    """(tp, fp, fn) in seconds by pyannote.metrics, all arguments f64[N, 2] and disjoint.
-
-    pyannote compares every segment with all that start before it, so a ten-hour recording takes
-    minutes. The three durations are additive over time, so it gets blocks of `BLOCK` segments.
-    """
-    from pyannote.core import Segment as Span
-    from pyannote.core import Timeline as Spans
-    from pyannote.metrics.detection import DetectionAccuracy
-
-    metric = DetectionAccuracy(collar=0.0, skip_overlap=False)
-    starts = np.sort(np.concatenate([reference[:, 0], predicted[:, 0], spans[:, 0]]))
-    cuts = np.unique(np.concatenate([[-np.inf], starts[BLOCK::BLOCK], [np.inf]]))
-    sums = np.zeros(3)
-    for left, right in pairwise(cuts.tolist()):
-        parts = [
-            Spans([Span(max(a, left), min(b, right)) for a, b in _touching(rows, left, right)])
-            for rows in (reference, predicted, spans)
-        ]
-        found = metric.compute_components(
-            parts[0].to_annotation(), parts[1].to_annotation(), uem=parts[2]
-        )
-        sums += [found["true positive"], found["false positive"], found["false negative"]]
-    tp, fp, fn = (float(x) for x in sums)
-    return tp, fp, fn
-
-
-def _touching(rows: Floats, left: float, right: float) -> list[list[float]]:
-    """The rows (sorted, disjoint) that touch [left, right)."""
-    first = int(np.searchsorted(rows[:, 1], left, side="right"))
-    last = int(np.searchsorted(rows[:, 0], right, side="left"))
-    found: list[list[float]] = rows[first:last].tolist()
-    return found
+        write_rttms(predictions, folder)
+        write_table(predictions, folder / "vtc.csv")

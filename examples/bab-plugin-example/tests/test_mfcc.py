@@ -6,7 +6,7 @@ import pytest
 import torch
 from bab_plugin_example.mfcc import FFT, RATE, Mfcc, MfccOptions
 
-from bab.core.records import Waves
+from bab import Waves
 from bab.testing.encoders import CHECKS
 
 
@@ -22,5 +22,5 @@ def test_first_coefficient_is_the_mean_log_energy():
     wave = torch.sin(2 * math.pi * 440 * torch.arange(400) / RATE)
     spectrum = torch.fft.rfft(wave * torch.hann_window(400), n=FFT)
     energies = (spectrum.abs().square() @ encoder.bands).clamp_min(2.0**-30 * 400).log()
-    found = encoder(Waves(wave[None], torch.tensor([400]))).layers[0][0, 0, 0]
-    torch.testing.assert_close(found, energies.mean())
+    coefficient = encoder(Waves(wave[None], torch.tensor([400]))).layers[0][0, 0, 0]
+    torch.testing.assert_close(coefficient, energies.mean())

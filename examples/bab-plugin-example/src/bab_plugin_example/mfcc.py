@@ -11,10 +11,7 @@ from pydantic import Field
 from torch import Tensor
 from torchaudio.functional import create_dct, melscale_fbanks
 
-from bab.core.errors import BabError
-from bab.core.grid import Grid
-from bab.core.interfaces import Encoder, Options
-from bab.core.records import Encoded, Waves
+from bab import BabError, Encoded, Encoder, Grid, Options, Waves
 
 VERSION = "1"  # raise it when the output changes: caches and records depend on it
 RATE = 16000  # Hz

@@ -1,0 +1,1 @@
+"""Any span of any audio file, as mono float32 at a rate."""

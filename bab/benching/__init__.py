@@ -1,0 +1,1 @@
+"""Many runs: a grid, its worker processes, the search for learning rates."""

@@ -1,0 +1,112 @@
+"""The training of a cell's runs in one sweep, before each run is made: see bab.benching.sweep.
+
+What a run is and leaves does not depend on it: a run that was trained here finds its last
+checkpoint, and has only to be scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from bab.benching.sweep import Sweep, unfit
+from bab.config.run import RunConfig
+from bab.core import registry
+from bab.core.checkpoint import latest
+from bab.core.components import build_task
+from bab.core.errors import BusyError
+from bab.core.folders import locked
+from bab.core.trainer import Training
+from bab.running.context import Context
+from bab.running.fold import make_training
+from bab.running.folder import clear, finished
+from bab.running.runner import life_of, open_run
+from bab.running.session import Session
+
+
+def objection(config: RunConfig) -> str:
+    """Why runs like this one can't be trained together, as far as their configuration tells; ""
+    where `unfit` has the last word."""
+    head = registry.load("heads", config.head.name)
+    if config.mode != "probe" or head.closed_form or not head.linear:
+        return "only linear heads on frozen features are trained together"
+    task = build_task(config.task.name, config.task.options)
+    if not task.one_output:
+        return "only heads of whole clips are trained together"
+    if config.train.patience is not None or config.train.precision != "fp32":
+        return "runs that stop early or compute in half precision are trained one by one"
+    return ""
+
+
+def train(
+    configs: Sequence[RunConfig], session: Session, force: bool, watcher: object
+) -> tuple[str, set[Path]]:
+    """Train those of a cell's runs that are not finished, as far as that can be done together.
+
+    Args:
+        configs: runs that differ in seed and learning rate alone.
+        session: is left with what the runs have in common.
+        force: train finished runs anew; their folders are cleared.
+        watcher: an observer that is told how far it is.
+
+    Returns:
+        Why they have to be trained one by one, or ""; and the folders that were cleared.
+
+    Raises:
+        InterruptedRunError: Ctrl-C or SIGTERM; what was reached is saved.
+        BabError: as the runs themselves would raise.
+    """
+    with life_of(configs[0], [], [watcher]) as life, ExitStack() as held:
+        runs: list[Context] = []
+        for config in configs:
+            run = open_run(config, life, session)
+            known = any(run.folder == other.folder for other in runs)
+            if known or (not force and finished(run.folder)):
+                continue
+            with suppress(BusyError):  # left to whoever is at it
+                held.enter_context(locked(run.folder, True))
+                runs.append(run)
+        if len(runs) < 2:
+            return "", set()
+        cleared = {run.folder for run in runs} if force else set()
+        for folder in cleared:
+            clear(folder)
+        return _train(runs, session), cleared
+
+
+def _train(runs: Sequence[Context], session: Session) -> str:
+    """Train all folds of some runs, whose folders are held; why that can't be, or ""."""
+    first = runs[0]
+    clips, accelerator = first.data.clips, first.accelerator
+    features = session.features(first.config, first.parts, accelerator, clips)
+    for run in runs:
+        run.features = features
+    first.fill()
+    for index, fold in enumerate(first.data.folds):
+        known = first.fold(index)[0].known
+        trainings = []
+        for run in runs:
+            own, place = run.fold(index)
+            own.known = known  # the examples of a fold are the same for all
+            trainings.append(make_training(own, fold, index, place)[0])
+        if reason := unfit(trainings):
+            return reason
+        for group in _level(trainings):
+            Sweep(group).fit()
+    return ""
+
+
+def _level(trainings: Sequence[Training]) -> list[list[Training]]:
+    """Those that stand at the same step, where two or more do and have steps left to take."""
+    groups: dict[int, list[Training]] = {}
+    for training in trainings:
+        groups.setdefault(_step(training), []).append(training)
+    ended = trainings[0].config.steps
+    return [group for step, group in groups.items() if len(group) > 1 and step < ended]
+
+
+def _step(training: Training) -> int:
+    """The step of the newest checkpoint, as its name says."""
+    newest = latest(training.folder)
+    return 0 if newest is None else int(newest.stem.partition("-")[2])

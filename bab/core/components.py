@@ -1,0 +1,77 @@
+"""Components by name: built with their options, and held fixed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from bab.core import registry
+from bab.core.errors import ConfigError, CorpusError
+from bab.core.interfaces import Corpus, Encoder, Task
+from bab.core.types import Permissions
+
+
+def build_task(name: str, options: Mapping[str, Any]) -> Task:
+    """A task. options: all that it has, checked already."""
+    cls = registry.load("tasks", name)
+    task: Task = cls(cls.Options(**options))
+    return task
+
+
+def build_corpus(
+    name: str, root: str | None, options: Mapping[str, Any], permissions: Permissions
+) -> Corpus:
+    """A corpus at its root; None = its shipped sample.
+
+    Raises:
+        ConfigError: no root was named and no sample of this layout ships.
+        CorpusError: the root isn't there (nor can be a name on a hub); a corpus that needs a
+            folder, or takes a file, says so itself.
+    """
+    cls = registry.load("datasets", name)
+    place = cls.sample if root is None else Path(root).expanduser()
+    if place is None:
+        raise ConfigError(f"corpus '{name}' ships no sample: name its folder, {name}:PATH")
+    if place.exists():
+        place = place.resolve()
+    elif not cls.hub:
+        raise CorpusError(f"{place}: there is no such folder or file (corpus '{name}')")
+    asks = "permissions" in inspect.signature(cls.__init__).parameters
+    more = {"permissions": permissions} if asks else {}
+    corpus: Corpus = cls(place, cls.Options(**options), **more)
+    corpus.name = name
+    return corpus
+
+
+def build_encoder(
+    name: str, weights: str, options: Mapping[str, Any], offline: bool, trust_code: bool
+) -> Encoder:
+    """One encoder. weights: "" = its default ones.
+
+    Raises:
+        BabError: with a remedy, where the weights can't be had.
+    """
+    cls = registry.load("encoders", name)
+    encoder: Encoder = cls.load(
+        weights or cls.default, cls.Options(**options), offline=offline, trust_code=trust_code
+    )
+    return encoder.eval()
+
+
+def freeze(encoder: Encoder, what: Literal["none", "conv", "all"]) -> None:
+    """Hold parameters fixed: none of them, the convolutional front ("conv"), or all.
+
+    Raises:
+        ConfigError: "conv" for an encoder that has no group of that name.
+    """
+    groups = encoder.groups()
+    if what == "conv" and groups and "conv" not in groups:
+        raise ConfigError(
+            f"freeze=conv: '{encoder.resolved}' has no convolutional front: --freeze none or all"
+        )
+    for name, parameters in groups.items():
+        trainable = what == "none" or (what == "conv" and name != "conv")
+        for parameter in parameters:
+            parameter.requires_grad_(trainable)

@@ -1,0 +1,44 @@
+"""A run's folder: where it is, and who holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from bab.core.errors import BusyError
+from bab.core.names import file_name, short
+
+LOCK = ".lock"  # a run's folder has one from its first moment, and keeps it
+
+
+def place(runs: str, what: str, corpus: str, resolved: str, identifier: str) -> Path:
+    """runs/<what>/<corpus>/<encoder>/<id>, in names that every file system takes."""
+    return Path(runs).joinpath(*map(file_name, (what, corpus, short(resolved), identifier)))
+
+
+@contextmanager
+def locked(folder: Path, main: bool) -> Iterator[None]:
+    """Hold the run's folder, so that two processes never write into it. The lock goes with the
+    process, so a killed one leaves none behind.
+
+    main: of several processes of one run, only the first holds it.
+
+    Raises:
+        BusyError: another process does.
+    """
+    if not main:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BusyError(f"another bab process is at work in {folder}: wait for it") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,80 @@
+"""How a component, an ensemble and a corpus are spelt. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bab.core import registry
+from bab.core.errors import ConfigError
+
+# Section -> the registry's kind, and what may follow the colon in its spelling.
+COMPONENTS: Mapping[str, tuple[str, str]] = {
+    "encoder": ("encoders", "weights"),
+    "task": ("tasks", ""),
+    "corpus": ("datasets", "root"),
+    "test_corpus": ("datasets", "root"),
+    "head": ("heads", ""),
+    "objective": ("objectives", ""),
+}
+FUSIONS = ("concat", "late")  # of an ensemble
+
+
+class Member(NamedTuple):
+    """One encoder of a spelling: `ast:base` -> ("ast", "base")."""
+
+    name: str
+    weights: str
+
+    @property
+    def spec(self) -> str:
+        """As a person types it."""
+        return f"{self.name}:{self.weights}" if self.weights else self.name
+
+
+def members(spec: str) -> tuple[Member, ...]:
+    """The encoders that a spelling names, in order: of `ast+wav2vec2:base+clap` three.
+
+    A `+` parts two members only where an encoder's name follows it, so that a folder or a hub id
+    may hold one.
+    """
+    pieces = spec.strip().split("+") if "+" in spec else [spec]
+    known = registry.names("encoders") if len(pieces) > 1 else {}
+    parts: list[str] = []
+    for piece in pieces:
+        if not parts or piece.partition(":")[0].strip() in known:
+            parts.append(piece.strip())
+        else:
+            parts[-1] += f"+{piece}"
+    return tuple(Member(name, rest) for name, _, rest in (part.partition(":") for part in parts))
+
+
+def spelling(section: str, text: str) -> dict[str, Any]:
+    """`hubert:base` -> {"name": "hubert", "weights": "base"}; `rttm:/data` has a `root`; an
+    ensemble `ast+clap:tiny` is all name.
+
+    Raises:
+        ConfigError: nothing before the colon, or a colon where none belongs.
+    """
+    if section == "encoder" and len(members(text)) > 1:
+        return {"name": text.strip()}
+    name, colon, rest = text.strip().partition(":")
+    after = COMPONENTS[section][1]
+    if not name or (colon and not rest) or (colon and not after):
+        form = f"NAME or NAME:{after.upper()}" if after else "NAME"
+        raise ConfigError(f"{section} '{text}' is not spelled {form}")
+    return {"name": name, after: rest} if colon else {"name": name}
+
+
+def short(resolved: str) -> str:
+    """`hubert:/long/path/to/checkpoint+ast:base` -> `hubert-checkpoint+ast-base`."""
+    return "+".join(
+        f"{m.name}-{Path(m.weights).name}" if m.weights else m.name for m in members(resolved)
+    )
+
+
+def file_name(text: str) -> str:
+    """A text as part of a path, in letters that every file system takes."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-.") or "x"

@@ -1,0 +1,314 @@
+"""What a corpus holds and what is wrong with it, before a run finds out."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from bab.audio import reading
+from bab.audio.decoding import UnreadableError
+from bab.audio.reading import Problem
+from bab.core.errors import AudioError, BabError
+from bab.core.interfaces import Corpus
+from bab.core.types import Clip
+from bab.data.splits import KINDS, shared
+
+
+def refuse_bad(bad: dict[str, str], skip: bool) -> None:
+    """Stop at unreadable files, unless they may be left out. bad: file -> why.
+
+    Raises:
+        AudioError: naming the first five.
+    """
+    if not bad or skip:
+        return
+    shown = "\n  ".join(list(bad.values())[:5])
+    more = f"\n  and {len(bad) - 5} more" if len(bad) > 5 else ""
+    raise AudioError(
+        f"{len(bad)} unreadable file(s):\n  {shown}{more}\n"
+        "Mend them (`bab data check` lists all), or leave them out with --skip-bad"
+    )
+
+
+Progress = Callable[[int, int], None]  # files done, files in all
+# Times are written with a few decimals, and durations in headers are rounded.
+_TOLERANCE = 0.05  # seconds
+_SHOWN = 20  # problems of one kind that are printed
+_VALUES = 60  # values of one label that are printed: ESC-50 has 50 categories
+
+
+@dataclass(slots=True)
+class SplitSummary:
+    """What one split holds. hours: of its clips; annotated: of what is scored in them.
+
+    seconds: of each segment label; counts: clips by "key=value" of their labels.
+    """
+
+    recordings: int
+    clips: int
+    hours: float
+    annotated: float
+    groups: int
+    speakers: int
+    voices: int
+    seconds: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Report:
+    """All that `bab data check` found."""
+
+    corpus: str
+    root: str
+    files: int
+    splits: dict[str, SplitSummary]
+    problems: list[Problem]
+    notices: list[str]
+
+    @property
+    def fatal(self) -> bool:
+        """Whether a run would stop."""
+        return any(problem.fatal for problem in self.problems)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "fatal": self.fatal}
+
+
+def check_corpus(corpus: Corpus, jobs: int = 1, progress: Progress | None = None) -> Report:
+    """Decode every file of a corpus once, and look at its splits and times.
+
+    Args:
+        corpus: any corpus.
+        jobs: files that are read at once.
+        progress: is told (files done, files in all).
+
+    Faults of the corpus's own lists, which a run would stop at, become problems of kind "split".
+    """
+    whole, problems = _listed(corpus, None)
+    splits: dict[str, list[Clip]] = {}
+    for name in corpus.splits():
+        splits[name], faults = _listed(corpus, name)
+        problems += [problem for problem in faults if problem not in problems]
+    clips = whole or [clip for part in splits.values() for clip in part]
+    paths = list(dict.fromkeys(clip.path for clip in clips))
+    problems += _check_files(paths, jobs, progress)
+    problems += _beyond(clips)
+    problems += _overlaps(splits)
+    problems += _trials(corpus)
+    return Report(
+        getattr(corpus, "name", type(corpus).__name__),
+        str(corpus.root),
+        len(paths),
+        {name: summarise(part) for name, part in splits.items()} or {"all": summarise(clips)},
+        problems,
+        list(corpus.notices),
+    )
+
+
+def bad_files(clips: Iterable[Clip], progress: Progress | None = None) -> dict[str, str]:
+    """Files that can't be used, by path, and why: their headers and ends are looked at.
+
+    Quick, unlike `check_corpus`: what is wrong inside of a file is found when it is read.
+    """
+    paths = list(dict.fromkeys(clip.path for clip in clips))
+    bad = {}
+    for done, path in enumerate(paths, start=1):
+        problem = reading.peek(path)
+        if problem is not None:
+            bad[path] = problem.message
+        if progress is not None:
+            progress(done, len(paths))
+    return bad
+
+
+def summarise(clips: Sequence[Clip]) -> SplitSummary:
+    """Count what clips hold."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    counts: Counter[str] = Counter()
+    annotated = 0.0
+    for clip in clips:
+        spans = ((clip.start, clip.end),) if clip.scored is None else clip.scored
+        annotated += sum(end - start for start, end in spans)
+        for segment in clip.segments:
+            seconds[segment.label] += segment.end - segment.start
+        counts.update(f"{key}={value}" for key, value in clip.labels.items())
+    return SplitSummary(
+        recordings=len({clip.path for clip in clips}),
+        clips=len(clips),
+        hours=sum(clip.duration for clip in clips) / 3600,
+        annotated=annotated / 3600,
+        groups=len({clip.group for clip in clips}),
+        speakers=len({clip.speaker for clip in clips} - {None}),
+        voices=len({voice for clip in clips for voice in clip.voices}),
+        seconds=dict(sorted(seconds.items())),
+        counts=dict(sorted(counts.items())),
+    )
+
+
+def _listed(corpus: Corpus, split: str | None) -> tuple[list[Clip], list[Problem]]:
+    """The clips of a split, or why they can't be had."""
+    try:
+        return list(corpus.clips(split)), []
+    except BabError as error:
+        return [], [Problem(str(corpus.root), "split", str(error), fatal=True)]
+
+
+def _trials(corpus: Corpus) -> list[Problem]:
+    """Trial lists that can't be read. A warning: only speaker verification needs them."""
+    problems: list[Problem] = []
+    if "speaker" not in corpus.provides:
+        return problems
+    for split in sorted(set(corpus.splits()) & {"dev", "test"}):
+        try:
+            corpus.trials(split)
+        except BabError as error:
+            told = f"speaker verification would stop: {error}"
+            problems.append(Problem(str(corpus.root), "trials", told, fatal=False))
+    return problems
+
+
+def _check_files(paths: Sequence[str], jobs: int, progress: Progress | None) -> list[Problem]:
+    """`audio.check` of every file, in the order of `paths`. Decoding leaves Python's lock free."""
+    by_path: dict[str, list[Problem]] = {}
+    pool = ThreadPoolExecutor(max(1, jobs))
+    try:
+        waiting = {pool.submit(reading.check, path): path for path in paths}
+        for done, future in enumerate(as_completed(waiting), start=1):
+            by_path[waiting[future]] = future.result()
+            if progress is not None:
+                progress(done, len(paths))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return [problem for path in paths for problem in by_path[path]]
+
+
+def _beyond(clips: Sequence[Clip]) -> Iterator[Problem]:
+    """Clips and annotations that lie after the end of their file.
+
+    A clip that begins there can't be read; what ends there is cut, and worth a warning.
+    """
+    durations: dict[str, float | None] = {}
+    for clip in clips:
+        if clip.path not in durations:
+            durations[clip.path] = _duration(clip.path)
+        end = durations[clip.path]
+        if end is None:
+            continue
+        where = f"{clip.path}: clip '{clip.id}'"
+        if clip.start >= end:
+            message = f"{where} begins at {clip.start:.3f} s; the file ends at {end:.3f} s"
+            yield Problem(clip.path, "beyond", message, fatal=True)
+        elif clip.end > end + _TOLERANCE:
+            message = f"{where} ends at {clip.end:.3f} s; the file ends at {end:.3f} s"
+            yield Problem(clip.path, "beyond", message, fatal=False)
+        late = [s for s in clip.segments if s.end > end + _TOLERANCE]
+        if late:
+            message = (
+                f"{where} has {len(late)} segment(s) after the file's end ({end:.3f} s), the "
+                f"first '{late[0].label}' at {late[0].start:.3f} to {late[0].end:.3f} s"
+            )
+            yield Problem(clip.path, "beyond", message, fatal=False)
+
+
+def _duration(path: str) -> float | None:
+    try:
+        return reading.duration(path)
+    except UnreadableError:  # reported by the check of the file itself
+        return None
+
+
+def _overlaps(splits: Mapping[str, Sequence[Clip]]) -> Iterator[Problem]:
+    """What stands in two splits; a recording's other keys (its clips, its group) come with it."""
+    shares = list(shared(splits))
+    wanted = {(one.kind, one.name) for one in shares}
+    first: dict[tuple[str, str, str], Clip] = {}
+    for split, clips in splits.items() if shares else ():
+        for clip in clips:
+            for kind, of in KINDS.items():
+                for name in of(clip):
+                    if (kind, name) in wanted:
+                        first.setdefault((kind, name, split), clip)
+    for kind, name, one, other in shares:
+        here, there = first[kind, name, one], first[kind, name, other]
+        message = (
+            f"{kind} '{name}' stands in two splits: '{one}' (clip '{here.id}') and "
+            f"'{other}' (clip '{there.id}'); move it, so that all of it is in one"
+        )
+        yield Problem(there.path, "overlap", message, fatal=True)
+
+
+def render(report: Report) -> str:
+    """The report as plain text."""
+    lines = [f"{report.corpus}: {report.files} audio files in {report.root}", ""]
+    lines += _table(report.splits)
+    lines += [f"note: {notice}" for notice in report.notices]
+    for fatal, word in ((True, "error"), (False, "warning")):
+        kinds: defaultdict[str, list[Problem]] = defaultdict(list)
+        for problem in report.problems:
+            if problem.fatal == fatal:
+                kinds[problem.kind].append(problem)
+        for kind, problems in kinds.items():
+            lines += ["", f"{word}: {kind} ({len(problems)})"]
+            lines += [f"  {problem.message}" for problem in problems[:_SHOWN]]
+            if len(problems) > _SHOWN:
+                lines.append(f"  and {len(problems) - _SHOWN} more")
+    errors = sum(problem.fatal for problem in report.problems)
+    warnings = len(report.problems) - errors
+    verdict = "a run would stop" if report.fatal else "ready to run"
+    lines += ["", f"{errors} error(s), {warnings} warning(s): {verdict}"]
+    return "\n".join(lines)
+
+
+def _table(splits: Mapping[str, SplitSummary]) -> list[str]:
+    """One row for each split, then its labels."""
+    columns = ("split", "files", "clips", "hours", "annotated h", "groups", "speakers", "voices")
+    rows = [columns]
+    for name, s in splits.items():
+        hours = (f"{s.hours:.2f}", f"{s.annotated:.2f}")
+        rest = (str(s.groups), str(s.speakers), str(s.voices))
+        rows.append((name, str(s.recordings), str(s.clips), *hours, *rest))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
+    lines = [
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    many = _many(splits.values())
+    for name, s in splits.items():
+        labels = [f"{label} {_time(value)}" for label, value in s.seconds.items()]
+        labels += _values(s.counts, many)
+        if labels:
+            lines.append(f"{name}: {', '.join(labels)}")
+    return lines
+
+
+def _key(label: str) -> str:
+    """What a count of "key=value" is about."""
+    return label.split("=", 1)[0]
+
+
+def _many(summaries: Iterable[SplitSummary]) -> set[str]:
+    """The labels, such as a session, with too many values to print, over all splits."""
+    values = {label for summary in summaries for label in summary.counts}
+    return {key for key, count in Counter(map(_key, values)).items() if count > _VALUES}
+
+
+def _values(counts: Mapping[str, int], many: set[str]) -> list[str]:
+    """How often each label has each value; of the labels in `many`, how many values there are."""
+    listed = [f"{label} x{n}" for label, n in counts.items() if _key(label) not in many]
+    sizes = Counter(_key(label) for label in counts if _key(label) in many)
+    return listed + [f"{key}: {n} values" for key, n in sizes.items()]
+
+
+def _time(seconds: float) -> str:
+    """Seconds under two minutes, minutes under two hours, then hours."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.2f} h"

@@ -1,0 +1,137 @@
+"""What is in a file, as a short name: caches depend on content, never on a path.
+
+The name of a file seen before is remembered, so that a run over a large corpus doesn't read all of
+it again only to find that nothing changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from bab.core.errors import AudioError
+from bab.core.types import Clip, Trial
+from bab.data.splits import Fold
+
+StrPath = str | os.PathLike[str]
+_DIGEST = 16  # bytes: 128 bits
+_ENTRY = re.compile(r"(\d+) (\d+) ([0-9a-f]{32})\n")
+# A file that changed this recently may change again within one tick of a coarse clock (2 s on FAT)
+# and keep its size: its id isn't remembered yet.
+_SETTLED_NS = 2_000_000_000
+
+
+def cache_root() -> Path:
+    """Where bab keeps what it can make again: $BAB_CACHE, $XDG_CACHE_HOME/bab or ~/.cache/bab."""
+    if own := os.environ.get("BAB_CACHE"):
+        return Path(own).expanduser()
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared).expanduser() / "bab"
+    return Path.home() / ".cache" / "bab"
+
+
+def content_memo() -> Path:
+    """Where content ids of files seen before are kept."""
+    return cache_root() / "content"
+
+
+def content_id(path: StrPath, memo: Path | None = None) -> str:
+    """32 hex digits: BLAKE2b-128 of a file's bytes.
+
+    Args:
+        path: the file.
+        memo: folder of ids of files seen before, by absolute path, size and time of change;
+            None = `content_memo()`. It may be deleted, shared by processes, or damaged.
+
+    Raises:
+        AudioError: the file can't be read.
+    """
+    file = Path(path).absolute()
+    entry = _entry(file, content_memo() if memo is None else memo)
+    try:
+        state = file.stat()
+        known = _recall(entry, state)
+        if known is not None:
+            return known
+        with file.open("rb") as handle:
+            hashed = hashlib.file_digest(handle, lambda: hashlib.blake2b(digest_size=_DIGEST))
+        after = file.stat()
+    except OSError as error:
+        raise AudioError(f"{path}: can't be read ({error.strerror}); check its path") from None
+    digest = hashed.hexdigest()
+    unchanged = (after.st_size, after.st_mtime_ns) == (state.st_size, state.st_mtime_ns)
+    if unchanged and time.time_ns() - state.st_mtime_ns > _SETTLED_NS:
+        _remember(entry, f"{state.st_size} {state.st_mtime_ns} {digest}\n")
+    return digest
+
+
+def contents(clips: Sequence[Clip], progress: Callable[[float, float], None]) -> dict[str, str]:
+    """Path -> what it holds, for each file of some clips. progress: told files done, files in all.
+
+    Raises:
+        AudioError: a file can't be read.
+    """
+    paths = list(dict.fromkeys(clip.path for clip in clips))
+    content = {}
+    for done, path in enumerate(paths, start=1):
+        content[path] = content_id(path)
+        progress(done, len(paths))
+    return content
+
+
+def _entry(file: Path, memo: Path) -> Path:
+    """The memo's file for a path: one each, so that processes never write to a common one."""
+    key = hashlib.blake2b(os.fsencode(file), digest_size=_DIGEST).hexdigest()
+    return memo / key[:2] / key[2:]
+
+
+def _recall(entry: Path, state: os.stat_result) -> str | None:
+    """The remembered id, where the entry is whole and the file is as it was."""
+    try:
+        match = _ENTRY.fullmatch(entry.read_text("ascii"))
+    except (OSError, ValueError):
+        return None
+    if match is None or (int(match[1]), int(match[2])) != (state.st_size, state.st_mtime_ns):
+        return None
+    return match[3]
+
+
+def _remember(entry: Path, text: str) -> None:
+    """Write an entry in one rename. Not synced to disk: a lost or torn one is only made again."""
+    temporary = entry.with_name(f".{entry.name}-{secrets.token_hex(4)}")
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text, "ascii")
+        temporary.replace(entry)
+    except OSError:  # a full or read-only cache folder costs time, never a run
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def corpus_digest(
+    clips: Sequence[Clip],
+    folds: Sequence[Fold],
+    trials: Mapping[str, Sequence[Trial]],
+    content: Mapping[str, str],
+) -> str:
+    """A hash of all that a corpus says and of the audio itself, wherever it lies on disk."""
+    state = hashlib.blake2b(digest_size=16)
+    for c in clips:
+        facts = (c.id, content[c.path], c.start, c.end, c.group, c.speaker, c.voices)
+        more = (sorted(c.labels.items()), c.text, c.scored)
+        state.update(repr((facts, more)).encode())
+        for s in c.segments:
+            state.update(f"{s.start!r} {s.end!r} {s.label}\n".encode())
+    for fold in folds:
+        state.update(
+            repr([[c.id for c in getattr(fold, n)] for n in ("train", "dev", "test")]).encode()
+        )
+    for name, listed in trials.items():
+        state.update(repr((name, [(t.enrol, t.test, t.same) for t in listed])).encode())
+    return state.hexdigest()

@@ -1,0 +1,149 @@
+"""From files to a configuration and tensors with transformers' names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from bab import WeightsError, read_json, read_weights
+
+# model_type in config.json -> the encoder that reads it, for messages.
+_ENCODERS = {
+    "hubert": "hubert",
+    "wav2vec2": "wav2vec2",
+    "wavlm": "wavlm",
+    "audio-spectrogram-transformer": "ast",
+    "clap": "clap",
+    "clap_audio_model": "clap",
+}
+# May be missing: a model that was fine-tuned without masking has no mask embedding.
+_OPTIONAL = {"masked_spec_embed"}
+# Names, outside the encoder, of what a pretraining objective owns.
+_EXTRAS = ("quantizer.", "project_hid.", "project_q.", "masked.")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a folder must hold to be read by an encoder.
+
+    encoder: its name here. model_types: of config.json. prefixes: what task and pretraining models
+    put before the names of the encoder's tensors, the longest first. sample_rate: Hz.
+    """
+
+    encoder: str
+    model_types: tuple[str, ...]
+    prefixes: tuple[str, ...]
+    sample_rate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A configuration (config.json's keys) and the encoder's tensors; None: untrained.
+
+    where: for messages. extractor: what preprocessor_config.json says, or nothing. extras: what the
+    checkpoint holds of a pretraining objective's: quantiser, projections, label embeddings.
+    """
+
+    config: dict[str, Any]
+    tensors: dict[str, Tensor] | None
+    where: str
+    extractor: Mapping[str, Any] = field(default_factory=dict)
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def fill(self, model: nn.Module, modern: Callable[[str], str] = str) -> None:
+        """Copy the tensors into the model.
+
+        modern: an old name of a tensor -> today's, where transformers has renamed some; it is
+        applied to the file's names and to the model's, so that either may be of either age.
+
+        Raises:
+            WeightsError: some are missing, or differ in shape from the configuration's.
+        """
+        given = {modern(name): tensor for name, tensor in (self.tensors or {}).items()}
+        names = {modern(name): name for name in model.state_dict()}
+        wanted = {modern(name): tensor for name, tensor in model.state_dict().items()}
+        missing = [name for name in wanted if name not in given and name not in _OPTIONAL]
+        if missing:
+            raise WeightsError(
+                f"{self.where} lacks {len(missing)} of the encoder's {len(wanted)} tensors, e.g. "
+                f"'{missing[0]}': it doesn't hold the model that its configuration describes"
+            )
+        for name, tensor in wanted.items():
+            if name in given and given[name].shape != tensor.shape:
+                raise WeightsError(
+                    f"{self.where}: '{name}' is {list(given[name].shape)}, but the configuration "
+                    f"asks for {list(tensor.shape)}"
+                )
+        model.load_state_dict({names[name]: given.get(name, wanted[name]) for name in wanted})
+
+
+def from_folder(path: Path, kind: Kind) -> Weights:
+    """A folder saved by transformers, of the encoder itself or of a task model around it.
+
+    Raises:
+        WeightsError: naming the file: no weights, damaged, or another family's.
+    """
+    config = read_json(path / "config.json")
+    _check_family(config, kind, path)
+    whole = read_weights(path)
+    tensors = _encoder_part(whole, kind.prefixes)
+    extras = {name: tensor for name, tensor in whole.items() if name.startswith(_EXTRAS)}
+    extractor = path / "preprocessor_config.json"
+    said = read_json(extractor) if extractor.is_file() else {}
+    rate = said.get("sampling_rate", kind.sample_rate)
+    if rate != kind.sample_rate:
+        raise WeightsError(
+            f"{extractor}: sampling_rate is {rate} Hz; {kind.encoder} runs at {kind.sample_rate}"
+        )
+    return Weights(config, tensors, str(path), said, extras)
+
+
+def dropouts(share: float | None) -> dict[str, float]:
+    """Changes to a configuration that set the dropouts of its layers; None: nothing is changed."""
+    if share is None:
+        return {}
+    return dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), share)
+
+
+def build(cls: str, config: str, weights: Weights, changes: Mapping[str, Any], seed: int) -> Any:
+    """transformers' model of class `cls`, its weights drawn from `seed` alone.
+
+    Raises:
+        WeightsError: the library refuses the configuration.
+    """
+    import torch
+    import transformers
+
+    try:
+        made = getattr(transformers, config).from_dict({**weights.config, **changes})
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return getattr(transformers, cls)(made)
+    except Exception as error:  # the library's own checks; several unrelated classes
+        message = " ".join(str(error).split())[:300]
+        raise WeightsError(f"{weights.where}: bad configuration: {message}") from error
+
+
+def _check_family(config: dict[str, Any], kind: Kind, folder: Path) -> None:
+    written = str(config.get("model_type"))
+    if written in kind.model_types:
+        return
+    remedy = f"name {kind.encoder} weights"
+    if written in _ENCODERS:
+        remedy = f"try --encoder {_ENCODERS[written]}:{folder}"
+    file = folder / "config.json"
+    wanted = kind.model_types[0]
+    raise WeightsError(f"{file} describes a '{written}' model, not a '{wanted}': {remedy}")
+
+
+def _encoder_part(tensors: dict[str, Tensor], prefixes: tuple[str, ...]) -> dict[str, Tensor]:
+    """The encoder's tensors without the prefix that task and pretraining models give them."""
+    for prefix in prefixes:
+        inner = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        if inner:
+            return inner
+    return tensors

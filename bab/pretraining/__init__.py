@@ -1,0 +1,1 @@
+"""One pretraining run: crops, masks, a self-supervised loss, an encoder to export."""

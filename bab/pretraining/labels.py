@@ -1,0 +1,72 @@
+"""The frame labels of a pretraining run: a folder that was named, or made here before it begins."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from bab.config.pretrain import PretrainConfig
+from bab.config.resolve import encoder_config
+from bab.core.components import build_encoder
+from bab.core.errors import ConfigError
+from bab.core.types import Clip, Tell
+from bab.targets.features import FrameFeatures, LayerFeatures, Mfcc, own_device, process
+from bab.targets.job import TargetOptions
+from bab.targets.make import make
+from bab.targets.store import TargetStore
+
+
+def targets_for(
+    config: PretrainConfig,
+    clips: Sequence[Clip],
+    digest: str,
+    tell: Tell,
+) -> TargetStore:
+    """The labels of these clips; what is missing is made, by all processes together.
+
+    digest: stands for the clips and their audio.
+
+    Raises:
+        ConfigError: neither a folder nor what to cluster is named.
+    """
+    asked = config.targets
+    if asked.folder is not None:
+        return TargetStore(Path(asked.folder).expanduser())
+    if asked.encoder is None:
+        raise ConfigError(
+            f"objective '{config.objective.name}' needs frame labels: make them with `bab targets "
+            "--corpus ... --out FOLDER` and give --targets FOLDER, or say what to cluster: "
+            "--set targets.encoder=mfcc"
+        )
+    rank, world, _ = process()
+    features = _features(config)
+    known = [asked.model_dump(mode="json"), features.identity, digest, config.seed]
+    facts = json.dumps(known, sort_keys=True)
+    name = hashlib.blake2b(facts.encode(), digest_size=6).hexdigest()
+    folder = Path(config.runs) / "targets" / name
+    options = TargetOptions(
+        asked.clusters,
+        config.seed,
+        sample_hours=asked.sample_hours,
+        skip_bad=config.skip_bad,
+        rank=rank,
+        world=world,
+    )
+    make(clips, features, folder, options, {"unreadable": []}, tell)
+    return TargetStore(folder)
+
+
+def _features(config: PretrainConfig) -> FrameFeatures:
+    asked = config.targets
+    assert asked.encoder is not None
+    if asked.encoder == "mfcc":
+        return Mfcc()
+    if asked.layer is None:
+        raise ConfigError(f"targets.encoder={asked.encoder}: which layer? Give targets.layer")
+    named = encoder_config(asked.encoder)
+    encoder = build_encoder(
+        named.name, named.weights, named.options, config.offline, config.trust_code
+    )
+    return LayerFeatures(encoder, asked.layer, own_device(config.device))

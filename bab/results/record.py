@@ -1,0 +1,122 @@
+"""Records on disk: written, read, and gathered from a folder of runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bab.core.atomic import StrPath, write_json
+from bab.core.errors import BabError
+from bab.core.record import Record
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+
+RECORD = "record.json"
+LOCK = ".lock"  # a run's folder has one from its first moment
+FORMAT = 1
+_NUMBERS = ("metrics", "dev", "cost", "groups", "subgroups", "intervals", "presets", "resamples")
+
+
+class Skipped(NamedTuple):
+    """A run that is in no table, and why."""
+
+    path: str
+    reason: str
+
+
+def save(record: Record, folder: StrPath) -> Path:
+    """Write `record.json` into `folder`, atomically; numbers that aren't finite become null."""
+    path = Path(folder) / RECORD
+    write_json(path, dataclasses.asdict(record))
+    return path
+
+
+@cache
+def _reader() -> TypeAdapter[Record]:
+    """Made once: working out the record's fields takes longer than reading one."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Record)
+
+
+def load(path: StrPath) -> Record:
+    """Read a record: the file, or the run's folder.
+
+    Raises:
+        BabError: naming the file, where it can't be read, is of another format, or has fields
+            that are unknown, missing or of a wrong type.
+    """
+    from pydantic import ValidationError
+
+    file = Path(path)
+    file = file / RECORD if file.is_dir() else file
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BabError(f"{file}: can't be read ({error.strerror})") from None
+    except ValueError as error:
+        raise BabError(f"{file}: is not JSON ({error}): repeat the run with --force") from None
+    if not isinstance(values, dict) or "format" not in values:
+        raise BabError(f"{file}: is not a record (it has no format number)")
+    if values["format"] != FORMAT:
+        raise BabError(
+            f"{file}: has format {values['format']!r}, this bab reads format {FORMAT}: read it "
+            "with the version that wrote it (versions.bab in the file), or repeat the run"
+        )
+    known = {f.name for f in dataclasses.fields(Record)}
+    if unknown := sorted(set(values) - known):
+        raise BabError(f"{file}: has unknown fields: {', '.join(unknown)}")
+    for key in _NUMBERS:
+        values[key] = _numbers(values.get(key, {}))
+    try:
+        return _reader().validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BabError(f"{file}: {where}: {first['msg']}: repeat the run with --force") from None
+
+
+def _numbers(value: Any) -> Any:
+    """null -> NaN, which JSON lacks, wherever a number stands."""
+    if value is None:
+        return float("nan")
+    if isinstance(value, dict):
+        return {key: _numbers(item) for key, item in value.items()}
+    return [_numbers(item) for item in value] if isinstance(value, list) else value
+
+
+def collect(root: StrPath) -> tuple[list[Record], list[Skipped]]:
+    """All records under `root` (a folder of runs, a run, or a record.json), in order of path, and
+    the runs that are unfinished or can't be read.
+
+    Raises:
+        BabError: where there is no such folder or file.
+    """
+    top = Path(root)
+    if not top.exists():
+        raise BabError(f"{top}: there is no such folder; `bab run` makes one")
+    if top.is_file():
+        return [load(top)], []
+    records: list[Record] = []
+    skipped: list[Skipped] = []
+    for folder, below, files in os.walk(top):
+        # Hidden folders hold what is not a result: the runs of a search, half-written folders.
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        here = Path(folder)
+        if RECORD not in files and LOCK not in files:
+            continue
+        below.clear()  # whatever a run keeps inside is its own affair
+        if RECORD not in files:
+            skipped.append(Skipped(str(here), "unfinished: the same command goes on with it"))
+            continue
+        try:
+            records.append(load(here / RECORD))
+        except BabError as error:
+            skipped.append(Skipped(str(here), str(error)))
+    return records, skipped

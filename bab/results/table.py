@@ -1,0 +1,150 @@
+"""Many runs, side by side: encoders by tasks."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from textwrap import shorten
+from typing import TYPE_CHECKING
+
+from bab.core.atomic import StrPath
+from bab.core.errors import BabError
+from bab.core.record import Record
+from bab.results.compare import BEST, TIED
+from bab.results.render import (
+    Sheet,
+    amount,
+    as_json,
+    check_format,
+    flat,
+    latex,
+    markdown,
+    number,
+    span,
+)
+from bab.results.summary import LEAKAGE, LEAKY, Column, Row, Summary, TableCell, summarise
+
+if TYPE_CHECKING:
+    pass
+from bab.results.record import collect
+
+_LEGEND = "★ best; ≈ within noise of it: the paired 95 % interval of the difference holds 0"
+
+
+def table(source: StrPath | Sequence[Record], format: str = "markdown") -> str:
+    """Encoders by tasks: each cell the primary metric, its 95 % interval, averaged over seeds.
+
+    Args:
+        source: a folder of runs, or records.
+        format: markdown | csv (one line per cell) | latex | json.
+
+    Raises:
+        BabError: an unknown format, no record, or records of two versions of a task or corpus.
+    """
+    check_format(format)
+    if isinstance(source, (str, os.PathLike)):
+        records, skipped = collect(source)
+        where = f" in {os.fspath(source)}"
+    else:
+        records, skipped, where = list(source), [], ""
+    if not records:
+        left = "".join(f"\n  {path}: {reason}" for path, reason in skipped)
+        raise BabError(f"no finished run{where}{left}")
+    summary = summarise(records)
+    if format == "json":
+        plain = dataclasses.asdict(summary) | {"skipped": [s._asdict() for s in skipped]}
+        return as_json(plain)
+    if format == "csv":
+        return flat(_flat_rows(summary))
+    sheet = _sheet(summary, [f"left out: {path}: {reason}" for path, reason in skipped])
+    return markdown([sheet]) if format == "markdown" else latex([sheet])
+
+
+def _sheet(summary: Summary, notes: Sequence[str]) -> Sheet:
+    """What a person reads."""
+    settings = any(row.settings for row in summary.rows)
+    headers = ["encoder", "mode", "head", *(["settings"] if settings else [])]
+    headers += [f"{c.label} {c.metric}{_unit(c)} {_arrow(c)}" for c in summary.columns]
+    ranked = [row.rank for row in summary.rows], [row.relative for row in summary.rows]
+    shown = [any(value is not None for value in column) for column in ranked]
+    headers += [name for name, show in zip(("rank", "relative"), shown, strict=True) if show]
+    headers += ["seeds", "parameters", "audio s/s"]
+    rows = []
+    for row in summary.rows:
+        words = [row.encoder, row.mode, row.head, *([row.settings] if settings else [])]
+        cells = [
+            _cell(cell, column.unit)
+            for cell, column in zip(row.cells, summary.columns, strict=True)
+        ]
+        places = ["" if row.rank is None else f"{row.rank:.1f}"] if shown[0] else []
+        places += ["" if row.relative is None else f"{row.relative:.0f}"] if shown[1] else []
+        rows.append([*words, *cells, *places, *_facts(row)])
+    legend = [_LEGEND] if any(c and c.mark for row in summary.rows for c in row.cells) else []
+    cells_there = [cell for row in summary.rows for cell in row.cells if cell is not None]
+    legend += [LEAKAGE] if any(cell.leakage for cell in cells_there) else []
+    return Sheet(headers, rows, text=3 + settings, notes=[*notes, *legend, *summary.notes])
+
+
+def _facts(row: Row) -> list[str]:
+    seeds = sorted({len(cell.seeds) for cell in row.cells if cell is not None and cell.seeds})
+    counts = "-".join(str(n) for n in dict.fromkeys([*seeds[:1], *seeds[-1:]]))
+    parameters = "" if row.parameters is None else amount(row.parameters)
+    return [counts, parameters, "" if row.speed is None else f"{row.speed:.0f}"]
+
+
+def _unit(column: Column) -> str:
+    return f" ({column.unit})" if column.unit else ""
+
+
+def _arrow(column: Column) -> str:
+    return "↑" if column.higher_is_better else "↓"
+
+
+def _cell(cell: TableCell | None, unit: str) -> str:
+    """0.652 ± 0.011 [0.601, 0.698], or why there is no number (whole in CSV and JSON)."""
+    if cell is None:
+        return ""
+    if cell.value is None:
+        return f"{cell.status}: {shorten(cell.reason, 60, placeholder=' ...')}"
+    text = number(cell.value, unit) + (f" {LEAKY}" if cell.leakage else "")
+    if cell.deviation is not None:
+        text += f" ± {number(cell.deviation, unit)}"
+    if cell.low is not None and cell.high is not None:
+        text += f" {span(cell.low, cell.high, unit)}"
+    text += {BEST: " ★", TIED: " ≈"}.get(cell.mark, "")
+    if cell.reason:
+        text += f" ({cell.status}: {shorten(cell.reason, 60, placeholder=' ...')})"
+    return text
+
+
+def _flat_rows(summary: Summary) -> list[dict[str, object]]:
+    """One line per cell, every number by itself."""
+    rows: list[dict[str, object]] = []
+    for row in summary.rows:
+        for cell, column in zip(row.cells, summary.columns, strict=True):
+            if cell is None:
+                continue
+            rows.append(
+                {
+                    "encoder": row.encoder,
+                    "mode": row.mode,
+                    "head": row.head,
+                    "settings": row.settings,
+                    **dataclasses.asdict(column),
+                    "value": cell.value,
+                    "low": cell.low,
+                    "high": cell.high,
+                    "deviation": cell.deviation,
+                    "seeds": " ".join(str(s) for s in cell.seeds),
+                    "status": cell.status,
+                    "reason": cell.reason,
+                    "mark": cell.mark,
+                    "leakage": cell.leakage,
+                    "rank": row.rank,
+                    "relative": row.relative,
+                    "parameters": row.parameters,
+                    "audio_per_second": row.speed,
+                }
+            )
+    return rows

@@ -1,0 +1,165 @@
+"""The clips of a run: listed, checked, split, and hashed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from bab.config.run import RunConfig
+from bab.core.errors import CorpusError, LeakageError
+from bab.core.interfaces import Corpus, Task
+from bab.core.types import Clip, Tell, Trial
+from bab.data import cross_corpus, splits
+from bab.data.check import bad_files, refuse_bad
+from bab.data.content import contents, corpus_digest
+from bab.data.splits import Fold
+
+SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The clips of a run by fold, and what stands for their content."""
+
+    folds: list[Fold]
+    clips: list[Clip]  # of all splits, each once, in the corpus's order
+    skipped: dict[str, str]  # file -> why it was left out
+    refused: dict[str, int]  # why the task can't use clips -> how many
+    trials: dict[str, list[Trial]]  # of dev and test (pair tasks only)
+    digest: str
+    leakage: str = ""  # what train shares with dev or test, where that was allowed
+
+
+def read_data(config: RunConfig, task: Task, corpus: Corpus, tell: Tell) -> Data:
+    """The run's clips: those the task can't use left out, unreadable files found, splits made and
+    checked for leakage and for what training never met.
+
+    Raises:
+        AudioError: unreadable files, unless `skip_bad`.
+        CorpusError: a split without a clip, a class that training lacks, trials that can't be
+            scored, or (LeakageError) a group or voice in two splits.
+    """
+    refused: Counter[str] = Counter()
+    given: dict[str, list[Clip]] = {}
+    if config.protocol == "given":
+        given = {name: _usable(task, corpus.clips(name), refused) for name in SPLITS}
+        listed = [c for part in given.values() for c in part]
+    else:
+        listed = _usable(task, corpus.clips(None), refused)
+    skipped = bad_files(listed, lambda done, total: tell("checking files", done, total, "files"))
+    refuse_bad(skipped, config.skip_bad)
+    kept = [c for c in listed if c.path not in skipped]
+    trials: dict[str, list[Trial]] = {}
+    if config.protocol != "given":
+        folds = _rounds(config, corpus, kept)
+    else:
+        good = {name: [c for c in part if c.path not in skipped] for name, part in given.items()}
+        folds = [Fold(good["train"], good["dev"], good["test"])]
+        if task.pairs:
+            trials = {name: _trials(corpus, name, good[name]) for name in ("dev", "test")}
+    leakage = _leakage(config, folds)
+    _refuse_empty(folds, corpus, refused)
+    for fold in folds:
+        labels = task.fit(fold.train)
+        for split in ("dev", "test"):
+            task.check(labels, getattr(fold, split), split)
+    content = contents(kept, lambda done, total: tell("taking checksums", done, total, "files"))
+    if config.test_corpus is not None:
+        twice = cross_corpus.same_audio(folds[0], content)
+        if twice and not config.allow_leakage:
+            raise LeakageError(f"{twice}. Leave one of them out, or mark it with --allow-leakage")
+        leakage = " ".join(filter(None, [leakage, twice and f"LEAKAGE (allowed): {twice}."]))
+    digest = corpus_digest(kept, folds, trials, content)
+    _refuse_trials(corpus, trials)
+    return Data(folds, kept, skipped, dict(refused.most_common()), trials, digest, leakage)
+
+
+def _leakage(config: RunConfig, folds: Sequence[Fold]) -> str:
+    """What the folds' splits share, where the user has allowed it; "" where that is nothing.
+
+    Raises:
+        LeakageError: they share something, and --allow-leakage was not given.
+    """
+    leaks: dict[str, set[str]] = {}
+    for fold in folds:
+        parts = {name: getattr(fold, name) for name in SPLITS}
+        for one in splits.shared(parts):
+            if not config.allow_leakage:
+                raise LeakageError(f"{splits.leak(one, parts)} {_remedy(config)}")
+            leaks.setdefault(one.kind, set()).add(one.name)
+    told = ", ".join(f"{len(names)} {kind}(s)" for kind, names in leaks.items())
+    return f"LEAKAGE (allowed): {told} stand in two splits." if told else ""
+
+
+def _remedy(config: RunConfig) -> str:
+    other = "Where that is the point, as in speaker identification, --allow-leakage marks it."
+    if config.protocol == "clip-kfold":
+        return f"protocol=kfold does so. {other}"
+    if config.test_corpus is not None:
+        return f"If the two corpora use one name for two things: --set test_names=distinct. {other}"
+    return other
+
+
+def _usable(task: Task, clips: Iterable[Clip], refused: Counter[str]) -> list[Clip]:
+    """The clips that the task can use; the others are counted by reason."""
+    kept = []
+    for clip in clips:
+        reason = task.refuses(clip)
+        if reason:
+            refused[reason] += 1
+        else:
+            kept.append(clip)
+    return kept
+
+
+def _rounds(config: RunConfig, corpus: Corpus, clips: Sequence[Clip]) -> list[Fold]:
+    """The folds of a protocol. Clips that may not be tested are trained on in every round, but for
+    those that share a group with what that round holds out."""
+    held = [c for c in clips if corpus.testable(c)]
+    if config.protocol == "kfold":
+        folds = splits.kfold(held, config.folds, 0)
+    elif config.protocol == "clip-kfold":
+        folds = splits.clip_kfold(held, config.folds, 0)
+    else:
+        folds = splits.leave_one_group_out(held)
+    always = [c for c in clips if not corpus.testable(c)]
+    rounds = []
+    for fold in folds:
+        out = {c.group for c in (*fold.dev, *fold.test)}
+        more = [c for c in always if c.group not in out]
+        rounds.append(replace(fold, train=[*fold.train, *more]))
+    return rounds
+
+
+def _trials(corpus: Corpus, split: str, clips: Sequence[Clip]) -> list[Trial]:
+    """A split's trials between clips that are there: an unreadable one has no score."""
+    there = {c.id for c in clips}
+    return [t for t in corpus.trials(split) if t.enrol in there and t.test in there]
+
+
+def _refuse_trials(corpus: Corpus, trials: Mapping[str, Sequence[Trial]]) -> None:
+    """Refuse dev or test trials that nothing could be chosen on, or scored.
+
+    Raises:
+        CorpusError: no trial of one speaker, or none of two.
+    """
+    for split, listed in trials.items():
+        same = sum(t.same for t in listed)
+        if not 0 < same < len(listed):
+            raise CorpusError(
+                f"{corpus.root}: the {split} split has {len(listed)} trials, {same} of them "
+                "of one speaker: both kinds are needed, in dev (to choose the checkpoint) and test"
+            )
+
+
+def _refuse_empty(folds: Iterable[Fold], corpus: Corpus, refused: Counter[str]) -> None:
+    why = "; ".join(f"{reason} ({count})" for reason, count in refused.most_common(5))
+    left_out = f" Clips that the task can't use were left out: {why}." if why else ""
+    for fold in folds:
+        for name in SPLITS:
+            if not getattr(fold, name):
+                raise CorpusError(
+                    f"{corpus.root}: the {name} split has no clip. Every run needs train, dev (to "
+                    f"tune on) and test; `bab data check` shows what was found.{left_out}"
+                )

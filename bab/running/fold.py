@@ -1,0 +1,274 @@
+"""One fold of a run: fit the labels, train, tune on dev, predict test."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bab.core import checkpoint
+from bab.core.checkpoint import State
+from bab.core.components import freeze
+from bab.core.errors import ConfigError, CorpusError
+from bab.core.interfaces import Encoder, Head, Objective
+from bab.core.seeds import derive
+from bab.core.trainer import Evaluate, Trainer, Training
+from bab.core.types import Clip, Labels, Output, Prediction
+from bab.data.batches import Collator, remembered
+from bab.data.splits import Fold
+from bab.data.windows import Examples
+from bab.running import model
+from bab.running.assembly import assemble, open_encoder
+from bab.running.batches import make_batches, trainable
+from bab.running.context import Context, FoldResult
+from bab.running.ensemble import fused_objective
+from bab.running.inference import infer, per_pass
+from bab.running.model import Model
+
+
+def run_fold(context: Context, fold: Fold, index: int, folder: Path) -> FoldResult:
+    """Train on fold.train, choose and tune on fold.dev, predict fold.test.
+
+    folder: of this fold's checkpoints and model.
+    """
+    task = context.parts.task
+    if context.parts.head.closed_form:
+        labels, untrained = task.fit(fold.train), dict[str, int]()
+        scorer, _ = _modules(context, labels, index)
+        state = _solve(context, scorer, [*fold.train, *fold.dev], labels)
+        tuned = task.tune([], context.parts.encoder.grid, labels)
+    else:
+        training, labels, untrained = make_training(context, fold, index, folder)
+        assert isinstance(training.model, Model)
+        scorer, state = training.model, Trainer(training).fit()
+        dev = context.examples(context.asked(fold.dev, "dev"))
+        outputs = _outputs(context, scorer, dev, "dev")
+        tuned = task.tune(outputs, context.parts.encoder.grid, labels)
+    tested = context.examples(context.asked(fold.test, "test"))
+    outputs = _outputs(context, scorer, tested, "test")
+    predictions = {
+        preset: _decode(context, outputs, labels, tuned[preset]) for preset in task.presets
+    }
+    if context.accelerator.is_main_process:
+        _save(context, scorer, labels, tuned, folder)
+    return FoldResult(
+        labels,
+        tuned,
+        predictions,
+        state.best_metrics,
+        state.best_step,
+        state.step,
+        state.seconds,
+        untrained,
+        _parameters(context, scorer),
+    )
+
+
+def fit_on_all(context: Context, clips: Sequence[Clip], folder: Path) -> None:
+    """After the folds: one model solved from all clips, saved in `folder`, for use on new audio.
+
+    Only for closed-form heads: a trained one has no clips left to choose its checkpoint on.
+    """
+    task = context.parts.task
+    labels = task.fit(clips)
+    scorer, _ = _modules(context, labels, 0)
+    _solve(context, scorer, clips, labels)
+    if context.accelerator.is_main_process:
+        tuned = task.tune([], context.parts.encoder.grid, labels)
+        _save(context, scorer, labels, tuned, folder)
+
+
+def make_training(
+    context: Context, fold: Fold, index: int, folder: Path
+) -> tuple[Training, Labels, dict[str, int]]:
+    """What is to be trained in a fold, the labels it learns, and why examples were left
+    out of training -> how many. The features of the fold need not be there yet.
+
+    folder: of this fold's checkpoints and model.
+    """
+    parts, config = context.parts, context.config
+    labels = parts.task.fit(fold.train)
+    scorer, objective = _modules(context, labels, index)
+    if parts.task.one_target:
+        grid = parts.encoder.grid
+        objective.observe(torch.stack([parts.task.targets(c, grid, 1, labels) for c in fold.train]))
+    train = context.examples(fold.train)
+    chosen, untrained = trainable(context, objective, labels, train, parts.pooled)
+    training = Training(
+        scorer,
+        objective,
+        make_batches(context, _collator(context, labels), train, chosen, index),
+        _evaluator(context, scorer, fold, labels),
+        config.train,
+        derive(config.seed, "fold", index),
+        folder / "checkpoints",
+        context.accelerator,
+        context.watchers,
+        context.info,
+        context.life.stop,
+    )
+    return training, labels, untrained
+
+
+def _evaluator(context: Context, scorer: Model, fold: Fold, labels: Labels) -> Evaluate:
+    """Scores the model, as it is when called, on dev."""
+    task = context.parts.task
+    dev = context.examples(context.asked(fold.dev, "dev"))
+
+    def evaluate(step: int) -> tuple[dict[str, float], float]:
+        outputs = _outputs(context, scorer, dev, "dev")
+        tuned = task.tune(outputs, context.parts.encoder.grid, labels)
+        predictions = _decode(context, outputs, labels, tuned[task.presets[0]])
+        references = context.references(fold.dev, "dev")
+        metrics = task.score(references, {p.id: p for p in predictions})
+        deciding = task.select or task.primary
+        if deciding not in metrics:
+            raise CorpusError(
+                f"the dev split gives no {deciding}, so no checkpoint can be chosen: it needs "
+                "clips that hold what the task looks for"
+            )
+        return metrics, metrics[deciding] * (1 if task.higher_is_better else -1)
+
+    return evaluate
+
+
+def _solve(context: Context, scorer: Model, clips: Sequence[Clip], labels: Labels) -> State:
+    """A head in closed form, from all training clips at once; nothing is left for dev to decide,
+    so its clips are trained on too.
+
+    Raises:
+        ConfigError: several kinds of label at once.
+    """
+    if len(labels) != 1:
+        raise ConfigError(
+            f"head '{context.config.head.name}' is solved for one kind of label, not for "
+            f"{' and '.join(labels)} at once: make a run for each"
+        )
+    began = time.perf_counter()
+    collate = _collator(context, labels)
+    items = context.examples(clips).items
+    batches = [collate(items[i : i + 64], 0) for i in range(0, len(items), 64)]
+    with torch.no_grad():
+        x = torch.cat([scorer.mix(b.inputs.states)[:, 0] for b in batches])  # type: ignore[union-attr]
+    scorer.head.fit(x, torch.cat([b.targets[:, 0] for b in batches]))
+    scorer.to(context.accelerator.device)
+    return State(seconds=time.perf_counter() - began)
+
+
+def _modules(context: Context, labels: Labels, index: int) -> tuple[Model, Objective]:
+    """Model and objective with weights drawn from the run's seed."""
+    parts, config = context.parts, context.config
+    sizes = [len(names) for names in labels.values()]
+    head_options = parts.head.Options(**config.head.options)
+    options = parts.objective.Options(**config.objective.options)
+    objectives: list[Objective] = []
+
+    def head(dim: int) -> Head:
+        torch.manual_seed(derive(config.seed, "weights", index))
+        made = parts.head(dim, sum(sizes), head_options)
+        objectives.append(parts.objective(made.outputs, sizes, options))
+        return made
+
+    encoder, members, fusion = _trained(context, index), parts.members, config.encoder.fusion
+    scorer = assemble(encoder, members, fusion, config.layers, head, sizes, parts.pooled)
+    return scorer, fused_objective(objectives)
+
+
+def _trained(context: Context, index: int) -> Encoder | None:
+    """The encoder that a fold trains; None where it stays frozen."""
+    config = context.config
+    if config.mode != "finetune":
+        return None
+    # Every fold trains an encoder of its own, from the weights that were named: the encoder of
+    # another fold has met the recordings that this one tests.
+    encoder = context.parts.encoder
+    if index > 0:
+        encoder, _ = open_encoder(config.encoder, config.offline, config.trust_code)
+    freeze(encoder, config.freeze)
+    return encoder
+
+
+def _collator(context: Context, labels: Labels) -> Collator:
+    task, grid = context.parts.task, context.parts.encoder.grid
+
+    def targets(clip: Clip, frames: int) -> Tensor:
+        return task.targets(clip, grid, frames, labels)
+
+    return Collator(context.source(), grid, remembered(targets) if task.one_target else targets)
+
+
+def _outputs(context: Context, scorer: Model, examples: Examples, stage: str) -> list[Output]:
+    """What the model says of each region, in order, computed by all processes together."""
+    accelerator = context.accelerator
+    scorer.eval()
+    own = list(
+        infer(
+            scorer,
+            examples,
+            context.source(),
+            accelerator.device,
+            per_pass(examples),
+            context.parts.task.pairs,
+            (accelerator.process_index, accelerator.num_processes),
+            context.progress(stage),
+        )
+    )
+    if accelerator.num_processes > 1:
+        from accelerate.utils import gather_object
+
+        own = gather_object(own)
+    return sorted(own, key=lambda o: (o.clip.id, o.clip.start))
+
+
+def _decode(
+    context: Context, outputs: Sequence[Output], labels: Labels, tuned: dict[str, Any]
+) -> list[Prediction]:
+    """One prediction per clip; those of a recording's annotated spans are put together."""
+    task, grid = context.parts.task, context.parts.encoder.grid
+    return merge([task.decode(output, grid, labels, tuned) for output in outputs])
+
+
+def merge(predictions: Sequence[Prediction]) -> list[Prediction]:
+    """Predictions of the same clip become one, with the segments of all."""
+    merged: dict[str, Prediction] = {}
+    for p in predictions:
+        before = merged.get(p.id)
+        if before is not None:
+            segments = tuple(sorted([*before.segments, *p.segments], key=lambda s: s.start))
+            p = replace(p, segments=segments)
+        merged[p.id] = p
+    return list(merged.values())
+
+
+def _save(
+    context: Context, scorer: Model, labels: Labels, tuned: dict[str, Any], folder: Path
+) -> None:
+    config, parts = context.config, context.parts
+    spec = {
+        "encoder": config.encoder.model_dump(mode="json"),
+        "resolved": parts.encoder.resolved,
+        "fingerprint": parts.encoder.fingerprint,
+        "task": config.task.model_dump(mode="json"),
+        "task_version": parts.task.version,
+        "head": config.head.model_dump(mode="json"),
+        "layers": config.layers,
+        "view": config.view.model_dump(mode="json"),
+        "pool": parts.pooled,
+        "labels": {key: list(names) for key, names in labels.items()},
+        "tuned": tuned,
+        "run": context.info.id,
+        "notice": parts.task.notice,
+    }
+    model.save(folder / "model", checkpoint.trainable(scorer), spec)
+
+
+def _parameters(context: Context, scorer: Model) -> dict[str, float]:
+    return {
+        "encoder_parameters": float(sum(p.numel() for p in context.parts.encoder.parameters())),
+        "trained_parameters": float(sum(p.numel() for p in scorer.parameters() if p.requires_grad)),
+    }

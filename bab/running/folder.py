@@ -1,0 +1,54 @@
+"""Where a run's files are, and what is there already."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from bab.config.run import RunConfig
+from bab.core.folders import LOCK, place
+from bab.core.record import Record
+from bab.results.record import RECORD, load
+from bab.running.parts import Parts
+
+
+def run_id(config: RunConfig, parts: Parts, digest: str) -> str:
+    """12 hex digits: a hash of all that the result depends on. Where the corpus lies is left out:
+    its digest stands for what is in it."""
+    identity = config.identity()
+    for section in ("corpus", "test_corpus"):
+        identity.get(section, {}).pop("root", None)
+    facts = [identity, parts.encoder.fingerprint, parts.task.version, parts.corpus.version, digest]
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+
+def run_folder(config: RunConfig, parts: Parts, identifier: str) -> Path:
+    """runs/<task>/<corpus>/<encoder>/<id>."""
+    corpus = "-to-".join(
+        f"{c.name}-{'sample' if c.root is None else Path(c.root).expanduser().name}"
+        for c in (config.corpus, config.test_corpus)
+        if c is not None
+    )
+    return place(config.runs, config.task.name, corpus, parts.encoder.resolved, identifier)
+
+
+def finished(folder: Path) -> Record | None:
+    """The record of a run that is done."""
+    if not (folder / RECORD).exists():
+        return None
+    record = load(folder / RECORD)
+    return record if record.status == "done" else None
+
+
+def clear(folder: Path) -> None:
+    """Throw a run's files away; the record goes first, so that no half of it looks finished."""
+    (folder / RECORD).unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if path.name == LOCK:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

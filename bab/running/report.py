@@ -1,0 +1,219 @@
+"""A run's folds -> its record: scores, intervals, cost, and what everything was made with."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import platform
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import chain, islice
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from bab.core.device import peak_memory
+from bab.core.interfaces import Encoder, Task
+from bab.core.record import Record, now, versions
+from bab.core.types import Clip, Trial
+from bab.data.batches import WaveSource
+from bab.data.windows import regions
+from bab.results.bootstrap import percentiles
+from bab.running.context import Context, FoldResult
+from bab.running.data import Data
+from bab.running.scores import References, Scorecard
+
+_MAX_SUBGROUPS = 20  # values of a label above which it is no grouping (an id, a free text)
+_MAX_WORDS = 5  # in its shortest value, above which a label is a text (a transcript in phones)
+
+
+def make_record(
+    context: Context,
+    folds: Sequence[FoldResult],
+    seconds: float,
+    speed: float,
+    notices: Sequence[str] = (),
+) -> Record:
+    """The record of a finished run. Scores pool the test clips of all folds.
+
+    seconds: that the run took; speed: see `encoder_speed`; notices: what is to be said of this run
+    beyond what its parts say.
+    """
+    config, parts, data = context.config, context.parts, context.data
+    task, encoder = parts.task, parts.encoder
+    clips = [clip for fold in data.folds for clip in fold.test]
+    tested = context.references(clips, "test")
+    cards = {
+        preset: Scorecard(task, tested, [p for f in folds for p in f.predictions[preset]])
+        for preset in task.presets
+    }
+    headline = cards[task.presets[0]]
+    groups = _grouped(tested, clips)
+    rows = {preset: card.resampled(groups, config.bootstrap) for preset, card in cards.items()}
+    scores: dict[str, dict[str, Any]] = {
+        preset: {"metrics": card.of(tested), "intervals": percentiles(rows[preset])}
+        for preset, card in cards.items()
+    }
+    return Record(
+        id=context.info.id,
+        status="done",
+        task=config.task.name,
+        task_version=task.version,
+        corpus=config.corpus_name,
+        corpus_version=parts.corpus.version,
+        corpus_digest=data.digest,
+        encoder=encoder.resolved,
+        encoder_fingerprint=encoder.fingerprint,
+        head=config.head.name,
+        objective=config.objective.name,
+        mode=config.mode,
+        seed=config.seed,
+        protocol=config.rounds,
+        split="test",
+        metrics=scores[task.presets[0]]["metrics"],
+        intervals=scores[task.presets[0]]["intervals"],
+        units=dict(task.units),
+        primary=task.primary,
+        higher_is_better=task.higher_is_better,
+        bootstrap={
+            "samples": config.bootstrap,
+            "unit": parts.corpus.unit,
+            "units": len(groups),
+        },
+        resamples=_resamples(rows[task.presets[0]], task.primary, groups),
+        presets=scores,
+        groups={name: headline.of(part) for name, part in _shown(task, tested, groups).items()},
+        subgroups=_subgroups(headline, tested),
+        dev=_dev(folds),
+        tuned=folds[0].tuned if len(folds) == 1 else {str(i): f.tuned for i, f in enumerate(folds)},
+        labels={key: list(names) for key, names in folds[0].labels.items()},
+        data=_data(data, folds),
+        cost=_cost(context, folds, seconds, speed),
+        versions=versions(),
+        device=_device(context),
+        config=config.model_dump(mode="json"),
+        leakage=bool(data.leakage),
+        notices=[
+            *filter(None, [data.leakage]),
+            *parts.corpus.notices,
+            *notices,
+            *context.watchers.problems,
+            *filter(None, [task.notice]),
+        ],
+        created=now(),
+    )
+
+
+def _resamples(
+    rows: Sequence[Mapping[str, float]], primary: str, groups: Mapping[str, References]
+) -> dict[str, Any]:
+    """The headline metric in each resample, and a hash of the groups that were drawn from."""
+    if not rows:
+        return {}
+    names = hashlib.blake2b(repr(sorted(groups)).encode(), digest_size=6).hexdigest()
+    values = [float(f"{row.get(primary, math.nan):.7g}") for row in rows]
+    return {"groups": names, "metric": primary, "values": values}
+
+
+def _dev(folds: Sequence[FoldResult]) -> dict[str, float]:
+    """The best dev scores, averaged over the folds."""
+    names = set.intersection(*(set(f.dev) for f in folds))
+    return {name: fmean(f.dev[name] for f in folds) for name in folds[0].dev if name in names}
+
+
+def _grouped(tested: References, clips: Sequence[Clip]) -> dict[str, list[Clip | Trial]]:
+    """References by group; a trial belongs to the group of its enrolment."""
+    group = {clip.id: clip.group for clip in clips}
+    members: dict[str, list[Clip | Trial]] = defaultdict(list)
+    for one in tested:
+        members[group[one.id if isinstance(one, Clip) else one.enrol]].append(one)
+    return dict(members)
+
+
+def _shown(
+    task: Task, tested: References, groups: Mapping[str, References]
+) -> dict[str, References]:
+    """What gets a score of its own in the record: recordings of frame tasks, groups of others."""
+    if task.whole_clips:
+        return dict(groups)
+    return {clip.id: [clip] for clip in tested if isinstance(clip, Clip)}
+
+
+def _subgroups(card: Scorecard, tested: References) -> dict[str, dict[str, dict[str, float]]]:
+    """Scores by each label of the clips that splits them into a few kinds (age, gender, ...)."""
+    kinds: dict[str, dict[str, list[Clip]]] = defaultdict(lambda: defaultdict(list))
+    for clip in tested:
+        if isinstance(clip, Clip):
+            for key, value in clip.labels.items():
+                kinds[key][value].append(clip)
+    return {
+        key: {value: card.of(members) for value, members in sorted(values.items())}
+        for key, values in kinds.items()
+        if 1 < len(values) <= _MAX_SUBGROUPS
+        and min(len(value.split()) for value in values) <= _MAX_WORDS
+    }
+
+
+def _data(data: Data, results: Sequence[FoldResult]) -> dict[str, object]:
+    sizes: dict[str, object] = {"skipped": data.skipped, "left_out": data.refused}
+    # Of the training clips of all folds: how many were left out of training, and why.
+    untrained = sum((Counter(result.untrained) for result in results), Counter())
+    if untrained:
+        sizes["untrained"] = dict(untrained.most_common())
+    if len(data.folds) == 1:
+        fold = data.folds[0]
+        for name in ("train", "dev", "test"):
+            clips = getattr(fold, name)
+            spans = [s.duration for s in regions(clips)]
+            sizes[name] = {"clips": len(clips), "hours": round(sum(spans) / 3600, 4)}
+    else:
+        hours = sum(s.duration for s in regions(data.clips)) / 3600
+        sizes["folds"] = len(data.folds)
+        sizes["all"] = {"clips": len(data.clips), "hours": round(hours, 4)}
+    return sizes
+
+
+def _cost(
+    context: Context, folds: Sequence[FoldResult], seconds: float, speed: float
+) -> dict[str, float]:
+    cost = dict(folds[0].parameters)
+    cost["seconds"] = round(seconds, 2)
+    cost["train_seconds"] = round(sum(f.train_seconds for f in folds), 2)
+    cost["encoder_audio_per_second"] = round(speed, 1)
+    cost["peak_memory_gb"] = round(peak_memory() / 1e9, 3)
+    if context.accelerator.device.type == "cuda":
+        cost["peak_gpu_memory_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 3)
+    return cost
+
+
+@torch.no_grad()
+def encoder_speed(context: Context) -> float:
+    """Seconds of audio that the encoder takes in per second, on a few of this run's windows; of an
+    ensemble, one member after the other."""
+    speeds = [_speed_of(member, context) for member in context.parts.members]
+    return 1 / sum(1 / speed for speed in speeds) if all(speeds) else 0.0
+
+
+def _speed_of(encoder: Encoder, context: Context) -> float:
+    encoder, device = encoder.eval(), context.accelerator.device
+    listed = (context.parts.examples([c], encoder).windows for c in context.data.clips)
+    windows = list(islice(chain.from_iterable(listed), 4))
+    if not windows:
+        return 0.0
+    waves = [WaveSource(encoder.sample_rate).read([w]).to(device) for w in windows]
+    encoder(waves[0])
+    best = 0.0
+    for window, wave in zip(windows, waves, strict=True):
+        began = time.perf_counter()
+        encoder(wave).lengths.cpu()
+        best = max(best, window.clip.duration / (time.perf_counter() - began))
+    return best
+
+
+def _device(context: Context) -> str:
+    device = context.accelerator.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    count = context.accelerator.num_processes
+    return f"{device.type} ({name})" + (f" x {count} processes" if count > 1 else "")

@@ -1,0 +1,92 @@
+"""A folder of feature blocks with a budget, safe under concurrent processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bab.core.atomic import atomic_path
+
+
+class Store:
+    """A folder of blocks with a budget in bytes; the blocks used least recently go first."""
+
+    def __init__(self, root: Path, budget: int, writers: int = 1) -> None:
+        """writers: processes of this run that fill the folder at the same pace."""
+        self.root = root
+        self.budget = budget
+        self.writers = writers
+        self.own: set[Path] = set()
+        self.problem = ""  # why nothing more is kept, where that is not for want of budget
+        self._used: int | None = None
+        self._full = False
+
+    def path(self, key: str) -> Path:
+        return self.root / key[:2] / f"{key}.safetensors"
+
+    def claim(self, key: str) -> bool:
+        """True where the block is there; it is marked as used, so that others go before it."""
+        path = self.path(key)
+        try:
+            os.utime(path)
+        except OSError:
+            return False
+        self.own.add(path)
+        return True
+
+    def put(self, key: str, tensors: dict[str, Tensor]) -> bool:
+        """Keep a block if the budget has room, or can make room among blocks not in use here."""
+        size = sum(t.numel() * t.element_size() for t in tensors.values())
+        if not self.make_room(size):
+            return False
+        path = self.path(key)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path) as temporary:
+                save_file(tensors, temporary)
+        except (OSError, SafetensorError) as error:
+            # A full disk or a folder that can't be written costs speed, not the run.
+            self.problem = f"features can't be kept in {self.root} ({error}): computed as needed"
+            self._full = True
+            return False
+        self._used = (self._used or 0) + size * self.writers
+        self.own.add(path)
+        return True
+
+    def make_room(self, size: int) -> bool:
+        """Can `size` more bytes be kept, at the cost of blocks that nobody here uses?"""
+        if self._full or size > self.budget:
+            return False
+        if self._used is None:
+            self._used = sum(s for _, s, _ in self._blocks())
+        if self._used + size <= self.budget:
+            return True
+        # Others write here too: look again before anything is thrown out.
+        blocks = sorted(self._blocks())
+        self._used = sum(s for _, s, _ in blocks)
+        for _, bytes_, path in blocks:
+            if self._used + size <= self.budget:
+                break
+            if path not in self.own:
+                path.unlink(missing_ok=True)
+                self._used -= bytes_
+        self._full = self._used + size > self.budget
+        return not self._full
+
+    def _blocks(self) -> Iterable[tuple[float, int, Path]]:
+        """(last use, bytes, path) of each block; temporary files a killed process left are removed
+        once they are a day old."""
+        for path in self.root.glob("??/*"):
+            with contextlib.suppress(FileNotFoundError):
+                stat = path.stat()
+                if path.suffix == ".safetensors":
+                    yield stat.st_mtime, stat.st_size, path
+                elif time.time() - stat.st_mtime > 86400:
+                    path.unlink(missing_ok=True)

@@ -1,0 +1,152 @@
+"""Many heads at once, against one after the other through the Trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from bab.benching.sweep import Sweep, unfit
+from bab.core import checkpoint
+from bab.core.errors import InterruptedRunError
+from bab.core.observers import Watchers
+from bab.core.options import TrainConfig
+from bab.core.record import RunInfo
+from bab.core.seeds import derive
+from bab.core.trainer import Trainer, Training
+from bab.core.types import Batch, Clip, Features
+from bab.data.sampling import Counted, Order, Share
+from bab.plugins.heads.pooled import Pooled, PooledOptions
+from bab.plugins.objectives.cross_entropy import CrossEntropy, CrossEntropyOptions
+from bab.running.model import LayerMix, Model
+
+N, L, D, C = 50, 4, 12, 3
+draw = torch.Generator().manual_seed(0)
+TARGETS = torch.randint(0, C, (N, 1), generator=draw)
+STATES = torch.randn(N, L, 1, D, generator=draw) + 0.8 * TARGETS[:, :, None, None]
+CONFIG = TrainConfig(
+    steps=40, batch=8, eval_every=20, warmup=5, schedule="linear", weight_decay=0.1, clip=0.5
+)
+
+
+class Recorder(Watchers):
+    """Counts the steps that a trainer takes."""
+
+    steps = 0
+
+    def bab_step(self, run: RunInfo, step: int, values: Any) -> None:
+        self.steps += 1
+
+
+def make(
+    folder: Path,
+    rate: float,
+    seed: int,
+    config: TrainConfig = CONFIG,
+    hidden: int = 8,
+    dropout: float = 0.0,
+    weights: str = "none",
+) -> Training:
+    """A job as a run makes it: weights and order from the seed."""
+    torch.manual_seed(derive(seed, "weights", 0))
+    head = Pooled(D, C, PooledOptions(hidden=hidden, dropout=dropout))
+    objective = CrossEntropy(C, [C], CrossEntropyOptions(class_weights=weights))  # type: ignore[arg-type]
+    objective.observe(TARGETS[:33])
+    model = Model(None, LayerMix(L, "mix"), head, pool=True)
+    order = Order([1] * N, derive(seed, "order", 0), Counted(config.batch))
+    share = Share(accumulation=config.accumulation)
+
+    def batches(step: int) -> list[Batch]:
+        return [part(indices, step) for indices in share.cut(order.at(step)[1])]
+
+    def part(indices: list[int], step: int) -> Batch:
+        clips = tuple(Clip(str(i), "x.wav", 0.0, 2.0, "g") for i in indices)
+        lengths = torch.ones(len(indices), dtype=torch.long)
+        return Batch(Features(STATES[indices], lengths), TARGETS[indices], lengths, clips, step)
+
+    def evaluate(step: int) -> tuple[dict[str, float], float]:
+        with torch.no_grad():
+            logits, _ = model(part(list(range(N)), 0))
+        loss = torch.nn.functional.cross_entropy(logits, TARGETS[:, 0]).item()
+        return {"loss": loss}, -loss
+
+    return Training(
+        model, objective, batches, evaluate, config.model_copy(update={"lr": rate}), seed,
+        folder / f"{rate}-{seed}", Accelerator(cpu=True), Recorder(),
+        RunInfo("r", str(folder), "t", "c", "e", config.steps, {}), lambda: False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("hidden", "weights", "accumulation"), [(8, "none", 1), (0, "balanced", 2)]
+)
+def test_together_they_end_where_each_alone_does(
+    tmp_path: Path, hidden: int, weights: str, accumulation: int
+) -> None:
+    config = CONFIG.model_copy(update={"accumulation": accumulation})
+    grid = [(rate, seed) for rate in (1e-3, 1e-2) for seed in (0, 1)]
+    options: dict[str, Any] = {"config": config, "hidden": hidden, "weights": weights}
+    alone = [make(tmp_path / "alone", rate, seed, **options) for rate, seed in grid]
+    start = [{k: v.clone() for k, v in job.model.state_dict().items()} for job in alone]
+    states = [Trainer(job).fit() for job in alone]
+    jobs = [make(tmp_path / "together", rate, seed, **options) for rate, seed in grid]
+    assert unfit(jobs) == ""
+    found = Sweep(jobs).fit()
+    for one, other, job, own, before in zip(states, found, alone, jobs, start, strict=True):
+        assert other is not None
+        assert (other.step, other.best_step, other.stale) == (one.step, one.best_step, one.stale)
+        assert other.best_metrics == pytest.approx(one.best_metrics, abs=1e-5)
+        assert other.audio_seconds == one.audio_seconds
+        trained = Trainer(own)  # the run goes on from the checkpoint: no step is left to take
+        trained.fit()
+        assert own.watchers.steps == 0 and job.watchers.steps == config.steps
+        for name, value in job.model.state_dict().items():
+            torch.testing.assert_close(own.model.state_dict()[name], value, atol=1e-5, rtol=0)
+            assert (value - before[name]).abs().max() > 5e-4  # 50 times the tolerance
+        new, old = trained.optimizer.state_dict(), checkpoint.latest(job.folder)
+        assert old is not None and len(new["state"]) == len(list(own.model.parameters()))
+
+
+def test_the_optimizer_is_left_as_a_trainer_leaves_it(tmp_path: Path) -> None:
+    """A run whose checkpoint came from a sweep, told to take more steps, goes on alike."""
+    short = CONFIG.model_copy(update={"schedule": "constant", "steps": 20})
+    longer = short.model_copy(update={"steps": 40})
+    alone = make(tmp_path / "alone", 1e-2, 0, longer)
+    Trainer(alone).fit()
+    Sweep([make(tmp_path / "s", 1e-2, 0, short), make(tmp_path / "s", 0.1, 0, short)]).fit()
+    rest = make(tmp_path / "s", 1e-2, 0, longer)
+    Trainer(rest).fit()
+    assert rest.watchers.steps == 20
+    for name, value in alone.model.state_dict().items():
+        torch.testing.assert_close(rest.model.state_dict()[name], value, atol=1e-5, rtol=0)
+
+
+def test_one_that_diverges_leaves_the_others_alone(tmp_path: Path) -> None:
+    wild = CONFIG.model_copy(update={"clip": None, "schedule": "constant", "warmup": 0})
+    jobs = [make(tmp_path, rate, 0, wild) for rate in (1e-2, 1e38)]
+    fine, lost = Sweep(jobs).fit()
+    assert fine is not None and lost is None
+    assert checkpoint.latest(jobs[1].folder) is None
+    (alone,) = Sweep([make(tmp_path / "alone", 1e-2, 0, wild)]).fit()
+    assert alone is not None and alone.best_metrics == pytest.approx(fine.best_metrics, abs=1e-6)
+
+
+def test_what_is_not_exact_is_refused(tmp_path: Path) -> None:
+    good = make(tmp_path, 1e-3, 0)
+    other = make(tmp_path, 1e-3, 0, CONFIG.model_copy(update={"weight_decay": 0.0}))
+    assert "differ in more" in unfit([good, other])
+    assert "dropout" in unfit([make(tmp_path, 1e-3, 0, dropout=0.5)])
+    assert "patience" in unfit([make(tmp_path, 1e-3, 0, CONFIG.model_copy(update={"patience": 2}))])
+    frames = make(tmp_path, 1e-3, 0)
+    frames.model.pool = False
+    assert "one cached frame" in unfit([frames])
+
+
+def test_it_stops_when_asked(tmp_path: Path) -> None:
+    job = make(tmp_path, 1e-3, 0)
+    job.stop = lambda: True
+    with pytest.raises(InterruptedRunError):
+        Sweep([job]).fit()

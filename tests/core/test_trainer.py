@@ -1,0 +1,241 @@
+"""The training loop: one update whatever the layout, exact resumption, and a clear end."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from places import TESTS
+from safetensors.torch import load_file
+from train_worker import batch, make_job
+
+from bab.core import checkpoint
+from bab.core.device import one_thread
+from bab.core.errors import DivergedError, InterruptedRunError
+from bab.core.options import TrainConfig
+from bab.core.trainer import Bundle, Trainer, parameter_groups, schedule
+
+WORKER = TESTS / "train_worker.py"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def train(out: Path, *options: str, processes: int = 1) -> dict[str, torch.Tensor]:
+    """Run the worker to its end; the final weights."""
+    out.mkdir(exist_ok=True)
+    launch = [sys.executable]
+    if processes > 1:
+        launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = [*launch, str(WORKER), str(out), *options]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return load_file(out / "final.safetensors")
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    """20 steps, one process, one big batch, no dropout."""
+    return train(tmp_path_factory.mktemp("reference"), "--no-dev")
+
+
+@pytest.mark.parametrize(
+    "processes,accumulation", [(1, 4), (2, 1), (2, 3)], ids=["accumulate4", "ddp2", "ddp2x3"]
+)
+def test_the_update_does_not_depend_on_the_layout(
+    tmp_path: Path, reference: dict[str, torch.Tensor], processes: int, accumulation: int
+) -> None:
+    """The examples have 3 to 32 frames, so a mean of means would differ in the second digit."""
+    options = ["--no-dev", "--accumulation", str(accumulation)]
+    found = train(tmp_path, *options, processes=processes)
+    for name, value in reference.items():
+        torch.testing.assert_close(found[name], value, atol=1e-5, rtol=0, msg=name)
+
+
+def test_the_steps_move_the_weights_far_more_than_the_tolerance(
+    tmp_path: Path, reference: dict[str, torch.Tensor]
+) -> None:
+    config = TrainConfig(steps=1, batch=12)
+    start = make_job(tmp_path, config).model.state_dict()
+    assert max((reference[k] - v).abs().max() for k, v in start.items()) > 0.05
+
+
+def test_the_step_equals_plain_torch(tmp_path: Path) -> None:
+    """One step of plain torch on the whole batch gives the same weights."""
+    config = TrainConfig(steps=1, batch=12, accumulation=3, lr=1e-2, weight_decay=0.1, clip=0.05)
+    job = make_job(tmp_path, config, evaluate=None)
+    plain = make_job(tmp_path, config.model_copy(update={"accumulation": 1})).model
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-2, weight_decay=0.1)
+    whole = make_job(tmp_path, config.model_copy(update={"accumulation": 1})).batches(0)[0]
+    logits, lengths = plain(whole)
+    valid = torch.arange(logits.shape[1]) < lengths[:, None]
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(
+        logits[valid], whole.targets[valid], reduction="sum"
+    )
+    (loss / valid.sum()).backward()
+    torch.nn.utils.clip_grad_norm_(plain.parameters(), 0.05)
+    optimizer.step()
+    Trainer(job).fit()
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(job.model.state_dict()[name], value, atol=1e-6, rtol=0)
+
+
+def test_killed_at_any_moment_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    """SIGKILL again and again, with dropout on; the last attempt gives the bytes of one run."""
+    options = ["--steps", "30", "--dropout", "0.3"]
+    expected = tmp_path / "whole"
+    train(expected, *options)
+    out = tmp_path / "killed"
+    out.mkdir()
+    draw = random.Random(0)
+    kills = 0
+    command = [sys.executable, str(WORKER), str(out), *options, "--delay", "0.05"]
+    for _ in range(4):
+        process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+        before = checkpoint.latest(out / "checkpoints")
+        deadline = time.monotonic() + 60
+        # Let it get past the newest checkpoint, then a random moment further.
+        while checkpoint.latest(out / "checkpoints") == before and time.monotonic() < deadline:
+            if process.poll() is not None:
+                break
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills >= 3
+    train(out, *options)
+    assert (out / "final.safetensors").read_bytes() == (expected / "final.safetensors").read_bytes()
+
+
+def test_asked_to_stop_it_saves_and_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    config = TrainConfig(steps=12, batch=12, eval_every=5, save_every=100)
+    asked = iter([False] * 6 + [True])
+    with pytest.raises(InterruptedRunError, match="step 7 of 12"):
+        Trainer(make_job(tmp_path / "a", config, dropout=0.2, stop=lambda: next(asked))).fit()
+    resumed = make_job(tmp_path / "a", config, dropout=0.2)
+    Trainer(resumed).fit()
+    whole = make_job(tmp_path / "b", config, dropout=0.2)
+    Trainer(whole).fit()
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(tmp_path: Path) -> None:
+    config = TrainConfig(steps=12, batch=12, save_every=2)
+    with pytest.raises(DivergedError, match=r"loss is nan at step 6.*step-000000004"):
+        Trainer(make_job(tmp_path, config, spoil_at=5)).fit()
+    saved = load_file(checkpoint.latest(tmp_path / "checkpoints"))
+    assert all(torch.isfinite(value).all() for value in saved.values())
+
+
+class Halved:
+    """What a Trainer asks of Accelerate in fp16, with a gradient that never is a number."""
+
+    scaler = object()
+
+    def clip_grad_norm_(self, parameters: object, limit: float) -> torch.Tensor:
+        return torch.tensor(float("nan"))
+
+
+def test_skipped_updates_without_end_are_an_error(tmp_path: Path) -> None:
+    trainer = Trainer(make_job(tmp_path, TrainConfig(steps=12, batch=12)))
+    trainer.accelerator, trainer.plain = Halved(), False
+    parts = [batch([0], 0)]
+    for step in range(50):  # fp16's scale is looking for its size
+        assert math.isnan(trainer._update(step, parts))
+    with pytest.raises(DivergedError, match="gradient norm is nan at step 51"):
+        trainer._update(50, parts)
+
+
+def test_small_work_takes_one_thread_and_gives_the_others_back() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with one_thread(True):
+            assert torch.get_num_threads() == 1
+        with one_thread(False):
+            assert torch.get_num_threads() == 2
+        with pytest.raises(InterruptedRunError), one_thread(True):
+            raise InterruptedRunError("stopped")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_best_dev_score_is_what_remains(tmp_path: Path) -> None:
+    scores = {4: 0.1, 8: 0.9, 12: 0.5}
+    at: dict[int, torch.Tensor] = {}
+
+    def weight() -> torch.Tensor:
+        return next(job.model.head.parameters()).detach()
+
+    def evaluate(step: int) -> tuple[dict[str, float], float]:
+        at[step] = weight().clone()
+        return {"f1": scores[step]}, scores[step]
+
+    config = TrainConfig(steps=12, batch=12, eval_every=4)
+    job = make_job(tmp_path, config, evaluate=evaluate)
+    state = Trainer(job).fit()
+    assert (state.best_step, state.best_metrics) == (8, {"f1": 0.9})
+    assert torch.equal(weight(), at[8])
+    assert not torch.equal(at[8], at[12])
+
+
+def test_patience_ends_it_early_also_when_started_again(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def evaluate(step: int) -> tuple[dict[str, float], float]:
+        seen.append(step)
+        return {}, -float(step)
+
+    config = TrainConfig(steps=50, batch=12, eval_every=2, patience=3)
+    assert Trainer(make_job(tmp_path, config, evaluate=evaluate)).fit().best_step == 2
+    assert seen == [2, 4, 6, 8]
+    Trainer(make_job(tmp_path, config, evaluate=evaluate)).fit()
+    assert seen == [2, 4, 6, 8]
+
+
+def test_a_damaged_checkpoint_is_an_error_that_names_it(tmp_path: Path) -> None:
+    config = TrainConfig(steps=4, batch=12)
+    Trainer(make_job(tmp_path, config)).fit()
+    newest = checkpoint.latest(tmp_path / "checkpoints")
+    newest.write_bytes(newest.read_bytes()[:200])
+    with pytest.raises(Exception, match=f"{newest.name} is damaged"):
+        Trainer(make_job(tmp_path, config))
+
+
+@pytest.mark.parametrize("name", ["constant", "linear", "cosine"])
+def test_schedules_equal_those_of_transformers(name: str) -> None:
+    config = TrainConfig(steps=40, warmup=10, schedule=name)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    kind = "constant_with_warmup" if name == "constant" else name
+    theirs = transformers.get_scheduler(kind, optimizer, 10, 40)
+    for step in range(40):
+        # Theirs starts at 0 and never uses the first rate; ours is one step ahead in the warm-up.
+        if step >= 10:
+            assert schedule(config, step) == pytest.approx(theirs.get_last_lr()[0], abs=1e-9)
+        else:
+            assert schedule(config, step) == pytest.approx((step + 1) / 10)
+        optimizer.step()
+        theirs.step()
+
+
+def test_learning_rates_decay_from_head_to_input(tmp_path: Path) -> None:
+    config = TrainConfig(steps=1, batch=12, layer_decay=0.5)
+    job = make_job(tmp_path, config)
+    groups = parameter_groups(Bundle(job.model, job.objective), config)
+    assert [g["scale"] for g in groups] == [1.0, 0.5, 0.25]
+    assert {id(p) for g in groups for p in g["params"]} == {id(p) for p in job.model.parameters()}
+    assert groups[2]["params"] == list(job.model.encoder.conv.parameters())
+
+
+def test_the_worker_makes_unequal_examples() -> None:
+    lengths = batch(list(range(12)), 0).target_lengths.tolist()
+    assert max(lengths) > 3 * min(lengths)

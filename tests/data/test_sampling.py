@@ -1,0 +1,63 @@
+"""The order of examples: a function of (seed, step), the same however it is cut up."""
+
+from __future__ import annotations
+
+import pytest
+
+from bab.core.errors import ConfigError
+from bab.core.loader import Prefetcher
+from bab.data.sampling import Counted, Order, Share
+
+
+def test_an_epoch_shows_every_example_once_and_the_next_is_shuffled_anew() -> None:
+    order = Order([10] * 96, 3, Counted(8))
+    epochs = [[i for s in range(12 * e, 12 * e + 12) for i in order.at(s)[1]] for e in range(2)]
+    assert [order.at(s)[0] for s in range(24)] == [0] * 12 + [1] * 12
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(96))
+    assert epochs[0] != epochs[1]
+
+
+def test_any_step_is_found_without_the_ones_before() -> None:
+    lengths = [100 + i % 17 for i in range(75)]
+    order = Order(lengths, 5, Counted(8))
+    walked = [order.at(step) for step in range(40)]
+    assert [Order(lengths, 5, Counted(8)).at(step) for step in (39, 3, 20)] == [
+        walked[i] for i in (39, 3, 20)
+    ]
+    assert Order(lengths, 6, Counted(8)).at(0) != walked[0]
+
+
+def test_batches_group_like_lengths() -> None:
+    lengths = [(i * 7919) % 1000 + 1 for i in range(800)]
+    order = Order(lengths, 0, Counted(8))
+    batches = [order.at(step)[1] for step in range(100)]
+    spread = [max(lengths[i] for i in b) - min(lengths[i] for i in b) for b in batches]
+    assert sum(spread) / len(spread) < 40  # a random batch of 8 spreads over about 780
+
+
+@pytest.mark.parametrize("world,accumulation", [(1, 1), (1, 4), (2, 1), (2, 2), (3, 2)])
+def test_processes_and_micro_batches_share_a_batch_without_loss(
+    world: int, accumulation: int
+) -> None:
+    indices = list(range(100, 113))
+    parts = [p for r in range(world) for p in Share(r, world, accumulation).cut(indices)]
+    assert len(parts) == world * accumulation
+    assert sorted(i for part in parts for i in part) == indices
+
+
+def test_a_batch_too_small_to_cut_is_an_error_that_says_so() -> None:
+    with pytest.raises(ConfigError, match=r"raise train\.batch"):
+        Share(0, 2, 4).cut(range(7))
+
+
+def test_prefetching_keeps_the_order_and_passes_errors_on() -> None:
+    def make(step: int):
+        if step == 4:
+            raise ValueError("bad file")
+        return [step]
+
+    seen = []
+    with pytest.raises(ValueError, match="bad file"):
+        for step, parts in Prefetcher(make, 1, 10):
+            seen.append((step, parts))
+    assert seen == [(1, [1]), (2, [2]), (3, [3])]

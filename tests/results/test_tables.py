@@ -1,0 +1,466 @@
+"""Records on disk and in tables."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bab.core.errors import BabError
+from bab.core.record import Record
+from bab.results import compare
+from bab.results.detail import detail
+from bab.results.record import collect, load, save
+from bab.results.render import FORMATS, amount, escape, number
+from bab.results.summary import summarise
+from bab.results.table import table
+
+CONFIG: dict[str, Any] = {
+    "seed": 0,
+    "device": "auto",
+    "corpus": {"name": "rttm", "root": None, "options": {}},
+    "train": {"steps": 300, "lr": 0.001},
+}
+
+
+def make(name: str = "r1", value: float = 0.65, **changes: Any) -> Record:
+    record = Record(
+        id=name,
+        status="done",
+        task="vtc",
+        task_version="1",
+        corpus="rttm",
+        corpus_version="1",
+        corpus_digest="d1" * 8,
+        encoder="fbank",
+        encoder_fingerprint="f1" * 8,
+        head="frames",
+        objective="multilabel",
+        mode="probe",
+        seed=0,
+        protocol="given",
+        split="test",
+        metrics={"f1": value, "f1/KCHI": 0.8},
+        intervals={"f1": (value - 0.1, value + 0.1), "f1/KCHI": (0.7, 0.9)},
+        units={"f1": "", "f1/KCHI": ""},
+        primary="f1",
+        bootstrap={"samples": 1000, "unit": "recording", "units": 3},
+        labels={"voice": ["KCHI", "FEM"]},
+        cost={"encoder_parameters": 94.4e6, "encoder_audio_per_second": 7.7},
+        config=CONFIG,
+    )
+    return dataclasses.replace(record, **changes)
+
+
+def config(**train: Any) -> dict[str, Any]:
+    return CONFIG | {"train": CONFIG["train"] | train}
+
+
+def put(root: Path, record: Record) -> Path:
+    folder = root / record.task / record.corpus / record.encoder / record.id
+    return save(record, folder)
+
+
+# --- on disk ------------------------------------------------------------------------------------
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    record = make(
+        groups={"home01": {"f1": 0.5}},
+        subgroups={"gender": {"f": {"f1": 0.25}}},
+        presets={"f1": {"metrics": {"f1": 0.65}, "intervals": {"f1": (0.5, 0.75)}}},
+        tuned={"f1": {"thresholds": {"KCHI": 0.4}}},
+        notices=["«näher»"],
+    )
+    path = save(record, tmp_path / "run")
+    back = load(path)
+    back.presets["f1"]["intervals"]["f1"] = tuple(back.presets["f1"]["intervals"]["f1"])
+    assert back == record
+    assert load(tmp_path / "run").id == "r1"
+    assert isinstance(back.intervals["f1"], tuple)
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["record.json"]
+
+
+def test_numbers_that_json_lacks(tmp_path: Path) -> None:
+    path = save(make(metrics={"f1": math.nan}, dev={"f1": math.inf}), tmp_path)
+    json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+    back = load(path)
+    assert math.isnan(back.metrics["f1"]) and math.isnan(back.dev["f1"])
+    assert "undefined" in table([back])
+    assert json.loads(table([back], "json"))["rows"][0]["cells"][0]["value"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "format 2, this bab reads format 1"),
+        ({"format": None}, "format None"),
+        ({"extra": 1, "more": 2}, "unknown fields: extra, more"),
+        ({"seed": "zero"}, "seed: .*integer"),
+        ({"metrics": {"f1": "high"}}, r"metrics.f1: .*number"),
+        ({"intervals": {"f1": [0.1]}}, r"intervals.f1"),
+    ],
+)
+def test_strange_records_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    path = save(make(), tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(BabError, match=f"record.json: .*{message}"):
+        load(path)
+
+
+def test_broken_and_missing_records_are_named(tmp_path: Path) -> None:
+    path = save(make(), tmp_path)
+    values = json.loads(path.read_text())
+    del values["encoder"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(BabError, match="encoder: Field required"):
+        load(path)
+    path.write_text('{"format": 1, "id":')
+    with pytest.raises(BabError, match="is not JSON"):
+        load(path)
+    path.write_text("[]")
+    with pytest.raises(BabError, match="is not a record"):
+        load(path)
+    with pytest.raises(BabError, match="can't be read"):
+        load(tmp_path / "elsewhere.json")
+
+
+def test_collect_walks_and_reports_what_it_leaves_out(tmp_path: Path) -> None:
+    put(tmp_path, make("a"))
+    put(tmp_path, make("b", encoder="hubert:/models/mine"))
+    broken = put(tmp_path, make("c"))
+    broken.write_text("{")
+    unfinished = tmp_path / "vtc/rttm/fbank/d"
+    (unfinished / "checkpoints").mkdir(parents=True)
+    (unfinished / ".lock").touch()
+    inside = tmp_path / "vtc/rttm/fbank/a/folds/0"  # a run's own affairs
+    inside.mkdir(parents=True)
+    (inside / "record.json").write_text("{")
+    found, skipped = collect(tmp_path)
+    assert [r.id for r in found] == ["a", "b"]
+    assert [(Path(s.path).name, s.reason.split(":")[0]) for s in skipped] == [
+        ("c", str(broken)),
+        ("d", "unfinished"),
+    ]
+    text = table(tmp_path)
+    assert "fbank/c" in text and "fbank/d: unfinished" in text
+    assert [s["path"][-1] for s in json.loads(table(tmp_path, "json"))["skipped"]] == [
+        "c",
+        "d",
+    ]
+    assert [r.id for r in collect(tmp_path / "vtc/rttm/fbank/a")[0]] == ["a"]
+    assert [r.id for r in collect(broken.parent.parent / "a/record.json")[0]] == ["a"]
+    with pytest.raises(BabError, match="no such folder"):
+        collect(tmp_path / "none")
+
+
+def test_nothing_to_show_is_said(tmp_path: Path) -> None:
+    with pytest.raises(BabError, match="no finished run in"):
+        table(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.lock").touch()
+    with pytest.raises(BabError, match=r"no finished run[^\n]*\n.*run: unfinished"):
+        table(tmp_path)
+
+
+# --- columns, rows, cells -----------------------------------------------------------------------
+
+
+def test_seeds_are_averaged_and_counted() -> None:
+    records = [make(f"r{i}", v, seed=i) for i, v in enumerate((0.60, 0.70, 0.65))]
+    for record in records:
+        record.config = CONFIG | {"seed": record.seed, "device": f"cuda:{record.seed}"}
+    summary = summarise([*records, records[0]])  # the same run twice counts once
+    assert len(summary.rows) == len(summary.columns) == 1
+    cell = summary.rows[0].cells[0]
+    assert cell is not None and cell.seeds == (0, 1, 2)
+    assert cell.value == pytest.approx(0.65) and cell.deviation == pytest.approx(0.05)
+    assert (cell.low, cell.high) == pytest.approx((0.55, 0.75))
+    assert "0.650 ± 0.050 [0.550, 0.750]" in table(records)
+
+
+def test_one_seed_has_no_deviation_and_missing_intervals_are_not_invented() -> None:
+    cell = summarise([make()]).rows[0].cells[0]
+    assert cell is not None and cell.deviation is None
+    summary = summarise([make("a"), make("b", seed=1, intervals={})])
+    cell = summary.rows[0].cells[0]
+    assert cell is not None and cell.low is cell.high is None and cell.value is not None
+
+
+def test_runs_that_differ_in_more_than_the_seed_are_rows_of_their_own() -> None:
+    records = [
+        make("a", 0.1, config=config(steps=300)),
+        make("b", 0.2, config=config(steps=500)),
+        make("c", 0.3, config=config(steps=500), seed=1),
+        make("d", 0.4, mode="finetune"),
+        make("e", 0.5, head="other"),
+        make("f", 0.6, encoder="hubert:base"),
+        make("g", 0.7, encoder="hubert:base", encoder_fingerprint="f2" * 8),
+    ]
+    rows = {(r.encoder, r.mode, r.head, r.settings): r.cells[0] for r in summarise(records).rows}
+    found = {key: (cell.value, cell.seeds) for key, cell in rows.items() if cell}
+    assert found == {
+        ("fbank", "probe", "frames", "train.steps=300"): (0.1, (0,)),
+        ("fbank", "probe", "frames", "train.steps=500"): (0.25, (0, 1)),
+        ("fbank", "finetune", "frames", ""): (0.4, (0,)),
+        ("fbank", "probe", "other", ""): (0.5, (0,)),
+        ("hubert:base", "probe", "frames", "weights=f1f1f1f1"): (0.6, (0,)),
+        ("hubert:base", "probe", "frames", "weights=f2f2f2f2"): (0.7, (0,)),
+    }
+
+
+def test_settings_of_another_task_do_not_split_a_row() -> None:
+    other = make("b", task="valence", config=config(lr=0.1))
+    summary = summarise([make("a"), other])
+    assert [row.settings for row in summary.rows] == [""]
+    assert [c.label for c in summary.columns] == ["valence@rttm", "vtc@rttm"]
+
+
+@pytest.mark.parametrize("kind", ["task", "corpus"])
+def test_versions_never_share_a_table(kind: str) -> None:
+    records = [make("old"), make("new", **{f"{kind}_version": "2"})]
+    name = getattr(records[0], kind)
+    with pytest.raises(BabError, match=f"2 versions of {kind} {name}") as error:
+        table(records)
+    assert "version 1: fbank, seed 0, run old" in str(error.value)
+    assert "version 2: fbank, seed 0, run new" in str(error.value)
+
+
+def test_a_run_whose_options_were_not_understood_stands_in_the_table() -> None:
+    raw = {"encoder": "fbank", "task": "vtc", "corpus": "rttm:/data/homes"}  # as it was asked for
+    lost = make("lost", status="failed", reason="unknown key", corpus_digest="", config=raw)
+    assert "vtc@rttm:homes" in table([lost])
+
+
+def test_versions_are_told_apart_in_runs_over_two_corpora() -> None:
+    across = make("across", corpus="kaldi→rttm", corpus_version="1→2")
+    with pytest.raises(BabError, match="2 versions of corpus rttm"):
+        summarise([make("old"), across])
+    summarise(
+        [make("old"), dataclasses.replace(across, corpus_version="3→1")]
+    )  # kaldi's is another matter
+
+
+@pytest.mark.parametrize(
+    ("change", "labels"),
+    [
+        ({"corpus_digest": "e2" * 8}, ["vtc@rttm d1d1d1d1", "vtc@rttm e2e2e2e2"]),
+        ({"protocol": "kfold-6"}, ["vtc@rttm given", "vtc@rttm kfold-6"]),
+        ({"labels": {"voice": ["MAL"]}}, ["vtc@rttm KCHI+FEM", "vtc@rttm MAL"]),
+    ],
+)
+def test_what_cannot_be_compared_stands_in_columns_of_its_own(
+    change: dict[str, Any], labels: list[str]
+) -> None:
+    summary = summarise([make("a", 0.5), make("b", 0.7, seed=1, **change)])
+    assert [c.label for c in summary.columns] == labels
+    assert len(summary.rows) == 1
+    assert [cell.value for cell in summary.rows[0].cells if cell] == [0.5, 0.7]
+
+
+def test_a_corpus_is_called_by_its_folder() -> None:
+    homes = CONFIG | {"corpus": {"name": "rttm", "root": "/data/homes", "options": {}}}
+    summary = summarise([make("a"), make("b", corpus_digest="e2" * 8, config=homes)])
+    assert [c.label for c in summary.columns] == ["vtc@rttm", "vtc@rttm:homes"]
+
+
+def test_failures_are_shown_with_their_reason() -> None:
+    failed = {"status": "failed", "metrics": {}, "intervals": {}, "labels": {}, "cost": {}}
+    records = [
+        make("a"),
+        make("b", encoder="ast", reason="out of memory | at step 3\nreally", **failed),
+        make("c", encoder="clap", **(failed | {"status": "not-applicable"}), reason="48 kHz only"),
+        make("d", encoder="hubert:base"),
+        make("e", encoder="hubert:base", seed=1, encoder_fingerprint="", reason="NaN", **failed),
+    ]
+    summary = summarise(records)
+    assert len(summary.columns) == 1
+    text = table(records)
+    assert " failed: out of memory \\| at step 3 really | " in text
+    assert "not-applicable: 48 kHz only" in text
+    assert "0.650 [0.550, 0.750] ★ (failed: seed 1: NaN)" in text
+    assert len(summary.rows) == 4
+    records[1].reason = "word " * 40
+    assert "word word ... |" in table(records)
+    assert ("word " * 40).strip() in table(records, "csv")
+    alone = table([records[1]])
+    assert "vtc@rttm" in alone and "failed: word" in alone
+
+
+def test_units_direction_and_cost_are_shown() -> None:
+    eer = make("a", 7.25, primary="eer", metrics={"eer": 7.25}, units={"eer": "%"})
+    eer.higher_is_better, eer.intervals = False, {"eer": (6.0, 8.5)}
+    text = table([eer])
+    assert "vtc@rttm eer (%) ↓" in text and "7.2 [6.0, 8.5]" in text
+    assert "94.4 M" in text and "| 8 |" in " ".join(text.split()).replace("audio s/s", "")
+    assert "95 % intervals by bootstrap over 3 groups (each one recording)" in text
+    plain = make(bootstrap={"samples": 9, "unit": "group", "units": 2})
+    assert "f1 ↑" in table([plain])
+    assert "over 2 groups\n" in table([plain])
+
+
+# --- formats ------------------------------------------------------------------------------------
+
+
+def test_formats_hold_the_same_numbers() -> None:
+    records = [make("a"), make("b", 0.5, encoder="hubert:my_model|x", seed=3)]
+    rows = list(csv.DictReader(io.StringIO(table(records, "csv"))))
+    assert [(r["encoder"], float(r["value"]), float(r["low"]), r["seeds"]) for r in rows] == [
+        ("fbank", 0.65, pytest.approx(0.55), "0"),
+        ("hubert:my_model|x", 0.5, pytest.approx(0.4), "3"),
+    ]
+    assert {r["label"] for r in rows} == {"vtc@rttm"} and {r["metric"] for r in rows} == {"f1"}
+    plain = json.loads(table(records, "json"))
+    assert [r["cells"][0]["value"] for r in plain["rows"]] == [0.65, 0.5]
+    lines = table(records).splitlines()
+    assert len({line.count("|") - line.count("\\|") for line in lines[:4]}) == 1
+    assert len({len(line) for line in lines[:4]}) == 1
+    assert set(lines[1]) <= set("|-: ")
+    latex = table(records, "latex")
+    assert r"hubert:my\_model\textbar{}x" in latex and r"$\uparrow$" in latex
+    body = latex[latex.index(r"\toprule") : latex.index(r"\bottomrule")]
+    assert {line.count("&") for line in body.splitlines() if "&" in line} == {6}
+    with pytest.raises(BabError, match="did you mean 'markdown'"):
+        table(records, "markdwn")
+    assert all(table(records, name) for name in FORMATS)
+
+
+def test_escaping_and_numbers() -> None:
+    assert escape(r"a_b & 5% \x {~^}#$") == (
+        r"a\_b \& 5\% \textbackslash{}x \{\textasciitilde{}\textasciicircum{}\}\#\$"
+    )
+    assert [number(0.6515), number(7.25, "%"), number(123.456, "s"), number(math.nan)] == [
+        "0.651" if f"{0.6515:.3f}" == "0.651" else "0.652",
+        "7.2",
+        "123.5",
+        "undefined",
+    ]
+    assert [amount(n) for n in (870, 12_500, 94.4e6, 1.5e9)] == ["870", "12.5 k", "94.4 M", "1.5 G"]
+
+
+def test_detail_lists_classes_presets_groups_and_subgroups() -> None:
+    metrics = {"precision/KCHI": 0.8, "f1/KCHI": 0.7, "f1/FEM": 0.6, "f1": 0.65, "precision": 0.8}
+    record = make(
+        metrics=metrics,
+        presets={
+            "f1": {"metrics": metrics, "intervals": {"f1/KCHI": (0.6, 0.75)}},
+            "high-precision": {"metrics": {"f1": 0.4, "f1/FEM": 0.3}, "intervals": {}},
+        },
+        groups={"home_1": {"f1": 0.55, "f1/KCHI": 0.5}},
+        subgroups={"gender": {"girl": {"f1": 0.45}}},
+    )
+    text = detail(record)
+    words = " ".join(text.split())
+    assert "| KCHI | 0.800 | 0.700 [0.600, 0.750] |" in words
+    assert words.index("| FEM | | 0.600 |") < words.index("| all | 0.800 | 0.650 |")
+    assert "### vtc@rttm, fbank, probe: high-precision" in text
+    assert "### per recording" in text and "| home_1 | 0.550 |" in words
+    assert "### gender" in text and "| girl | 0.450 |" in words
+    rows = list(csv.DictReader(io.StringIO(detail(record, "csv"))))
+    assert len(rows) == 5 + 2 + 1 + 1
+    assert {r["section"] for r in rows} == {"f1", "high-precision", "group", "gender"}
+    plain = json.loads(detail(record, "json"))["scores"]
+    assert [s["value"] for s in plain] == [float(r["value"]) for r in rows]
+    assert r"home\_1" in detail(record, "latex")
+    assert "default" in detail(make(presets={}))
+    with pytest.raises(BabError, match=r"no scores.*broke"):
+        detail(make(status="failed", reason="broke"))
+
+
+# --- rows against each other --------------------------------------------------------------------
+
+
+def drawn(rates: list[float], samples: int = 400) -> dict[str, Any]:
+    """What a run keeps of its resamples, where each group's metric is one number."""
+    picks = np.random.default_rng(0).integers(0, len(rates), (samples, len(rates)))
+    values = np.asarray(rates)[picks].mean(axis=1).tolist()
+    return {"groups": f"g{len(rates)}", "metric": "f1", "values": values}
+
+
+def group_run(name: str, encoder: str, rates: list[float], **changes: Any) -> Record:
+    changes = {"resamples": drawn(rates), **changes}
+    return make(name, float(np.mean(rates)), encoder=encoder, **changes)
+
+
+EASY = [0.2, 0.9, 0.4, 0.7, 0.1, 0.8, 0.5, 0.6]
+
+
+def test_pairing_sees_what_overlapping_intervals_hide() -> None:
+    """Groups differ a lot, the encoders a little but always: paired, that little is certain."""
+    better = [rate + 0.02 for rate in EASY]
+    noisy = [rate + (0.1 if i % 2 else -0.09) for i, rate in enumerate(EASY)]
+    records = [
+        group_run("a", "fbank", EASY),
+        group_run("b", "hubert:base", better),
+        group_run("c", "wavlm:base", noisy),
+    ]
+    found = {row.encoder: row.cells[0] for row in summarise(records).rows}
+    assert {name: cell.mark for name, cell in found.items() if cell} == {
+        "fbank": "",
+        "hubert:base": "best",
+        "wavlm:base": "within noise",
+    }
+    gap = compare.difference([records[1]], [records[0]])
+    assert gap is not None and tuple(gap) == pytest.approx((0.02, 0.02, 0.02))
+    text = table(records)
+    assert "★ best; ≈ within noise" in text and text.count("★") == 2 and text.count("≈") == 2
+    assert r"$\star$" in table(records, "latex")
+    lower = [dataclasses.replace(r, higher_is_better=False) for r in records]
+    marks = {row.encoder: row.cells[0].mark for row in summarise(lower).rows if row.cells[0]}
+    assert marks["fbank"] == "best" and marks["hubert:base"] == ""
+
+
+def test_a_difference_that_cannot_be_told_is_not_invented() -> None:
+    a, b = group_run("a", "fbank", EASY), group_run("b", "hubert", EASY[:-1])
+    assert compare.difference([a], [b]) is None  # other groups
+    assert compare.difference([a], [make("c")]) is None  # nothing kept
+    assert compare.marks([[a], [b]], True).count("best") == 1
+
+
+def test_intervals_are_over_groups_and_seeds() -> None:
+    one = [group_run("a", "fbank", EASY)]
+    far = [*one, group_run("b", "fbank", [r + 0.3 for r in EASY], seed=1)]
+    narrow, wide = (summarise(records).rows[0].cells[0] for records in (one, far))
+    assert narrow and wide and None not in (narrow.low, narrow.high, wide.low, wide.high)
+    expected = np.percentile(drawn(EASY)["values"], [2.5, 97.5])
+    assert (narrow.low, narrow.high) == pytest.approx(tuple(expected))
+    assert wide.high - wide.low > narrow.high - narrow.low  # type: ignore[operator]
+
+
+def test_ranks_and_relative_scores() -> None:
+    places = compare.ranks([[0.9, 5.0], [0.9, 7.0], [0.1, None]], [True, False])
+    assert places == [pytest.approx((1.5 + 1) / 2), pytest.approx((1.5 + 2) / 2), None]
+    scores, left = compare.relative_scores(
+        [[0.5, 10.0, 3.0], [0.7, 4.0, 2.0], [0.6, 10.0, 1.0]], [True, False, True], 0
+    )
+    assert scores == [0, pytest.approx(1000), pytest.approx(250)] and left == [2]
+    # A row that lacks a column has none, even one that gives no scale; nor has a single task.
+    scores, _ = compare.relative_scores([[0.5, 1.0, 3.0], [0.7, 4.0, None]], [True] * 3, 0)
+    assert scores == [0, None]
+    scores, left = compare.relative_scores([[0.5, 3.0], [0.7, 3.0]], [True, True], 0)
+    assert scores == [None, None] and left == [1]
+
+
+def test_a_table_of_two_tasks_has_rank_and_relative_score() -> None:
+    eer = {"primary": "eer", "higher_is_better": False, "task": "sv", "head": "xvector"}
+    records = [
+        make("a", 0.5),
+        make("b", 0.7, encoder="hubert"),
+        make("c", 0.6, encoder="ast"),
+        make("d", 0.2, metrics={"eer": 20.0}, **eer),
+        make("e", 0.2, metrics={"eer": 10.0}, encoder="hubert", **eer),
+    ]
+    rows = {row.encoder: row for row in summarise(records).rows}
+    assert rows["hubert"].rank == 1 and rows["ast"].rank is None
+    assert [rows[name].relative for name in ("fbank", "hubert", "ast")] == [0, 1000, None]
+    assert rows["fbank"].head == "frames, xvector"  # each task brings its own: one row
+    text = " ".join(table(records).split())
+    assert "| rank | relative |" in text and "fbank is 0, the best of each task 1000" in text
+    assert [r["rank"] for r in csv.DictReader(io.StringIO(table(records, "csv")))]
