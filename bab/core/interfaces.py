@@ -366,6 +366,12 @@ class Task(Component):
         """One clip's (or annotated span's) output -> prediction. tuned: one preset's values."""
         raise NotImplementedError
 
+    def cut(self, output: Output, grid: Grid, labels: Labels, tuned: Mapping[str, Any]) -> int:
+        """Frame and sequence tasks: how many of an output's first frames can be decoded by
+        themselves, because nothing that follows changes what they say; 0 = none. So recordings of
+        any length are decoded in bounded memory, where `decode` heeds `output.first`."""
+        return 0
+
     def statistics(self, reference: Clip, prediction: Prediction | None) -> dict[str, float]:
         """Sums that `metrics` is a function of, for one clip; None = nothing was predicted for it.
 

@@ -7,6 +7,7 @@ classes. Unlike its script, a recording without prediction counts as missed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +21,16 @@ from bab import Clip, CorpusError, Grid, Labels, Output, Prediction, View, did_y
 from bab.plugins.tasks.shared.detection import METRICS, detection, shares
 from bab.plugins.tasks.shared.finite import refuse_diverged
 from bab.plugins.tasks.shared.rttm import write_rttms, write_table
-from bab.plugins.tasks.shared.segments import Timeline, heard, marked, multi_hot, scored, spoken
+from bab.plugins.tasks.shared.segments import (
+    Timeline,
+    heard,
+    last_pause,
+    marked,
+    multi_hot,
+    scored,
+    spoken,
+    thresholds_of,
+)
 from bab.plugins.tasks.shared.thresholds import best_f1, curve, high_precision
 
 VOICES = ("KCHI", "OCH", "MAL", "FEM")
@@ -165,9 +175,13 @@ class VoiceType(bab.Task):
 
         tuned: {"thresholds": {class: probability}}; .5 for a class that isn't there.
         """
-        thresholds = tuned.get("thresholds", {})
-        chosen = {name: float(thresholds.get(name, 0.5)) for name in labels["voice"]}
+        chosen = thresholds_of(labels["voice"], tuned)
         return Prediction(output.clip.id, marked(output, grid, chosen, *self._milliseconds()))
+
+    def cut(self, output: Output, grid: Grid, labels: Labels, tuned: Mapping[str, Any]) -> int:
+        """In the last pause that is too long to be closed."""
+        frames = math.ceil(self.options.fill_gaps / grid.seconds_per_frame) + 2
+        return last_pause(output, list(thresholds_of(labels["voice"], tuned).values()), frames)
 
     def statistics(self, reference: Clip, prediction: Prediction | None) -> dict[str, float]:
         """Seconds per class inside the annotated time: "KCHI/tp", "KCHI/fp", "KCHI/fn", ..."""
