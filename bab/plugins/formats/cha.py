@@ -21,34 +21,10 @@ from bab.plugins.formats.shared.files import check_span, lines, milliseconds, on
 
 _BULLET = re.compile(r'\s*\x15(?:%\w+:"[^"]*"_)?(\d+)_(\d+)-?\x15')
 _END = re.compile(r"(?:^|\s)(?:[.?!]|\+\S+)(?=\s|$)")  # a terminator: . ? ! +... +/.
-_OWN = frozenset(  # dependent tiers that CHAT defines; all others begin with x
-    [
-        "mor",
-        "gra",
-        "add",
-        "act",
-        "cod",
-        "com",
-        "eng",
-        "err",
-        "exp",
-        "fac",
-        "flo",
-        "gpx",
-        "gls",
-        "int",
-        "lan",
-        "mod",
-        "ort",
-        "par",
-        "pho",
-        "sin",
-        "sit",
-        "spa",
-        "tim",
-        "trn",
-        "wor",
-    ]
+# Dependent tiers that CHAT defines; all others begin with x.
+_OWN = frozenset(
+    {"mor", "gra", "add", "act", "cod", "com", "eng", "err", "exp", "fac", "flo", "gpx", "gls"}
+    | {"int", "lan", "mod", "ort", "par", "pho", "sin", "sit", "spa", "tim", "trn", "wor"}
 )
 _NOTHING = ("www", "not transcribed")  # CHAT's sign, and %exp that has to explain it
 _MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]

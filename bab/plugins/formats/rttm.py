@@ -17,21 +17,8 @@ from bab.plugins.formats.shared.files import lines, milliseconds, seconds
 _NA = "<NA>"
 # Other objects that an RTTM may hold (NIST, Rich Transcription evaluation plan, 2009).
 _OTHERS = frozenset(
-    [
-        "SEGMENT",
-        "NOSCORE",
-        "NO_RT_METADATA",
-        "LEXEME",
-        "NON-LEX",
-        "NON-SPEECH",
-        "FILLER",
-        "EDIT",
-        "IP",
-        "SU",
-        "CB",
-        "A/P",
-        "SPKR-INFO",
-    ]
+    {"SEGMENT", "NOSCORE", "NO_RT_METADATA", "LEXEME", "NON-LEX", "NON-SPEECH", "FILLER", "EDIT"}
+    | {"IP", "SU", "CB", "A/P", "SPKR-INFO"}
 )
 
 
@@ -47,6 +34,8 @@ class Rttm(bab.Format):
         other = empty = 0
         for number, line in lines(path):
             fields = line.split()
+            if len(fields) > 10:  # ACLEW parts columns by tabs, and has a text in one of them
+                fields = line.strip().split("\t")
             if not fields or line.startswith((";", "#")):
                 continue
             if fields[0] in _OTHERS:
@@ -88,9 +77,11 @@ def _mark(fields: list[str], place: str, line: str) -> tuple[str, Mark]:
             f"{line.strip()[:80]!r}"
         )
     start, length = seconds(fields[3], fields[3], place)[0], seconds("0", fields[4], place)[1]
-    sure = fields[8] if len(fields) > 8 else _NA
-    values = {} if sure == _NA else {"confidence": sure}
-    return fields[1], Mark(start, start + length, fields[7], values=values)
+    text, subtype, sure = fields[5], fields[6], fields[8] if len(fields) > 8 else _NA
+    values = {"subtype": subtype, "confidence": sure}
+    values = {key: value for key, value in values.items() if value != _NA}
+    text = "" if text == _NA else text
+    return fields[1], Mark(start, start + length, fields[7], text=text, values=values)
 
 
 def _field(text: str) -> str:

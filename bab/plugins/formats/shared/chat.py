@@ -19,22 +19,8 @@ _ROLES = {
     **dict.fromkeys(("Father", "Grandfather", "Male"), "MAL"),
 }
 _SEXED = frozenset(  # adults whose sex stands in @ID, or nowhere
-    [
-        "Adult",
-        "Target_Adult",
-        "Relative",
-        "Investigator",
-        "Partner",
-        "Visitor",
-        "Caretaker",
-        "Teacher",
-        "Doctor",
-        "Nurse",
-        "Host",
-        "Guest",
-        "Environment",
-        "Participant",
-    ]
+    {"Adult", "Target_Adult", "Relative", "Investigator", "Partner", "Visitor", "Caretaker"}
+    | {"Teacher", "Doctor", "Nurse", "Host", "Guest", "Participant"}
 )
 _WRITTEN = {"KCHI": "Target_Child", "OCH": "Child", "FEM": "Female", "MAL": "Male"}
 _PARENTS = {"MOT": "Mother", "FAT": "Father"}
