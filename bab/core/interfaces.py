@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from bab.core.errors import BabError
 from bab.core.grid import Grid
-from bab.core.options import Options
+from bab.core.options import Component
 from bab.core.types import (
     Batch,
     Clip,
@@ -34,13 +34,6 @@ from bab.core.types import (
 
 Level = Literal["frame", "clip", "sequence", "pair"]
 _NOTHING = Permissions()
-
-
-class Component:
-    """What every component declares about itself, for `bab info`."""
-
-    Options: ClassVar[type[Options]] = Options
-    source: ClassVar[str] = ""  # the paper or code that it follows
 
 
 class Encoder(nn.Module, Component):
