@@ -1,0 +1,246 @@
+"""What a prediction leaves on disk: annotation files, tables, probabilities, and how it was made.
+
+Everything is written per recording, whole, as soon as that recording is done; tables of all are
+written again now and then, and at the end.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bab.core.annotations import Annotation, Format, Mark
+from bab.core.atomic import atomic_path, write_json
+from bab.core.types import Clip, Output, Prediction, Segment
+from bab.data.annotations import fit_annotations
+from bab.running.recordings import Recording
+from bab.running.saved import Saved
+from bab.running.spool import Spool
+
+STATE = ".bab"  # below the out folder: what is done, and what was begun
+# No child or adult speaks so long without a pause: noise, a hum or music was taken for a voice.
+LONG_SEGMENT = 30.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """One recording's result. key: of model, options and audio; seconds: of audio."""
+
+    key: str
+    name: str
+    path: str
+    digest: str
+    seconds: float
+    prediction: Prediction
+    notices: tuple[str, ...] = ()
+
+
+class Results:
+    """What is done in an out folder, by recording."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.folder = out / STATE
+
+    def place(self, name: str) -> Path:
+        """Where a recording's result is."""
+        digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
+        return self.folder / "done" / digest[:2] / f"{digest}.json"
+
+    def spool(self, key: str) -> Path:
+        """Where an unfinished recording's rows are."""
+        return self.folder / "begun" / key
+
+    def find(self, name: str, key: str) -> Done | None:
+        """A recording's result, if it is of this model, these options and this audio."""
+        done = self._load(self.place(name))
+        return done if done is not None and done.key == key else None
+
+    def keep(self, done: Done) -> None:
+        """Write a result."""
+        write_json(self.place(done.name), asdict(done), indent=None)
+
+    def all(self, names: Sequence[str]) -> Iterator[Done]:
+        """The results of some recordings that are done, in their order, one in memory at a time."""
+        for name in names:
+            done = self._load(self.place(name))
+            if done is not None:
+                yield done
+
+    def _load(self, path: Path) -> Done | None:
+        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+            values = json.loads(path.read_text(encoding="utf-8"))
+            inner = values.pop("prediction")
+            segments = tuple(Segment(**segment) for segment in inner.pop("segments"))
+            vector = tuple(inner.pop("vector"))
+            prediction = Prediction(segments=segments, vector=vector, **inner)
+            notices = tuple(values.pop("notices"))
+            return Done(prediction=prediction, notices=notices, **values)
+        return None
+
+
+# ------------------------------------------------------------------------------- decoding
+
+
+def decoded(
+    saved: Saved, recording: Recording, spool: Spool, seconds: float, tuned: Mapping[str, Any]
+) -> Prediction:
+    """What a recording's rows say, read stretch by stretch."""
+    clip = Clip(recording.name, recording.path, recording.start, recording.start + seconds, "")
+    task, grid = saved.task, saved.encoder.grid
+    if task.one_target:
+        rows = np.concatenate(list(spool.read()))
+        output = Output(clip, _mean(rows))
+        return task.decode(output, grid, saved.labels, tuned)
+    parts: list[Prediction] = []
+    pending, first = np.zeros((0, 0), np.float32), 0
+    for rows in spool.read():
+        pending = rows if not len(pending) else np.concatenate([pending, rows])
+        count = task.cut(Output(clip, pending, first), grid, saved.labels, tuned)
+        if 0 < count < len(pending):
+            part = Output(clip, pending[:count], first)
+            parts.append(task.decode(part, grid, saved.labels, tuned))
+            pending, first = pending[count:].copy(), first + count
+    if len(pending):
+        parts.append(task.decode(Output(clip, pending, first), grid, saved.labels, tuned))
+    return _joined(recording.name, parts)
+
+
+def _mean(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean of the windows' outputs, each by the frames that it speaks for."""
+    weights = rows[:, 2:3].astype(np.float64)
+    mean = (rows[:, 3:].astype(np.float64) * weights).sum(axis=0) / weights.sum()
+    return mean.astype(np.float32)
+
+
+def _joined(name: str, parts: Sequence[Prediction]) -> Prediction:
+    """One prediction of the pieces of a recording."""
+    if len(parts) == 1:
+        return replace(parts[0], id=name)
+    texts = [part.text for part in parts if part.text]
+    segments = tuple(segment for part in parts for segment in part.segments)
+    text = " ".join(texts) if any(part.text is not None for part in parts) else None
+    return Prediction(name, segments, text=text)
+
+
+def noticed(prediction: Prediction) -> Iterator[str]:
+    """What a person should look at."""
+    long = [s for s in prediction.segments if s.end - s.start > LONG_SEGMENT]
+    if long:
+        longest = max(long, key=lambda s: s.end - s.start)
+        yield (
+            f"{prediction.id}: {len(long)} segment(s) over {LONG_SEGMENT:g} s, the longest "
+            f"{longest.label} for {longest.end - longest.start:.0f} s at {longest.start:.0f} s: "
+            "nobody speaks so long without a pause; listen whether it is noise, a hum or music"
+        )
+
+
+# ------------------------------------------------------------------------------- files
+
+
+def annotation_of(done: Done) -> Annotation:
+    """A result, as annotation formats take it."""
+    marks = tuple(Mark(s.start, s.end, s.label) for s in done.prediction.segments)
+    return Annotation(done.name.rsplit("/", 1)[-1], marks, duration=done.seconds, media=done.path)
+
+
+def write_annotations(done: Done, formats: Mapping[str, Format], out: Path) -> set[str]:
+    """`<name>.<suffix>` in each format; what a format couldn't hold."""
+    lost: set[str] = set()
+    for form in formats.values():
+        path = out / f"{done.name}{form.suffixes[0]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        form.write(fit_annotations(form, [annotation_of(done)], path), path)
+        lost |= set(form.notices)
+        form.notices.clear()
+    return lost
+
+
+def write_probabilities(
+    saved: Saved, spool: Spool, kind: str, path: Path, seconds: float
+) -> Path:
+    """Times and probabilities of every frame, or of every window: `.npy` (f32, two columns of time,
+    then a column for each class) or `.parquet`.
+
+    Of text tasks they are those of each label, the blank first.
+    """
+    grid, names = saved.encoder.grid, [n for group in saved.labels.values() for n in group]
+    parts: list[NDArray[np.float32]] = []
+    first = 0
+    for rows in spool.read():
+        if saved.task.one_target:
+            times = np.stack([rows[:, 0], rows[:, 0] + rows[:, 1]], axis=1)
+            values = rows[:, 3:]
+        else:
+            edges = grid.edges(len(rows), seconds, first)
+            times, values = np.stack([edges[:-1], edges[1:]], axis=1), rows
+        parts.append(np.concatenate([times, _shares(saved, values)], axis=1).astype(np.float32))
+        first += len(rows)
+    table = np.concatenate(parts)
+    target = path.with_name(f"{path.name}.{kind}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    columns = ["start", "end", *(names if len(names) == table.shape[1] - 2 else [])]
+    columns += [f"value{i}" for i in range(table.shape[1] - len(columns))]
+    with atomic_path(target) as temporary:
+        if kind == "npy":
+            with temporary.open("wb") as file:
+                np.save(file, table, allow_pickle=False)
+        else:
+            import pyarrow
+            from pyarrow import parquet
+
+            data = {name: table[:, i] for i, name in enumerate(columns)}
+            parquet.write_table(pyarrow.table(data), temporary)
+    return target
+
+
+def _shares(saved: Saved, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits as probabilities: of several classes at once by the logistic function, of one of them
+    by the softmax of each group of labels; embeddings as they are."""
+    if saved.task.pairs:
+        return values
+    if not saved.task.whole_clips:
+        return np.asarray(1 / (1 + np.exp(-values.astype(np.float64))), np.float32)
+    parts, begin = [], 0
+    for names in saved.labels.values():
+        group = values[:, begin : begin + len(names)].astype(np.float64)
+        begin += len(names)
+        powers = np.exp(group - group.max(axis=1, keepdims=True))
+        parts.append(powers / powers.sum(axis=1, keepdims=True))
+    return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def write_windows(saved: Saved, spool: Spool, path: Path) -> None:
+    """Clip tasks: `start,end` in seconds and the probability of each class, a line per window."""
+    names = [
+        f"{kind}={name}" for kind, group in saved.labels.items() for name in group
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["start", "end", *names])
+        for rows in spool.read():
+            for row, shares in zip(rows, _shares(saved, rows[:, 3:]), strict=True):
+                end = float(row[0]) + float(row[1])
+                times = (f"{float(row[0]):.3f}", f"{end:.3f}")
+                writer.writerow([*times, *(f"{share:.4f}" for share in shares)])
+
+
+def write_segments(results: Iterator[Done], path: Path) -> None:
+    """`uid,start_time_s,duration_s,label` of all recordings, a line for each segment."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("uid", "start_time_s", "duration_s", "label"))
+        for done in results:
+            for s in done.prediction.segments:
+                times = f"{s.start:.3f}", f"{s.end - s.start:.3f}"
+                writer.writerow((done.name, *times, s.label))
