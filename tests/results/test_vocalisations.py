@@ -310,3 +310,9 @@ def test_a_name_that_may_mean_something_else_has_no_start(name: str) -> None:
 def test_clock_text_goes_round_midnight() -> None:
     assert clock_text(29_730_000) == "08:15" and clock_text(29_730_000, seconds=True) == "08:15:30"
     assert clock_text(24 * 3_600_000) == "00:00"
+
+
+def test_the_docs_tell_every_column() -> None:
+    told = (ROOT / "docs" / "summaries.md").read_text(encoding="utf-8")
+    for name in columns(("KCHI",)):
+        assert f"`{name}`" in told, name
