@@ -42,6 +42,20 @@ from bab.cli.display import DEVICES
     show_default=True,
     help="Arithmetic of the model.",
 )
+@click.option(
+    "--overlap",
+    type=float,
+    metavar="SHARE",
+    help="Share of a window that the next one hears again; frames are averaged (VTC 2: .75).",
+)
+@click.option(
+    "--timeline", metavar="png,svg", help="Also draw who speaks when (extra: bab[plots])."
+)
+@click.option(
+    "--enrol",
+    type=click.Path(path_type=Path),
+    help="sv: score against the speakers in this folder, a file or a folder each.",
+)
 @click.option("--offline", is_flag=True, help="Never ask a model hub.")
 @click.option("--trust-code", is_flag=True, help="Let a hub model's code run.")
 @click.option("--quiet", is_flag=True, help="Only the result, and what went wrong.")
@@ -57,6 +71,9 @@ def predict_command(
     probabilities: str | None,
     device: str,
     precision: str,
+    overlap: float | None,
+    timeline: str | None,
+    enrol: Path | None,
     offline: bool,
     trust_code: bool,
     quiet: bool,
@@ -84,6 +101,9 @@ def predict_command(
         probabilities or "",
         device,
         precision,
+        overlap,
+        timeline.split(",") if timeline else (),
+        enrol,
         offline,
         trust_code,
     )

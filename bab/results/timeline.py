@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bab.core.atomic import StrPath, atomic_path
 from bab.core.errors import BabError
 from bab.results.clock import DAY_MS, HOUR_MS, clock_text, since_midnight
-from bab.results.vocalisations import VOICES, Recording, Voc, vocalisations
+from bab.results.vocalisations import VOICES, Speech, Voc, vocalisations
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +72,7 @@ class _Plan(NamedTuple):
     caption: str
 
 
-def draw_timeline(recording: Recording, *paths: StrPath, voices: Sequence[str] = VOICES) -> None:
+def draw_timeline(recording: Speech, *paths: StrPath, voices: Sequence[str] = VOICES) -> None:
     """Draw one recording, and write the picture to each of `paths` (.png, 2000 pixels wide; .svg).
 
     The same recording gives the same bytes with the same matplotlib. Its settings (rcParams) are as
@@ -121,7 +121,7 @@ def _defaults() -> Iterator[None]:
         yield
 
 
-def _plan(recording: Recording) -> _Plan:
+def _plan(recording: Speech) -> _Plan:
     """Which rows there are, and their scale."""
     end = round(recording.duration * 1000)
     if end == 0:
@@ -143,7 +143,7 @@ def _plan(recording: Recording) -> _Plan:
     return _Plan(rows, width, ticks, "time of day" if known else "hours of the row")
 
 
-def _row_label(recording: Recording, index: int, width: int) -> str:
+def _row_label(recording: Speech, index: int, width: int) -> str:
     """`08:00` | `3 h` | `2023-11-04` | `day 2`."""
     start = recording.start
     if width == HOUR_MS:
@@ -171,7 +171,7 @@ def _short_ticks(end: int, midnight: int, known: bool) -> list[tuple[int, str]]:
     ]
 
 
-def _draw(recording: Recording, vocs: Sequence[Voc], plan: _Plan, voices: Sequence[str]) -> Figure:
+def _draw(recording: Speech, vocs: Sequence[Voc], plan: _Plan, voices: Sequence[str]) -> Figure:
     """The whole picture: heading, legend, rows, and amounts at the right."""
     from matplotlib.figure import Figure
 
@@ -346,7 +346,7 @@ def _draw_totals(axes: Axes, vocs: Sequence[Voc], voices: Sequence[str]) -> None
 
 
 def _draw_heading(
-    figure: Figure, recording: Recording, vocs: Sequence[Voc], plan: _Plan, voices: Sequence[str]
+    figure: Figure, recording: Speech, vocs: Sequence[Voc], plan: _Plan, voices: Sequence[str]
 ) -> None:
     """Name, a line of facts, and the legend, from the top."""
     from matplotlib.patches import Patch
@@ -371,7 +371,7 @@ def _draw_heading(
     )  # fmt: skip
 
 
-def _facts(recording: Recording, vocs: Sequence[Voc]) -> str:
+def _facts(recording: Speech, vocs: Sequence[Voc]) -> str:
     """`2023-11-04, 08:15 to 00:15 (16 h 00 min); speech 3 h 12 min, silence 12 h 48 min`."""
     end = round(recording.duration * 1000)
     spoken = latest = 0

@@ -43,7 +43,7 @@ Scope = Literal["recording", "hour", "clock"]
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class Speech:
     """What a summary or a picture is made of: one recording and who speaks when.
 
     name: as it shall be printed. duration: seconds. segments: in seconds from the start, any order.
@@ -101,7 +101,7 @@ class Row:
     counts: Counts
 
 
-def vocalisations(recording: Recording, voices: Sequence[str] = VOICES) -> list[Voc]:
+def vocalisations(recording: Speech, voices: Sequence[str] = VOICES) -> list[Voc]:
     """The recording's segments in whole milliseconds, clipped to it, sorted; empty ones left out.
 
     Raises:
@@ -209,7 +209,7 @@ def _stretches(vocs: Sequence[Voc], end: int, shift: int) -> list[_Stretch]:
     return cut
 
 
-def summary_rows(recording: Recording, voices: Sequence[str] = VOICES) -> Iterator[Row]:
+def summary_rows(recording: Speech, voices: Sequence[str] = VOICES) -> Iterator[Row]:
     """The recording's row, one for each of its hours, and, where its start is known, one for each
     hour of the day that it has a part in.
 
@@ -282,7 +282,7 @@ def columns(voices: Sequence[str] = VOICES) -> tuple[str, ...]:
 
 
 def write_summary(
-    recordings: Iterable[Recording], path: StrPath, voices: Sequence[str] = VOICES
+    recordings: Iterable[Speech], path: StrPath, voices: Sequence[str] = VOICES
 ) -> None:
     """Write summary.csv: UTF-8, commas, one line per recording, scope and hour.
 

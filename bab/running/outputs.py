@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +33,10 @@ LONG_SEGMENT = 30.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """One recording's result. key: of model, options and audio; seconds: of audio."""
+    """One recording's result. key: of model, options and audio; made_by: of model and options."""
 
     key: str
+    made_by: str
     name: str
     path: str
     digest: str
@@ -50,6 +51,7 @@ class Results:
     def __init__(self, out: Path) -> None:
         self.out = out
         self.folder = out / STATE
+        self._seen: dict[Path, tuple[str, str] | None] = {}
 
     def place(self, name: str) -> Path:
         """Where a recording's result is."""
@@ -68,13 +70,26 @@ class Results:
     def keep(self, done: Done) -> None:
         """Write a result."""
         write_json(self.place(done.name), asdict(done), indent=None)
+        self._seen[self.place(done.name)] = (done.name, done.made_by)
 
-    def all(self, names: Sequence[str]) -> Iterator[Done]:
-        """The results of some recordings that are done, in their order, one in memory at a time."""
-        for name in names:
-            done = self._load(self.place(name))
+    def all(self, made_by: str) -> Iterator[Done]:
+        """What a model has done in this folder, by name, one result in memory at a time."""
+        for name, maker in sorted(self._makers().items()):
+            done = self._load(self.place(name)) if maker == made_by else None
             if done is not None:
                 yield done
+
+    def others(self, made_by: str) -> int:
+        """How many results here are of another model, or of other options."""
+        return sum(maker != made_by for maker in self._makers().values())
+
+    def _makers(self) -> dict[str, str]:
+        """Each recording that is done -> what it was made by. A file is read once."""
+        for path in (self.folder / "done").glob("*/*.json"):
+            if path not in self._seen:
+                done = self._load(path)
+                self._seen[path] = (done.name, done.made_by) if done is not None else None
+        return dict(one for one in self._seen.values() if one is not None)
 
     def _load(self, path: Path) -> Done | None:
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -91,8 +106,14 @@ class Results:
 # ------------------------------------------------------------------------------- decoding
 
 
+class Stretches(Protocol):
+    """Rows of a recording, some at a time."""
+
+    def read(self) -> Iterator[NDArray[np.float32]]: ...
+
+
 def decoded(
-    saved: Saved, recording: Recording, spool: Spool, seconds: float, tuned: Mapping[str, Any]
+    saved: Saved, recording: Recording, spool: Stretches, seconds: float, tuned: Mapping[str, Any]
 ) -> Prediction:
     """What a recording's rows say, read stretch by stretch."""
     clip = Clip(recording.name, recording.path, recording.start, recording.start + seconds, "")
@@ -147,10 +168,13 @@ def noticed(prediction: Prediction) -> Iterator[str]:
 # ------------------------------------------------------------------------------- files
 
 
-def annotation_of(done: Done) -> Annotation:
-    """A result, as annotation formats take it."""
+def annotation_of(done: Done, form: Format) -> Annotation:
+    """A result, as a format takes it: its length and its audio's name only where they have a place,
+    for neither is anything that was found."""
     marks = tuple(Mark(s.start, s.end, s.label) for s in done.prediction.segments)
-    return Annotation(done.name.rsplit("/", 1)[-1], marks, duration=done.seconds, media=done.path)
+    length = done.seconds if "duration" in form.keeps else None
+    media = done.path if "media" in form.keeps else ""
+    return Annotation(done.name.rsplit("/", 1)[-1], marks, duration=length, media=media)
 
 
 def write_annotations(done: Done, formats: Mapping[str, Format], out: Path) -> set[str]:
@@ -159,15 +183,13 @@ def write_annotations(done: Done, formats: Mapping[str, Format], out: Path) -> s
     for form in formats.values():
         path = out / f"{done.name}{form.suffixes[0]}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        form.write(fit_annotations(form, [annotation_of(done)], path), path)
+        form.write(fit_annotations(form, [annotation_of(done, form)], path), path)
         lost |= set(form.notices)
         form.notices.clear()
     return lost
 
 
-def write_probabilities(
-    saved: Saved, spool: Spool, kind: str, path: Path, seconds: float
-) -> Path:
+def write_probabilities(saved: Saved, spool: Spool, kind: str, path: Path, seconds: float) -> Path:
     """Times and probabilities of every frame, or of every window: `.npy` (f32, two columns of time,
     then a column for each class) or `.parquet`.
 
@@ -221,9 +243,7 @@ def _shares(saved: Saved, values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def write_windows(saved: Saved, spool: Spool, path: Path) -> None:
     """Clip tasks: `start,end` in seconds and the probability of each class, a line per window."""
-    names = [
-        f"{kind}={name}" for kind, group in saved.labels.items() for name in group
-    ]
+    names = [f"{kind}={name}" for kind, group in saved.labels.items() for name in group]
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -233,14 +253,3 @@ def write_windows(saved: Saved, spool: Spool, path: Path) -> None:
                 end = float(row[0]) + float(row[1])
                 times = (f"{float(row[0]):.3f}", f"{end:.3f}")
                 writer.writerow([*times, *(f"{share:.4f}" for share in shares)])
-
-
-def write_segments(results: Iterator[Done], path: Path) -> None:
-    """`uid,start_time_s,duration_s,label` of all recordings, a line for each segment."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("uid", "start_time_s", "duration_s", "label"))
-        for done in results:
-            for s in done.prediction.segments:
-                times = f"{s.start:.3f}", f"{s.end - s.start:.3f}"
-                writer.writerow((done.name, *times, s.label))

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from bab.audio.decoding import REPLACE
 from bab.core.annotations import Format
 from bab.core.atomic import write_json
 from bab.core.device import keep_memory, refuse_precision, resolve_device
@@ -26,7 +27,7 @@ from bab.core.record import now, versions
 from bab.core.types import Tell
 from bab.data.annotations import open_format
 from bab.data.content import content_id
-from bab.running import outputs
+from bab.running import outputs, overview
 from bab.running.outputs import Done, Results
 from bab.running.recordings import Recording, recordings, seconds_of
 from bab.running.saved import Saved, choose_preset, load_saved, with_thresholds
@@ -42,7 +43,9 @@ _FORMAT = 1  # of what is on disk
 class Asked:
     """How to predict. preset: None = the task's first. thresholds: by class, in place of the tuned
     ones. formats: of annotation files; None = rttm for segments, none for texts. probabilities:
-    "", "npy" or "parquet". precision: fp32, bf16 or fp16."""
+    "", "npy" or "parquet". precision: fp32, bf16 or fp16. overlap: share of a window that the next
+    one hears again. timeline: pictures, of png and svg. enrol: a folder of known speakers' voices,
+    for pair tasks."""
 
     preset: str | None = None
     thresholds: Mapping[str, float] = field(default_factory=dict)
@@ -50,6 +53,9 @@ class Asked:
     probabilities: str = ""
     device: str = "auto"
     precision: str = "fp32"
+    overlap: float | None = None
+    timeline: Sequence[str] = ()
+    enrol: Path | None = None
     offline: bool = False
     trust_code: bool = False
 
@@ -91,10 +97,13 @@ def predict(
     refuse_precision(device, asked.precision)
     if device == "cpu":
         keep_memory()
+    overview.refuse_pictures(saved, asked.timeline)
+    engine = Engine(saved, torch.device(device), asked.precision, asked.overlap)
     listed, left = recordings(inputs, asked.offline)
+    if asked.enrol is not None:
+        listed = [*_enrolled(saved, asked, left), *listed]
     out.mkdir(parents=True, exist_ok=True)
     with stopper() as stop, locked(out / outputs.STATE, True):
-        engine = Engine(saved, torch.device(device), asked.precision)
         work = _Work(engine, asked, out, listed, tell, say, stop)
         return work.run(left)
 
@@ -120,14 +129,19 @@ class _Work:
         self.formats = _formats(self.saved, asked.formats)
         self.results = Results(out)
         self.identity = self._identity()
+        self.made_by = self._made_by()
+        self.voices = overview.voices_of(self.saved)
         self.result = Predicted(out)
-        self.lengths = {r.name: seconds_of(r) for r in listed}
+        self.lengths: dict[str, float] = {}
         self.done = 0.0  # seconds
-        self._written = time.monotonic()
+        self._written, self._pause = time.monotonic(), _OFTEN
 
     def run(self, left: Mapping[str, str]) -> Predicted:
         """All recordings; what can't be read is left out, and told."""
         self.result.left.update(left)
+        for number, recording in enumerate(self.listed, start=1):
+            self.lengths[recording.name] = seconds_of(recording)
+            self.tell("looking", number, len(self.listed), "files")
         try:
             for number, recording in enumerate(self.listed, start=1):
                 self._one(number, recording)
@@ -151,26 +165,22 @@ class _Work:
                 self.result.again += 1
                 self.say(f"{place}: done before")
             self._annotate(done)
-            self.result.files[done.name] = done.seconds
+            if not done.name.startswith(overview.ENROLLED):
+                self.result.files[done.name] = done.seconds
         except AudioError as error:
-            self.result.left[recording.path or recording.name] = str(error)
-            self.say(f"{place}: left out: {error}")
+            why = str(error).replace(f"; {REPLACE}", "; get it again")
+            self.result.left[recording.path or recording.name] = why
+            self.say(f"{place}: left out: {why}")
         self.done += self.lengths[recording.name]
         self._tell(0.0)
-        if time.monotonic() - self._written > _OFTEN:
+        if time.monotonic() - self._written > self._pause:
             self._write_tables()
 
     def _predicted(self, recording: Recording, key: str, digest: str) -> Done:
         """Run the model over a recording, from where an earlier try stopped."""
-        stream = recording.open()
         spool = Spool(self.results.spool(key))
-        rate = self.saved.encoder.sample_rate
-
-        def blocks(skip: int) -> Any:
-            return recording.blocks(stream, rate, skip)
-
         try:
-            for rows in self.engine.rows(blocks, spool.done):
+            for rows in self.engine.of(recording, spool.done):
                 spool.add(rows)
                 self._tell(rows.seconds)
                 if self.stop():
@@ -179,20 +189,24 @@ class _Work:
                     )
         finally:
             spool.flush()
-        seconds = self._seconds(recording, spool)
+        if not spool.done:
+            raise AudioError(f"{recording.path or recording.name}: it holds no sound")
+        seconds = self.lengths[recording.name]
         prediction = outputs.decoded(self.saved, recording, spool, seconds, self.tuned)
-        notices = tuple(outputs.noticed(prediction))
-        done = Done(key, recording.name, recording.path, digest, seconds, prediction, notices)
+        done = Done(
+            key,
+            self.made_by,
+            recording.name,
+            recording.path,
+            digest,
+            seconds,
+            prediction,
+            tuple(outputs.noticed(prediction)),
+        )
         self._more(done, spool)
         self.results.keep(done)
         spool.remove()
         return done
-
-    def _seconds(self, recording: Recording, spool: Spool) -> float:
-        """How long the recording is: of a stream, what its frames cover at least."""
-        if not spool.done:
-            raise AudioError(f"{recording.path or recording.name}: it holds no sound")
-        return self.lengths[recording.name]
 
     def _more(self, done: Done, spool: Spool) -> None:
         """What is written from the rows, which go afterwards."""
@@ -205,31 +219,72 @@ class _Work:
 
     def _annotate(self, done: Done) -> None:
         lost = outputs.write_annotations(done, self.formats, self.out)
+        if self.asked.timeline:
+            overview.draw(done, self.voices, self.asked.timeline, self.out)
         for line in [*done.notices, *sorted(lost)]:
-            if line not in self.result.notices:
-                self.result.notices.append(line)
+            self._notice(line)
 
     def _tell(self, seconds: float) -> None:
         self.tell("predicting", self.done + seconds, sum(self.lengths.values()), "s")
 
     def _write_tables(self) -> None:
-        """The tables of all recordings, and how they were made."""
-        self._written = time.monotonic()
-        names = [r.name for r in self.listed if r.name in self.result.files]
-        task = str(self.saved.spec["task"]["name"])
-        if self.saved.task.one_target or not self.formats:
-            self.saved.task.write([d.prediction for d in self.results.all(names)], self.out)
+        """The tables of all recordings that this model has done here, and how they were made."""
+        began = time.monotonic()
+        saved, made_by = self.saved, self.made_by
+        if saved.task.pairs:
+            said = overview.write_scores(saved, self.results.all(made_by), self.out / "scores.csv")
+            self._notice(said)
+        if saved.task.one_target or not self.formats:
+            saved.task.write([done.prediction for done in self._done()], self.out)
         if self.formats:
-            outputs.write_segments(self.results.all(names), self.out / f"{task}.csv")
+            table = self.out / f"{saved.spec['task']['name']}.csv"
+            overview.write_segments(self._done(), table)
+        if self.voices:
+            overview.write_voices(self._done(), self.voices, self.out / "summary.csv")
+        others = self.results.others(made_by)
+        if others:
+            self._notice(
+                f"{others} recording(s) in {self.out} are of another model or other options: they "
+                "are in none of its tables"
+            )
+        self._write_origin()
+        # Tables of thousands of recordings take a while: a small share of the time all the same.
+        self._written = time.monotonic()
+        self._pause = max(_OFTEN, 20 * (self._written - began))
+
+    def _done(self) -> Iterator[Done]:
+        """The results that are no enrolment's."""
+        results = self.results.all(self.made_by)
+        return (done for done in results if not done.name.startswith(overview.ENROLLED))
+
+    def _notice(self, line: str) -> None:
+        if line and line not in self.result.notices:
+            self.result.notices.append(line)
+
+    def _write_origin(self) -> None:
+        """`prediction.json`: where all this comes from."""
         files = [
             {"name": d.name, "path": d.path, "digest": d.digest, "seconds": round(d.seconds, 3)}
-            for d in self.results.all(names)
+            for d in self.results.all(self.made_by)
         ]
         left = [{"path": path, "why": why} for path, why in self.result.left.items()]
-        whole = {**self.identity, "date": now(), "versions": versions(), "files": files}
-        waiting = len(self.listed) - len(names) - len(left)
-        more = {"left_out": left, "waiting": max(0, waiting), "notices": self.result.notices}
-        write_json(self.out / FILE, {**whole, **more})
+        known = {one["name"] for one in files}
+        bad = set(self.result.left)
+        waiting = [
+            r.name for r in self.listed if r.name not in known and (r.path or r.name) not in bad
+        ]
+        write_json(
+            self.out / FILE,
+            {
+                **self.identity,
+                "date": now(),
+                "versions": versions(),
+                "files": files,
+                "left_out": left,
+                "waiting": waiting,
+                "notices": self.result.notices,
+            },
+        )
 
     def _identity(self) -> dict[str, Any]:
         """All that what is said of a recording depends on, but for the recording."""
@@ -255,13 +310,36 @@ class _Work:
             "notice": self.saved.task.notice,
         }
 
-    def _key(self, recording: Recording, digest: str) -> str:
-        """What a result is found by: model, options and audio. Where the model lies, and in which
-        formats segments are written, makes no difference."""
+    def _made_by(self) -> str:
+        """Model and options, as a short name. Where the model lies, and in which formats segments
+        are written, makes no difference."""
         facts = {k: v for k, v in self.identity.items() if k not in ("model", "formats")}
-        span = (recording.start, recording.end)
-        text = json.dumps([facts, digest, span], sort_keys=True, default=str)
-        return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+        return _short(facts)
+
+    def _key(self, recording: Recording, digest: str) -> str:
+        """What a result is found by: model, options and audio."""
+        return _short([self.made_by, digest, recording.start, recording.end])
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def _enrolled(saved: Saved, asked: Asked, left: dict[str, str]) -> list[Recording]:
+    """The recordings of known speakers.
+
+    Raises:
+        BabError: a task that compares no speakers, or nothing there.
+    """
+    assert asked.enrol is not None
+    if not saved.task.pairs:
+        raise BabError(f"--enrol: task '{saved.spec['task']['name']}' compares no recordings")
+    if not asked.enrol.is_dir():
+        raise BabError(f"--enrol {asked.enrol}: no such folder")
+    found, more = recordings([asked.enrol], asked.offline)
+    left.update(more)
+    return [replace(one, name=overview.ENROLLED + one.name) for one in found]
 
 
 def _formats(saved: Saved, names: Sequence[str] | None) -> dict[str, Format]:

@@ -7,6 +7,7 @@ named, without the ending.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -169,10 +170,17 @@ def _of_corpus(spec: str, offline: bool) -> Iterator[Recording]:
 
 def _apart(listed: Sequence[Recording]) -> list[Recording]:
     """The same, two of one name told apart by what stands before it, or by their endings."""
+    listed = [replace(r, name=_inside(r.name)) for r in listed]
     for rename in (_with_parent, _with_ending, _with_digest):
-        times = Counter(r.name for r in listed)
-        listed = [replace(r, name=rename(r)) if times[r.name] > 1 else r for r in listed]
+        times = Counter(r.name.casefold() for r in listed)  # as some file systems compare them
+        listed = [replace(r, name=rename(r)) if times[r.name.casefold()] > 1 else r for r in listed]
     return list(listed)
+
+
+def _inside(name: str) -> str:
+    """A name that is a path below the out folder on any system."""
+    parts = [re.sub(r'[<>:"|?*\\\x00-\x1f]', "_", part) for part in name.split("/")]
+    return "/".join(f"_{p}" if p.startswith(".") else p for p in parts if p) or "_"
 
 
 def _with_parent(recording: Recording) -> str:

@@ -10,7 +10,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,8 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 
-from bab.core.types import Batch, Waves
+from bab.audio.streaming import Stream
+from bab.core.errors import AudioError, BabError
+from bab.core.types import Batch, Clip, View, Waves
 from bab.data.rolling import RollingWindow, raster_of, rolling
+from bab.data.windows import Examples, window_samples
+from bab.running.assembly import live_source
+from bab.running.inference import infer
+from bab.running.recordings import Recording
 from bab.running.saved import Saved
 
 _AHEAD = 2  # batches that are read before they are asked for
@@ -46,17 +52,43 @@ class Rows:
 class Engine:
     """A saved model on a device, in a precision."""
 
-    def __init__(self, saved: Saved, device: torch.device, precision: str = "fp32") -> None:
-        """precision: fp32, bf16 or fp16 (bab.core.device.refuse_precision)."""
+    def __init__(
+        self,
+        saved: Saved,
+        device: torch.device,
+        precision: str = "fp32",
+        overlap: float | None = None,
+    ) -> None:
+        """precision: fp32, bf16 or fp16 (bab.core.device.refuse_precision). overlap: the share of
+        a window that the next one hears again, in place of the run's.
+
+        Raises:
+            BabError: an overlap for a task without frames, or outside [0, 1).
+        """
         self.saved = saved
         self.device = device
         self.precision = precision
         self.model = saved.model.to(device).eval()
         encoder, task = saved.encoder, saved.task
-        self.raster = raster_of(saved.view, encoder.grid, encoder.max_seconds, task.whole_clips)
+        view = saved.view if overlap is None else _overlapping(saved, overlap)
+        self.raster = raster_of(view, encoder.grid, encoder.max_seconds, task.whole_clips)
         self.by_frame = not task.one_target
         window = self.raster.window / encoder.sample_rate
         self.batch = max(1, int(_SECONDS_PER_PASS.get(device.type, 16.0) / window))
+
+    def of(self, recording: Recording, done: int = 0) -> Iterator[Rows]:
+        """The rows of a recording, from the `done`-th on.
+
+        Raises:
+            AudioError: it can't be read.
+        """
+        stream = recording.open()
+        if len(self.saved.members) > 1:
+            if not done:
+                yield self.whole(_clip(recording, stream))
+            return
+        rate = self.saved.encoder.sample_rate
+        yield from self.rows(lambda skip: recording.blocks(stream, rate, skip), done)
 
     def rows(
         self, blocks: Callable[[int], Iterable[NDArray[np.float32]]], done: int = 0
@@ -73,6 +105,17 @@ class Engine:
             yield from self._frames(batches, done)
         else:
             yield from self._windows(batches, number, done)
+
+    def whole(self, clip: Clip) -> Rows:
+        """One row for a whole recording: of several encoders, each of which hears the file by
+        itself, at its own rate and in its own windows."""
+        saved = self.saved
+        source = live_source(saved.members, saved.spec["layers"], saved.view, self.device)
+        examples = Examples([clip], saved.view, saved.encoder.grid, None, True)
+        for output in infer(self.model, examples, source, self.device, 1, saved.task.pairs):
+            place = np.array((0.0, clip.duration, 1.0), np.float32)
+            return Rows(0, np.concatenate([place, output.values])[None], clip.duration)
+        raise AudioError(f"{clip.path}: it holds no sound")
 
     def _frames(self, batches: Iterable[Sequence[RollingWindow]], done: int) -> Iterator[Rows]:
         """Frames' logits; those that several windows speak of are averaged."""
@@ -167,6 +210,36 @@ class Joined:
         self._total, self._count = self._total[count:].copy(), self._count[count:].copy()
         first, self.first = self.first, self.first + count
         yield Rows(first, values, seconds)
+
+
+def _clip(recording: Recording, stream: Stream | None) -> Clip:
+    """A file, as sources of features ask for it.
+
+    Raises:
+        AudioError: an array, or a file that only ffmpeg reads.
+    """
+    if stream is None or stream.foreign:
+        raise AudioError(
+            f"{recording.path or recording.name}: several encoders together hear wav, flac, ogg, "
+            "opus and mp3 files alone; convert it, e.g. with `ffmpeg -i IN OUT.wav`"
+        )
+    end = stream.duration if recording.end is None else recording.end
+    return Clip(recording.name, recording.path, recording.start, end, "")
+
+
+def _overlapping(saved: Saved, share: float) -> View:
+    """The run's view with windows that overlap by a share of their length; frames are averaged."""
+    if saved.task.whole_clips:
+        name = saved.spec["task"]["name"]
+        raise BabError(f"--overlap: task '{name}' gives no frames that could be averaged")
+    if not 0 <= share < 1:
+        raise BabError(f"--overlap {share:g}: a share of the window, at least 0 and below 1")
+    encoder = saved.encoder
+    window = window_samples(saved.view, encoder.grid, encoder.max_seconds)
+    if window is None:
+        raise BabError("--overlap: this model takes a recording whole, not in windows")
+    hop = window * (1 - share) / encoder.sample_rate
+    return replace(saved.view, hop=hop if share else None)
 
 
 def _batched(windows: Iterable[RollingWindow], size: int) -> Iterator[list[RollingWindow]]:

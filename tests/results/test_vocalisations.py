@@ -19,7 +19,7 @@ from bab.core.types import Segment
 from bab.results.clock import clock_text, start_of
 from bab.results.vocalisations import (
     VOICES,
-    Recording,
+    Speech,
     Row,
     Voc,
     columns,
@@ -40,10 +40,10 @@ LOST = ("nobody.wav", "clock", 23)
 LABELS = (*VOICES, "SPEECH")  # ChildProject's readers turn the last into NA
 
 
-def recording(case: dict[str, Any]) -> Recording:
+def recording(case: dict[str, Any]) -> Speech:
     start = case["start"] and time.fromisoformat(case["start"])
     segments = [Segment(at, at + length, label) for at, length, label in case["segments"]]
-    return Recording(case["name"], case["seconds"], segments, start)
+    return Speech(case["name"], case["seconds"], segments, start)
 
 
 def as_childproject(row: Row) -> dict[str, Any]:
@@ -183,10 +183,10 @@ def test_lena_counts_of_hours_add_up_to_the_recording() -> None:
 
 def test_counts_that_need_a_voice_nobody_looked_for_are_empty() -> None:
     segments = [Segment(0, 1, "KCHI"), Segment(1, 2, "OCH")]
-    (row, _) = summary_rows(Recording("x", 60, segments), ("KCHI", "OCH"))
+    (row, _) = summary_rows(Speech("x", 60, segments), ("KCHI", "OCH"))
     assert row.counts.cvc_childproject == 1 and row.counts.cvc_lena == 1
     assert row.counts.ctc_childproject is None and row.counts.ctc_lena is None
-    (row, _) = summary_rows(Recording("x", 60, [], None), ("MAL", "FEM"))
+    (row, _) = summary_rows(Speech("x", 60, [], None), ("MAL", "FEM"))
     assert row.counts.cvc_childproject is None and row.counts.ctc_lena is None
 
 
@@ -200,14 +200,14 @@ def test_what_is_no_annotation_is_named(
     duration: float, segment: Segment | None, told: str
 ) -> None:
     with pytest.raises(BabError, match=told) as error:
-        vocalisations(Recording("child1/a.wav", duration, [segment] if segment else []))
+        vocalisations(Speech("child1/a.wav", duration, [segment] if segment else []))
     assert "child1/a.wav" in str(error.value)
 
 
 def test_summary_csv_says_what_the_rows_say(tmp_path: Path) -> None:
     path = tmp_path / "new" / "summary.csv"
     many = [recording(case) for case in TRUTH["recordings"]]
-    odd = Recording(
+    odd = Speech(
         'a,"b"\nc\udcff.wav', 3.5, [Segment(0, 0.1234, "MAL")], datetime(2023, 11, 4, 8)
     )
     write_summary(iter([*many, odd]), path, LABELS)
@@ -235,9 +235,9 @@ def test_summary_csv_says_what_the_rows_say(tmp_path: Path) -> None:
 def test_a_summary_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "summary.csv"
     path.write_text("old")
-    wrong = Recording("b.wav", 5, [Segment(0, 1, "DOG")])
+    wrong = Speech("b.wav", 5, [Segment(0, 1, "DOG")])
     with pytest.raises(BabError):
-        write_summary([Recording("a.wav", 5, []), wrong], path)
+        write_summary([Speech("a.wav", 5, []), wrong], path)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
@@ -260,7 +260,7 @@ def test_one_recording_is_held_at_a_time(tmp_path: Path) -> None:
     def stream():
         nonlocal peak
         for index in range(20):
-            yield Recording(f"{index}.wav", 60, Counted())
+            yield Speech(f"{index}.wav", 60, Counted())
             peak = max(peak, alive)
 
     write_summary(stream(), tmp_path / "summary.csv")
@@ -274,7 +274,7 @@ def test_one_recording_is_held_at_a_time(tmp_path: Path) -> None:
         ("home1/20231104T081530.flac", datetime(2023, 11, 4, 8, 15, 30)),
         ("x-20231104081500-y.WAV", datetime(2023, 11, 4, 8, 15)),
         ("REC_2023-11-04_08-15-00.m4a", datetime(2023, 11, 4, 8, 15)),
-        ("Recording 2023-11-04 08.15.00", datetime(2023, 11, 4, 8, 15)),
+        ("Speech 2023-11-04 08.15.00", datetime(2023, 11, 4, 8, 15)),
         ("C:\\data\\2023_11_04-08:15:07.mp3", datetime(2023, 11, 4, 8, 15, 7)),
         ("20231104_235959.3gp", datetime(2023, 11, 4, 23, 59, 59)),
         ("child3_2023-11-04_08h15.wav", datetime(2023, 11, 4, 8, 15)),
