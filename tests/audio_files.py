@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import soxr
+
+SECONDS = 12.137  # no whole number of anything
 
 # name -> (ending, libsndfile's format, its subtype)
 FORMATS = {
@@ -72,4 +75,31 @@ def sparse_wav(path: Path, rate: int, hours: float, at: float, samples: np.ndarr
         file.truncate(len(head) + size)
         file.seek(len(head) + round(at * rate) * 2)
         file.write(samples.astype("<i2").tobytes())
+    return path
+
+
+def make(folder: Path, kind: str, rate: int, channels: int = 1, seconds: float = SECONDS) -> Path:
+    """A file of `sound` in one of FORMATS, named by it."""
+    path = folder / f"{kind}.{FORMATS[kind][0]}"
+    return write(path, sound(rate, seconds, channels), rate, kind)
+
+
+def whole(path: Path, rate: int) -> np.ndarray:
+    """The reference: decode everything in one go, mix down, resample."""
+    with soundfile.SoundFile(path) as file:
+        samples = file.read(dtype="float32", always_2d=True).mean(axis=1)
+        native = file.samplerate
+    return samples if rate == native else soxr.resample(samples, native, rate)
+
+
+def tone(path: Path, spans, seconds: float, floor: float = 0.001, rate: int = 16000) -> Path:
+    """Loud noise in `spans`, faint noise elsewhere."""
+    draw = np.random.default_rng(0)
+    wave = draw.normal(size=round(seconds * rate)) * floor
+    for a, b in spans:
+        wave[round(a * rate) : round(b * rate)] += (
+            draw.normal(size=round(b * rate) - round(a * rate)) * 0.1
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.clip(wave, -0.99, 0.99).astype(np.float32), rate)
     return path

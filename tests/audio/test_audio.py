@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-import os
-import struct
 import subprocess
 import sys
 import tracemalloc
@@ -14,23 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
-import soxr
-from audio_files import FORMATS, cut, sound, sparse_wav, write
+from audio_files import FORMATS, make, sound, sparse_wav, whole, write
 from places import REAL
 
 from bab.audio import decoding, ogg, reading
 from bab.core.errors import AudioError
-
-SECONDS = 12.137  # no whole number of anything
-
-
-def whole(path: Path, rate: int) -> np.ndarray:
-    """The reference: decode everything in one go, mix down, resample."""
-    with soundfile.SoundFile(path) as file:
-        samples = file.read(dtype="float32", always_2d=True).mean(axis=1)
-        native = file.samplerate
-    return samples if rate == native else soxr.resample(samples, native, rate)
 
 
 def spans(duration: float, count: int, seed: int) -> list[tuple[float, float]]:
@@ -55,11 +41,6 @@ def worst(path: Path, rate: int, count: int = 18) -> float:
         assert got.dtype == np.float32
         largest = max(largest, float(np.abs(got - expected).max(initial=0)))
     return largest
-
-
-def make(folder: Path, kind: str, rate: int, channels: int = 1, seconds: float = SECONDS) -> Path:
-    path = folder / f"{kind}.{FORMATS[kind][0]}"
-    return write(path, sound(rate, seconds, channels), rate, kind)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 5])
@@ -193,146 +174,6 @@ def test_span_limits(tmp_path: Path) -> None:
             reading.read(path, start, end)
 
 
-def unreadable(path: Path, kind: str) -> str:
-    """Every way in must say the same of a file that can't be used at all."""
-    for way in (reading.info, reading.read, reading.duration):
-        with pytest.raises(reading.UnreadableError) as caught:
-            way(path)
-        assert caught.value.kind == kind
-        assert str(caught.value).startswith(str(path))
-    assert [(p.kind, p.fatal) for p in reading.check(path)] == [(kind, True)]
-    found = reading.peek(path)
-    assert found is not None and found.kind == kind and found.message == str(caught.value)
-    return found.message
-
-
-def test_files_that_are_no_audio(tmp_path: Path) -> None:
-    unreadable(tmp_path / "missing.wav", "missing")
-    (tmp_path / "empty.wav").touch()
-    assert "0 bytes" in unreadable(tmp_path / "empty.wav", "empty")
-    (tmp_path / "text.wav").write_text("this is no audio\n" * 50)
-    assert "ffmpeg" in unreadable(tmp_path / "text.wav", "unsupported")
-    (tmp_path / "text.mp3").write_text("this is no audio\n" * 50)
-    unreadable(tmp_path / "text.mp3", "unsupported")
-    (tmp_path / "folder.wav").mkdir()
-    unreadable(tmp_path / "folder.wav", "unsupported")
-    (tmp_path / "short.wav").write_bytes(b"RIFF\x00\x00")
-    unreadable(tmp_path / "short.wav", "unsupported")
-
-
-@pytest.mark.parametrize("kind", ["flac", "ogg", "opus", "mp3"])
-def test_files_cut_off_in_their_headers(tmp_path: Path, kind: str) -> None:
-    path = make(tmp_path, kind, 16000, 1, 3.0)
-    path.write_bytes(path.read_bytes()[:40])
-    unreadable(path, "unsupported")
-
-
-def test_files_without_sound(tmp_path: Path) -> None:
-    path = write(tmp_path / "none.wav", np.zeros((0, 1), np.float32), 16000)
-    unreadable(path, "zero-length")
-    listed = tmp_path / "listed.wav"  # an empty data chunk, and then a tag: not a streamed file
-    listed.write_bytes(path.read_bytes()[:44] + struct.pack("<4sI4s", b"LIST", 4, b"INFO"))
-    unreadable(listed, "zero-length")
-
-
-@pytest.mark.parametrize("kind", ["wav-16", "wav-24", "flac", "ogg", "opus", "mp3"])
-def test_truncated_files(tmp_path: Path, kind: str) -> None:
-    path = make(tmp_path, kind, 16000, 1, 20.0)
-    full = whole(path, 16000)
-    cut(path, 0.6)
-    for found in (reading.check(path)[0], reading.peek(path)):
-        assert found is not None and found.kind == "truncated" and found.fatal
-        assert str(path) in found.message and "--skip-bad" in found.message
-    with pytest.raises(AudioError, match=r"truncated.*bab data check"):
-        reading.read(path)
-    with pytest.raises(AudioError, match="truncated"):
-        reading.read(path, 19.0, 20.0, 8000)
-    # What is there can still be used.
-    np.testing.assert_allclose(reading.read(path, 3.0, 5.0), full[48000:80000], atol=1e-4)
-
-
-def test_a_wav_that_lost_three_bytes(tmp_path: Path) -> None:
-    path = make(tmp_path, "wav-16", 16000, 1, 2.0)
-    path.write_bytes(path.read_bytes()[:-3])
-    assert [p.kind for p in reading.check(path)] == ["truncated"]
-
-
-@pytest.mark.parametrize("size", [0, 0x7FFFF000, 0xFFFFFFFF])
-def test_a_wav_whose_recorder_left_its_size_open(tmp_path: Path, size: int) -> None:
-    path = make(tmp_path, "wav-16", 16000, 2, 3.0)
-    full = whole(path, 16000)
-    data = bytearray(path.read_bytes())
-    at = data.index(b"data") + 4
-    data[at : at + 4] = struct.pack("<I", size)
-    path.write_bytes(data)
-    assert reading.duration(path) == 3.0
-    assert reading.check(path) == [] and reading.peek(path) is None
-    np.testing.assert_array_equal(reading.read(path), full)
-    np.testing.assert_array_equal(reading.read(path, 1.0, 2.5), full[16000:40000])
-
-
-def test_a_flac_of_unknown_length(tmp_path: Path) -> None:
-    path = make(tmp_path, "flac", 16000, 1, 2.0)
-    data = bytearray(path.read_bytes())
-    data[8 + 13] &= 0xF0  # the lower 36 bits there count the samples; 0 = unknown
-    data[8 + 14 : 8 + 18] = bytes(4)
-    path.write_bytes(data)
-    assert "how long" in unreadable(path, "unsupported")
-
-
-def headless_mp3(path: Path, rate: int, mode: str, tag: bytes) -> Path:
-    """An MP3 of 10 s without the frame that holds its length, after a tag."""
-    with soundfile.SoundFile(
-        path, "w", rate, 1, format="MP3", bitrate_mode=mode, compression_level=0.5
-    ) as file:
-        file.write(sound(rate, 10.0))
-    data = path.read_bytes()
-    assert b"Info" in data[:60] or b"Xing" in data[:60]
-    path.write_bytes(tag + data[data.index(data[:2], 10) :])
-    return path
-
-
-def test_an_mp3_of_varying_bit_rate_and_unknown_length(tmp_path: Path) -> None:
-    path = headless_mp3(tmp_path / "a.mp3", 16000, "VARIABLE", b"")
-    assert soundfile.info(path).frames < 100000  # libsndfile would lose the rest
-    assert "how long" in unreadable(path, "unsupported")
-
-
-@pytest.mark.parametrize("rate", [16000, 44100])
-def test_an_mp3_of_constant_bit_rate_is_counted(tmp_path: Path, rate: int) -> None:
-    tag = b"ID3\x04\x00\x00\x00\x00\x40\x00" + bytes(64 * 128)  # libsndfile takes it for sound
-    path = headless_mp3(tmp_path / "a.mp3", rate, "CONSTANT", tag)
-    with soundfile.SoundFile(path) as file:
-        guess, decoded = file.frames, len(file.read())
-    assert reading.info(path).frames == decoded < guess
-    assert reading.check(path) == [] and reading.peek(path) is None
-    np.testing.assert_allclose(reading.read(path), whole(path, rate)[:decoded], atol=1e-6)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_samples_that_are_not_finite(tmp_path: Path, value: float) -> None:
-    samples = sound(16000, 3.0, 2)
-    samples[20000, 1] = value
-    path = write(tmp_path / "bad.wav", samples, 16000, "wav-float")
-    found = reading.check(path)
-    assert [(p.kind, p.fatal) for p in found] == [("not-finite", True)]
-    assert "1.2500 s" in found[0].message
-    with pytest.raises(AudioError, match=r"bad\.wav: .*1\.2500 s"):
-        reading.read(path, 1.0, 2.0, 8000)
-    assert np.isfinite(reading.read(path, 2.0, 3.0, 8000)).all()
-
-
-def test_warnings_are_not_fatal(tmp_path: Path) -> None:
-    silent = write(tmp_path / "silent.wav", np.zeros((8000, 1), np.float32), 8000)
-    loud = write(tmp_path / "loud.wav", np.sign(sound(8000, 1.0)) * 1.0, 8000)
-    loud8 = write(tmp_path / "loud8.wav", np.sign(sound(8000, 1.0)) * 1.0, 8000, "wav-8")
-    fine = write(tmp_path / "fine.wav", sound(8000, 1.0), 8000)
-    assert [(p.kind, p.fatal) for p in reading.check(silent)] == [("silent", False)]
-    assert [(p.kind, p.fatal) for p in reading.check(loud)] == [("clipped", False)]
-    assert [(p.kind, p.fatal) for p in reading.check(loud8)] == [("clipped", False)]
-    assert reading.check(fine) == []
-
-
 def test_a_file_that_changes_is_looked_at_again(tmp_path: Path) -> None:
     path = make(tmp_path, "wav-16", 16000, 1, 2.0)
     assert reading.duration(path) == 2.0
@@ -366,23 +207,6 @@ def test_forked_processes_do_not_share_a_position(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.stack(meanwhile), np.stack(alone), atol=1e-6)
 
 
-def test_the_mp3_decoder_is_silent_and_others_are_not(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    path = make(tmp_path, "mp3", 16000, 1, 30.0)
-    with soundfile.SoundFile(path) as file:  # it does complain when it is left to itself
-        for at in range(16000, 400000, 5000):
-            file.seek(at)
-            file.read(100)
-    assert "mpg123" in capfd.readouterr().err
-    for at in range(1, 25):
-        reading.read(path, at, at + 0.1)
-    assert capfd.readouterr().err == ""
-    with decoding._quiet(str(path)):
-        os.write(2, b"something else\n[src/libmpg123/x.c] error: y\n")
-    assert capfd.readouterr().err == "something else\n"
-
-
 def test_importing_costs_nothing() -> None:
     code = (
         "import sys, bab.audio.reading, bab.data.content\n"
@@ -391,34 +215,6 @@ def test_importing_costs_nothing() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize("kind", ["wav-16", "flac", "ogg", "opus", "mp3"])
-def test_damage_of_any_kind_gives_a_clear_error_or_sound(tmp_path: Path, kind: str) -> None:
-    path = make(tmp_path, kind, 16000, 1, 5.0)
-    whole_file = path.read_bytes()
-    rng = np.random.default_rng(5)
-    for number in range(40):
-        data = bytearray(whole_file)
-        at, length = int(rng.integers(len(data))), int(rng.integers(1, 1500))
-        if number % 4 == 0:
-            del data[at : at + length]
-        elif number % 4 == 1:
-            data[at : at + length] = rng.bytes(len(data[at : at + length]))
-        elif number % 4 == 2:
-            data[at:at] = rng.bytes(length)
-        else:
-            data[int(rng.integers(min(100, len(data))))] ^= 1 << int(rng.integers(8))
-        damaged = tmp_path / f"{number}{path.suffix}"
-        damaged.write_bytes(data)
-        problems = reading.check(damaged)
-        assert all(str(damaged) in p.message for p in problems)
-        reading.peek(damaged)
-        for span in ((0.0, None), (3.0, 4.0)):
-            try:
-                assert np.isfinite(reading.read(damaged, *span, 8000)).all()
-            except reading.UnreadableError as error:
-                assert str(damaged) in str(error)
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the development recordings are not here")

@@ -1,4 +1,4 @@
-"""Records on disk and in tables."""
+"""Records in tables."""
 
 from __future__ import annotations
 
@@ -12,153 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_records import CONFIG, config, make
 
 from bab.core.errors import BabError
 from bab.core.record import Record
 from bab.results import compare
 from bab.results.detail import detail
-from bab.results.record import collect, load, save
 from bab.results.render import FORMATS, amount, escape, number
 from bab.results.summary import summarise
 from bab.results.table import table
-
-CONFIG: dict[str, Any] = {
-    "seed": 0,
-    "device": "auto",
-    "corpus": {"name": "rttm", "root": None, "options": {}},
-    "train": {"steps": 300, "lr": 0.001},
-}
-
-
-def make(name: str = "r1", value: float = 0.65, **changes: Any) -> Record:
-    record = Record(
-        id=name,
-        status="done",
-        task="vtc",
-        task_version="1",
-        corpus="rttm",
-        corpus_version="1",
-        corpus_digest="d1" * 8,
-        encoder="fbank",
-        encoder_fingerprint="f1" * 8,
-        head="frames",
-        objective="multilabel",
-        mode="probe",
-        seed=0,
-        protocol="given",
-        split="test",
-        metrics={"f1": value, "f1/KCHI": 0.8},
-        intervals={"f1": (value - 0.1, value + 0.1), "f1/KCHI": (0.7, 0.9)},
-        units={"f1": "", "f1/KCHI": ""},
-        primary="f1",
-        bootstrap={"samples": 1000, "unit": "recording", "units": 3},
-        labels={"voice": ["KCHI", "FEM"]},
-        cost={"encoder_parameters": 94.4e6, "encoder_audio_per_second": 7.7},
-        config=CONFIG,
-    )
-    return dataclasses.replace(record, **changes)
-
-
-def config(**train: Any) -> dict[str, Any]:
-    return CONFIG | {"train": CONFIG["train"] | train}
-
-
-def put(root: Path, record: Record) -> Path:
-    folder = root / record.task / record.corpus / record.encoder / record.id
-    return save(record, folder)
-
-
-# --- on disk ------------------------------------------------------------------------------------
-
-
-def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
-    record = make(
-        groups={"home01": {"f1": 0.5}},
-        subgroups={"gender": {"f": {"f1": 0.25}}},
-        presets={"f1": {"metrics": {"f1": 0.65}, "intervals": {"f1": (0.5, 0.75)}}},
-        tuned={"f1": {"thresholds": {"KCHI": 0.4}}},
-        notices=["«näher»"],
-    )
-    path = save(record, tmp_path / "run")
-    back = load(path)
-    back.presets["f1"]["intervals"]["f1"] = tuple(back.presets["f1"]["intervals"]["f1"])
-    assert back == record
-    assert load(tmp_path / "run").id == "r1"
-    assert isinstance(back.intervals["f1"], tuple)
-    assert [p.name for p in (tmp_path / "run").iterdir()] == ["record.json"]
-
-
-def test_numbers_that_json_lacks(tmp_path: Path) -> None:
-    path = save(make(metrics={"f1": math.nan}, dev={"f1": math.inf}), tmp_path)
-    json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
-    back = load(path)
-    assert math.isnan(back.metrics["f1"]) and math.isnan(back.dev["f1"])
-    assert "undefined" in table([back])
-    assert json.loads(table([back], "json"))["rows"][0]["cells"][0]["value"] is None
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"format": 2}, "format 2, this bab reads format 1"),
-        ({"format": None}, "format None"),
-        ({"extra": 1, "more": 2}, "unknown fields: extra, more"),
-        ({"seed": "zero"}, "seed: .*integer"),
-        ({"metrics": {"f1": "high"}}, r"metrics.f1: .*number"),
-        ({"intervals": {"f1": [0.1]}}, r"intervals.f1"),
-    ],
-)
-def test_strange_records_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    path = save(make(), tmp_path)
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(BabError, match=f"record.json: .*{message}"):
-        load(path)
-
-
-def test_broken_and_missing_records_are_named(tmp_path: Path) -> None:
-    path = save(make(), tmp_path)
-    values = json.loads(path.read_text())
-    del values["encoder"]
-    path.write_text(json.dumps(values))
-    with pytest.raises(BabError, match="encoder: Field required"):
-        load(path)
-    path.write_text('{"format": 1, "id":')
-    with pytest.raises(BabError, match="is not JSON"):
-        load(path)
-    path.write_text("[]")
-    with pytest.raises(BabError, match="is not a record"):
-        load(path)
-    with pytest.raises(BabError, match="can't be read"):
-        load(tmp_path / "elsewhere.json")
-
-
-def test_collect_walks_and_reports_what_it_leaves_out(tmp_path: Path) -> None:
-    put(tmp_path, make("a"))
-    put(tmp_path, make("b", encoder="hubert:/models/mine"))
-    broken = put(tmp_path, make("c"))
-    broken.write_text("{")
-    unfinished = tmp_path / "vtc/rttm/fbank/d"
-    (unfinished / "checkpoints").mkdir(parents=True)
-    (unfinished / ".lock").touch()
-    inside = tmp_path / "vtc/rttm/fbank/a/folds/0"  # a run's own affairs
-    inside.mkdir(parents=True)
-    (inside / "record.json").write_text("{")
-    found, skipped = collect(tmp_path)
-    assert [r.id for r in found] == ["a", "b"]
-    assert [(Path(s.path).name, s.reason.split(":")[0]) for s in skipped] == [
-        ("c", str(broken)),
-        ("d", "unfinished"),
-    ]
-    text = table(tmp_path)
-    assert "fbank/c" in text and "fbank/d: unfinished" in text
-    assert [s["path"][-1] for s in json.loads(table(tmp_path, "json"))["skipped"]] == [
-        "c",
-        "d",
-    ]
-    assert [r.id for r in collect(tmp_path / "vtc/rttm/fbank/a")[0]] == ["a"]
-    assert [r.id for r in collect(broken.parent.parent / "a/record.json")[0]] == ["a"]
-    with pytest.raises(BabError, match="no such folder"):
-        collect(tmp_path / "none")
 
 
 def test_nothing_to_show_is_said(tmp_path: Path) -> None:

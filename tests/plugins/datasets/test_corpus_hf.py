@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from bab.data.permissions import allowing
 
 from bab.audio import reading
 from bab.config.corpora import open_corpus
 from bab.config.run import CorpusConfig
 from bab.core.errors import CorpusError, PluginError
+from bab.core.types import Permissions
 from bab.data.content import cache_root
 from bab.plugins.datasets.hf import HuggingFace
 from bab.testing.corpora import check_corpus
@@ -234,8 +234,8 @@ def test_offline_asks_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", connect)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: asked.append(a[0]) or [])
     config = CorpusConfig(name="hf", root="bab-tests/no-such-data-set", options={})
-    with allowing(offline=True), pytest.raises(CorpusError, match=r"--offline forbids asking"):
-        open_corpus(config)
+    with pytest.raises(CorpusError, match=r"--offline forbids asking"):
+        open_corpus(config, Permissions(offline=True))
     assert asked == []
     import datasets
     from huggingface_hub import constants

@@ -14,7 +14,7 @@ from bab.core.grid import Grid
 from bab.core.types import Waves
 from bab.core.weights import WeightsError
 from bab.plugins.encoders.fbank import Fbank
-from bab.plugins.encoders.shared import kaldi
+from bab.plugins.encoders.shared import kaldi as log_mels
 
 
 def load(**options: Any) -> Fbank:
@@ -51,7 +51,7 @@ def batch(*sizes: int) -> Waves:
 def test_equals_the_recipe_in_a_mixed_batch(
     options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kaldi, "_CHUNK", 400 * 37)  # so that pieces are joined inside a clip
+    monkeypatch.setattr(log_mels, "_CHUNK", 400 * 37)  # so that pieces are joined inside a clip
     encoder = load(**options)
     waves = batch(16000, 719, 720, 5003, 8641)
     out = encoder(waves)

@@ -1,4 +1,4 @@
-"""Task `vtc` against pyannote.metrics, brute force and the field's file formats."""
+"""Voice types: targets, decoding and scoring, against brute force and pyannote."""
 
 from __future__ import annotations
 
@@ -13,51 +13,13 @@ from pyannote.core import Segment as Span
 from pyannote.core import Timeline as Spans
 from pyannote.metrics.detection import DetectionPrecisionRecallFMeasure
 from pydantic import ValidationError
+from vtc_scenes import FBANK, LABELS, SLOW, TASK, W2V, frames_of, noisy, random_segments, recording
 
-from bab.core.errors import CorpusError, DivergedError
+from bab.core.errors import CorpusError
 from bab.core.grid import Grid
-from bab.core.types import Clip, Output, Prediction, Segment
-from bab.plugins.tasks.shared.segments import Timeline, inside, intersect, probabilities, union
-from bab.plugins.tasks.shared.thresholds import candidates, curve
+from bab.core.types import Output, Prediction, Segment
+from bab.plugins.tasks.shared.segments import inside, intersect, probabilities, union
 from bab.plugins.tasks.vtc import VOICES, VoiceType, VoiceTypeOptions
-
-W2V = Grid(16000, 320, 400)  # 20 ms hop, 25 ms field
-FBANK = Grid(16000, 160, 400)
-SLOW = Grid(16000, 1600, 3200, offset=-800)  # 100 ms hop, padded on the left
-LABELS = {"voice": VOICES}
-TASK = VoiceType(VoiceTypeOptions())
-
-
-def random_segments(
-    rng: np.random.Generator, n: int, end: float, start: float = 0.0, longest: float = 3.0
-) -> tuple[Segment, ...]:
-    starts = rng.uniform(start, end, n)
-    lengths = rng.uniform(0.02, longest, n)
-    names = rng.choice(VOICES, n)
-    rows = sorted(zip(starts.tolist(), lengths.tolist(), names.tolist(), strict=True))
-    return tuple(Segment(a, min(a + d, end), str(k)) for a, d, k in rows)
-
-
-def recording(
-    segments: tuple[Segment, ...],
-    end: float,
-    start: float = 0.0,
-    scored: tuple[tuple[float, float], ...] | None = None,
-    name: str = "rec",
-) -> Clip:
-    return Clip(name, f"{name}.wav", start, end, name, segments=segments, scored=scored)
-
-
-def frames_of(grid: Grid, clip: Clip) -> int:
-    return grid.frames(round(clip.duration * grid.sample_rate))
-
-
-def noisy(rng: np.random.Generator, grid: Grid, clip: Clip, noise: float = 2.0) -> Output:
-    """Logits that follow the truth, blurred and disturbed."""
-    truth = TASK.targets(clip, grid, frames_of(grid, clip), LABELS).numpy()
-    values = 3 * truth - 2 + noise * rng.standard_normal(truth.shape)
-    return Output(clip, values.astype(np.float32))
-
 
 # --- interval arithmetic ------------------------------------------------------------------------
 
@@ -294,159 +256,6 @@ def test_the_mean_is_over_classes_that_occur() -> None:
     assert score["precision"] == pytest.approx((1 + 1 + 0) / 3)  # pyannote: 1 where none was said
     silent = recording((), 10.0)
     assert TASK.score([silent], {}) == {}
-
-
-# --- tuning -------------------------------------------------------------------------------------
-
-
-def narrowed(clip: Clip) -> list[Clip]:
-    """The annotated spans of a recording, as the runner hands them to a task."""
-    return [
-        clip.within(a, b, tuple(s for s in clip.segments if s.start < b and s.end > a))
-        for a, b in clip.scored or ((clip.start, clip.end),)
-    ]
-
-
-def dev_set(seed: int, seconds: float = 40.0) -> tuple[list[Clip], list[Output]]:
-    rng = np.random.default_rng(seed)
-    whole = recording(random_segments(rng, 30, seconds), seconds, name="a")
-    spans = ((2.0, 9.123), (9.123, 14.0567), (20.0005, seconds))
-    parts = recording(random_segments(rng, 30, seconds), seconds, scored=spans, name="b")
-    outputs = [noisy(rng, W2V, piece) for clip in (whole, parts) for piece in narrowed(clip)]
-    return [whole, parts], outputs
-
-
-def score_at(
-    task: VoiceType, clips: list[Clip], outputs: list[Output], thresholds: dict[str, float]
-) -> dict[str, float]:
-    """Decode, merge the spans of a recording and score: what the runner does."""
-    merged: dict[str, tuple[Segment, ...]] = {}
-    for output in outputs:
-        found = task.decode(output, W2V, LABELS, {"thresholds": thresholds})
-        merged[found.id] = merged.get(found.id, ()) + found.segments
-    return task.score(clips, {k: Prediction(k, v) for k, v in merged.items()})
-
-
-def test_durations_in_tuning_equal_those_of_scoring() -> None:
-    clips, outputs = dev_set(5)
-    line = Timeline.of(outputs, W2V)
-    for column, name in enumerate(VOICES):
-        found = curve(outputs, line, column, name, 100, 100)
-        for i in np.linspace(0, len(found.thresholds) - 1, 12).astype(int):
-            cut = float(found.thresholds[i])
-            score = score_at(TASK, clips, outputs, {name: cut})
-            assert found.recall[i] == pytest.approx(score[f"recall/{name}"], abs=1e-6)
-            assert found.f1[i] == pytest.approx(score[f"f1/{name}"], abs=1e-6)
-            if found.predicted[i] > 0:
-                assert found.precision[i] == pytest.approx(score[f"precision/{name}"], abs=1e-6)
-
-
-def test_tuning_finds_the_true_optimum() -> None:
-    """Every cut that changes any frame is decoded and scored with pyannote: none is better."""
-    rng = np.random.default_rng(6)
-    clip = recording(random_segments(rng, 5, 6.0, longest=1.5), 6.0)
-    output = noisy(rng, W2V, clip)
-    tuned = TASK.tune([output], W2V, LABELS)
-    for column, name in enumerate(VOICES):
-        if not any(s.label == name for s in clip.segments):
-            continue
-        every = np.unique(probabilities(output.values[:, column]))
-        scores = [score_at(TASK, [clip], [output], {name: float(cut)}) for cut in every]
-        at = {
-            preset: score_at(TASK, [clip], [output], {name: tuned[preset]["thresholds"][name]})
-            for preset in TASK.presets
-        }
-        assert at["f1"][f"f1/{name}"] == pytest.approx(max(s[f"f1/{name}"] for s in scores))
-        reaching = [s[f"precision/{name}"] for s in scores if s[f"recall/{name}"] >= 0.5]
-        assert at["high-precision"][f"recall/{name}"] >= 0.5
-        assert at["high-precision"][f"precision/{name}"] == pytest.approx(max(reaching))
-        assert tuned["high-precision"]["reached"][name] is True
-
-
-def test_tuning_over_many_frames_is_close_to_the_optimum() -> None:
-    clips, outputs = dev_set(7, 90.0)
-    tuned = TASK.tune(outputs, W2V, LABELS)
-    best = score_at(TASK, clips, outputs, tuned["f1"]["thresholds"])
-    careful = score_at(TASK, clips, outputs, tuned["high-precision"]["thresholds"])
-    raster = [score_at(TASK, clips, outputs, dict.fromkeys(VOICES, x / 50)) for x in range(1, 50)]
-    for name in VOICES:
-        assert best[f"f1/{name}"] >= max(s[f"f1/{name}"] for s in raster) - 1e-9
-        assert careful[f"recall/{name}"] >= 0.5 - 1e-9
-        reaching = [s[f"precision/{name}"] for s in raster if s[f"recall/{name}"] >= 0.5]
-        assert careful[f"precision/{name}"] >= max(reaching) - 1e-9
-        assert careful[f"precision/{name}"] > best[f"precision/{name}"]
-
-
-@pytest.mark.parametrize("seconds", [4.0, 60.0], ids=["few", "many"])
-@pytest.mark.parametrize(
-    ("low", "high"), [(-9.0, 9.0), (-12.001, -12.0), (5.0, 5.01), (-0.001, 0.001)]
-)
-def test_separated_scores_are_cut_wherever_they_lie(
-    low: float, high: float, seconds: float
-) -> None:
-    """Speech in 3 % of the time, scores squeezed or not: both presets find exactly the truth."""
-    segments = tuple(
-        Segment(at + 0.3 * i, at + 0.3 * i + 0.12, name)
-        for i, name in enumerate(VOICES)
-        for at in np.arange(1.0, seconds - 2, 4.0)
-    )
-    clip = recording(tuple(sorted(segments, key=lambda s: s.start)), seconds)
-    truth = TASK.targets(clip, W2V, frames_of(W2V, clip), LABELS).numpy()
-    whole_frames = TASK.decode(Output(clip, 20 * truth - 10), W2V, LABELS, {}).segments
-    clip = recording(whole_frames, seconds)
-    jitter = np.random.default_rng(0).uniform(-0.1, 0.1, truth.shape) * (high - low)
-    output = Output(clip, low + (high - low) * truth + jitter)
-    tuned = TASK.tune([output], W2V, LABELS)
-    for preset in TASK.presets:
-        found = score_at(TASK, [clip], [output], tuned[preset]["thresholds"])
-        assert found["f1"] == pytest.approx(1.0, abs=1e-9)
-    if high - low > 10:
-        assert tuned["f1"]["thresholds"] == pytest.approx(dict.fromkeys(VOICES, 0.5))
-
-
-def test_tuning_is_deterministic_and_does_not_depend_on_the_order_of_outputs() -> None:
-    _, outputs = dev_set(8)
-    first = TASK.tune(outputs, W2V, LABELS)
-    assert TASK.tune(outputs, W2V, LABELS) == first
-    turned = TASK.tune(outputs[::-1], W2V, LABELS)
-    assert turned["f1"]["thresholds"] == pytest.approx(first["f1"]["thresholds"])
-
-
-def test_an_unreachable_recall_is_said() -> None:
-    clip = recording((Segment(1, 1.3, "KCHI"), Segment(2, 4, "FEM")), 6.0)
-    truth = TASK.targets(clip, W2V, frames_of(W2V, clip), LABELS).numpy()
-    values = (20 * truth - 10).astype(np.float32)
-    values[:, 0] = -8.0  # says nothing, or everything
-    values[::4, 0] = -7.9
-    task = VoiceType(VoiceTypeOptions(fill_gaps=0.0, min_segment=7.0))  # nothing lasts 7 s
-    tuned = task.tune([Output(clip, values)], W2V, LABELS)["high-precision"]
-    assert tuned["reached"] == dict.fromkeys(VOICES, False)
-    found = TASK.tune([Output(clip, values)], W2V, LABELS)
-    assert found["high-precision"]["reached"] == {
-        "KCHI": True,
-        "OCH": False,
-        "MAL": False,
-        "FEM": True,
-    }
-    assert found["f1"]["thresholds"]["MAL"] == found["f1"]["thresholds"]["OCH"] == 0.5
-
-
-def test_tuning_refuses_a_silent_dev_set_and_broken_outputs() -> None:
-    silent = recording((), 5.0)
-    values = np.zeros((frames_of(W2V, silent), 4), dtype=np.float32)
-    with pytest.raises(CorpusError, match="no threshold can be chosen"):
-        TASK.tune([Output(silent, values)], W2V, LABELS)
-    values[3, 1] = np.nan
-    with pytest.raises(DivergedError, match="rec"):
-        TASK.tune([Output(silent, values)], W2V, LABELS)
-
-
-def test_candidates_miss_no_cut_between_few_scores() -> None:
-    scores = np.array([0.2, 0.2, 0.21, 0.9])
-    tried = candidates(scores, np.array([False, False, True, True]))
-    cuts = {tuple((scores >= t).tolist()) for t in tried}
-    wanted = {tuple((scores >= t).tolist()) for t in (0.0, 0.205, 0.5, 0.95)}
-    assert cuts == wanted
 
 
 # --- files --------------------------------------------------------------------------------------

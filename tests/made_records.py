@@ -1,0 +1,55 @@
+"""Records made up for tests of tables."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from bab.core.record import Record
+from bab.results.record import save
+
+CONFIG: dict[str, Any] = {
+    "seed": 0,
+    "device": "auto",
+    "corpus": {"name": "rttm", "root": None, "options": {}},
+    "train": {"steps": 300, "lr": 0.001},
+}
+
+
+def make(name: str = "r1", value: float = 0.65, **changes: Any) -> Record:
+    record = Record(
+        id=name,
+        status="done",
+        task="vtc",
+        task_version="1",
+        corpus="rttm",
+        corpus_version="1",
+        corpus_digest="d1" * 8,
+        encoder="fbank",
+        encoder_fingerprint="f1" * 8,
+        head="frames",
+        objective="multilabel",
+        mode="probe",
+        seed=0,
+        protocol="given",
+        split="test",
+        metrics={"f1": value, "f1/KCHI": 0.8},
+        intervals={"f1": (value - 0.1, value + 0.1), "f1/KCHI": (0.7, 0.9)},
+        units={"f1": "", "f1/KCHI": ""},
+        primary="f1",
+        bootstrap={"samples": 1000, "unit": "recording", "units": 3},
+        labels={"voice": ["KCHI", "FEM"]},
+        cost={"encoder_parameters": 94.4e6, "encoder_audio_per_second": 7.7},
+        config=CONFIG,
+    )
+    return dataclasses.replace(record, **changes)
+
+
+def config(**train: Any) -> dict[str, Any]:
+    return CONFIG | {"train": CONFIG["train"] | train}
+
+
+def put(root: Path, record: Record) -> Path:
+    folder = root / record.task / record.corpus / record.encoder / record.id
+    return save(record, folder)

@@ -1,0 +1,105 @@
+"""Records on disk: written, read, gathered."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_records import make, put
+
+from bab.core.errors import BabError
+from bab.results.record import collect, load, save
+from bab.results.table import table
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    record = make(
+        groups={"home01": {"f1": 0.5}},
+        subgroups={"gender": {"f": {"f1": 0.25}}},
+        presets={"f1": {"metrics": {"f1": 0.65}, "intervals": {"f1": (0.5, 0.75)}}},
+        tuned={"f1": {"thresholds": {"KCHI": 0.4}}},
+        notices=["«näher»"],
+    )
+    path = save(record, tmp_path / "run")
+    back = load(path)
+    back.presets["f1"]["intervals"]["f1"] = tuple(back.presets["f1"]["intervals"]["f1"])
+    assert back == record
+    assert load(tmp_path / "run").id == "r1"
+    assert isinstance(back.intervals["f1"], tuple)
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["record.json"]
+
+
+def test_numbers_that_json_lacks(tmp_path: Path) -> None:
+    path = save(make(metrics={"f1": math.nan}, dev={"f1": math.inf}), tmp_path)
+    json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+    back = load(path)
+    assert math.isnan(back.metrics["f1"]) and math.isnan(back.dev["f1"])
+    assert "undefined" in table([back])
+    assert json.loads(table([back], "json"))["rows"][0]["cells"][0]["value"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "format 2, this bab reads format 1"),
+        ({"format": None}, "format None"),
+        ({"extra": 1, "more": 2}, "unknown fields: extra, more"),
+        ({"seed": "zero"}, "seed: .*integer"),
+        ({"metrics": {"f1": "high"}}, r"metrics.f1: .*number"),
+        ({"intervals": {"f1": [0.1]}}, r"intervals.f1"),
+    ],
+)
+def test_strange_records_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    path = save(make(), tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(BabError, match=f"record.json: .*{message}"):
+        load(path)
+
+
+def test_broken_and_missing_records_are_named(tmp_path: Path) -> None:
+    path = save(make(), tmp_path)
+    values = json.loads(path.read_text())
+    del values["encoder"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(BabError, match="encoder: Field required"):
+        load(path)
+    path.write_text('{"format": 1, "id":')
+    with pytest.raises(BabError, match="is not JSON"):
+        load(path)
+    path.write_text("[]")
+    with pytest.raises(BabError, match="is not a record"):
+        load(path)
+    with pytest.raises(BabError, match="can't be read"):
+        load(tmp_path / "elsewhere.json")
+
+
+def test_collect_walks_and_reports_what_it_leaves_out(tmp_path: Path) -> None:
+    put(tmp_path, make("a"))
+    put(tmp_path, make("b", encoder="hubert:/models/mine"))
+    broken = put(tmp_path, make("c"))
+    broken.write_text("{")
+    unfinished = tmp_path / "vtc/rttm/fbank/d"
+    (unfinished / "checkpoints").mkdir(parents=True)
+    (unfinished / ".lock").touch()
+    inside = tmp_path / "vtc/rttm/fbank/a/folds/0"  # a run's own affairs
+    inside.mkdir(parents=True)
+    (inside / "record.json").write_text("{")
+    found, skipped = collect(tmp_path)
+    assert [r.id for r in found] == ["a", "b"]
+    assert [(Path(s.path).name, s.reason.split(":")[0]) for s in skipped] == [
+        ("c", str(broken)),
+        ("d", "unfinished"),
+    ]
+    text = table(tmp_path)
+    assert "fbank/c" in text and "fbank/d: unfinished" in text
+    assert [s["path"][-1] for s in json.loads(table(tmp_path, "json"))["skipped"]] == [
+        "c",
+        "d",
+    ]
+    assert [r.id for r in collect(tmp_path / "vtc/rttm/fbank/a")[0]] == ["a"]
+    assert [r.id for r in collect(broken.parent.parent / "a/record.json")[0]] == ["a"]
+    with pytest.raises(BabError, match="no such folder"):
+        collect(tmp_path / "none")
