@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+_SETS = ("labels", "from", "to")
+
 
 @click.command("convert")
 @click.argument("given", metavar="IN", type=click.Path(path_type=Path))
@@ -61,17 +63,16 @@ def convert_command(
 
 def _options(sets: Sequence[str]) -> dict[str, dict[str, Any]]:
     """`--set` of labels and of the two formats, as the fields of a Conversion."""
-    from bab.config.corpora import refuse_other_sets
     from bab.config.files import assignment, merged
     from bab.core.errors import ConfigError
 
-    refuse_other_sets(("labels", "from", "to"), sets)
     values: dict[str, Any] = {}
     for text in sets:
         values = merged(values, assignment(text))
     for name, inner in values.items():
-        if not isinstance(inner, dict):
-            raise ConfigError(f"--set {name}={inner}: expected {name}.KEY=VALUE")
+        if name not in _SETS or not isinstance(inner, dict):
+            known = ", ".join(f"{key}.KEY=VALUE" for key in _SETS)
+            raise ConfigError(f"--set {name}: here only {known} have a meaning")
     labels = values.get("labels", {})
     for old, new in labels.items():
         if not isinstance(new, str):
