@@ -125,7 +125,7 @@ def _whole(one: Annotation, path: Path) -> Annotation:
     spans = one.scored
     if spans is not None:
         spans = tuple(_rounded(*span, one.uri, path) for span in sorted(spans))
-    duration = None if one.duration is None else round(one.duration, 3)
+    duration = None if one.duration is None else round(float(one.duration), 3)
     return replace(one, marks=tuple(marks), scored=spans, duration=duration)
 
 
