@@ -44,8 +44,10 @@ def open_format(name: str, options: Mapping[str, Any] | None = None) -> Format:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        known = did_you_mean(key, cls.Options.model_fields)
-        raise ConfigError(f"format '{name}', option '{key}': {first['msg']} ({known})") from None
+        hint = ""
+        if first["type"] == "extra_forbidden":
+            hint = f" ({did_you_mean(key, cls.Options.model_fields)})"
+        raise ConfigError(f"format '{name}', option '{key}': {first['msg']}{hint}") from None
     return form
 
 
@@ -123,7 +125,7 @@ def _whole(one: Annotation, path: Path) -> Annotation:
     spans = one.scored
     if spans is not None:
         spans = tuple(_rounded(*span, one.uri, path) for span in sorted(spans))
-    duration = None if one.duration is None else round(one.duration, 3)
+    duration = None if one.duration is None else round(float(one.duration), 3)
     return replace(one, marks=tuple(marks), scored=spans, duration=duration)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -76,6 +76,9 @@ class Its(bab.Format):
         if notice:
             self.notices.append(notice)
         return [Annotation(path.stem, tuple(marks), end, began)]
+
+    def write(self, annotations: Sequence[Annotation], path: Path) -> None:
+        bab.fit_annotations(self, annotations, path)  # says that it is read only
 
 
 def _marks(recording: Element, path: Path) -> Iterator[Mark]:

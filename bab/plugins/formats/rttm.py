@@ -34,8 +34,9 @@ class Rttm(bab.Format):
         other = empty = 0
         for number, line in lines(path):
             fields = line.split()
-            if len(fields) > 10:  # ACLEW parts columns by tabs, and has a text in one of them
-                fields = line.strip().split("\t")
+            by_tabs = line.strip().split("\t")
+            if len(by_tabs) >= 8:  # as ACLEW has it, with a text in the sixth column
+                fields = by_tabs
             if not fields or line.startswith((";", "#")):
                 continue
             if fields[0] in _OTHERS:
