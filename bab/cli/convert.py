@@ -41,14 +41,12 @@ def convert_command(
       bab convert lena.its home1.csv --to childproject --set from.segments=voices
       bab convert vtc2020.rttm grids --to textgrid --set labels.CHI=OCH --set labels.SPEECH=NA
     """
-    from contextlib import nullcontext
-
     from bab.cli.display import ticker
     from bab.data.convert import Conversion, convert, summed
 
     asked = Conversion(source, target, **_options(sets))
-    with nullcontext(lambda *_: None) if quiet else ticker() as tell:
-        done = convert(given, out, asked, tell)
+    with ticker(quiet) as display:
+        done = convert(given, out, asked, display.tell)
     if not quiet:
         for line in summed(done.notices):
             click.echo(f"notice: {line}", err=True)

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from bab.core.annotations import Annotation, Format, Mark
 from bab.core.atomic import atomic_path, write_json
 from bab.core.types import Clip, Output, Prediction, Segment
-from bab.data.annotations import fit_annotations
 from bab.running.recordings import Recording
 from bab.running.saved import Saved
 from bab.running.spool import Spool
@@ -140,7 +139,7 @@ def _mean(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """The mean of the windows' outputs, each by the frames that it speaks for."""
     weights = rows[:, 2:3].astype(np.float64)
     mean = (rows[:, 3:].astype(np.float64) * weights).sum(axis=0) / weights.sum()
-    return mean.astype(np.float32)
+    return np.asarray(mean, np.float32)
 
 
 def _joined(name: str, parts: Sequence[Prediction]) -> Prediction:
@@ -177,19 +176,29 @@ def annotation_of(done: Done, form: Format) -> Annotation:
     return Annotation(done.name.rsplit("/", 1)[-1], marks, duration=length, media=media)
 
 
-def write_annotations(done: Done, formats: Mapping[str, Format], out: Path) -> set[str]:
-    """`<name>.<suffix>` in each format; what a format couldn't hold."""
+def write_annotations(
+    done: Done, formats: Mapping[str, Format], out: Path, again: bool
+) -> set[str]:
+    """`<name>.<suffix>` in each format; what a format couldn't hold. again: also those that are
+    there."""
     lost: set[str] = set()
     for form in formats.values():
         path = out / f"{done.name}{form.suffixes[0]}"
+        if path.exists() and not again:
+            continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        form.write(fit_annotations(form, [annotation_of(done, form)], path), path)
+        form.write([annotation_of(done, form)], path)
         lost |= set(form.notices)
         form.notices.clear()
     return lost
 
 
-def write_probabilities(saved: Saved, spool: Spool, kind: str, path: Path, seconds: float) -> Path:
+def probabilities_path(out: Path, name: str, kind: str) -> Path:
+    """Where a recording's probabilities are."""
+    return out / f"{name}.probabilities.{kind}"
+
+
+def write_probabilities(saved: Saved, spool: Spool, target: Path, seconds: float) -> None:
     """Times and probabilities of every frame, or of every window: `.npy` (f32, two columns of time,
     then a column for each class) or `.parquet`.
 
@@ -208,12 +217,11 @@ def write_probabilities(saved: Saved, spool: Spool, kind: str, path: Path, secon
         parts.append(np.concatenate([times, _shares(saved, values)], axis=1).astype(np.float32))
         first += len(rows)
     table = np.concatenate(parts)
-    target = path.with_name(f"{path.name}.{kind}")
     target.parent.mkdir(parents=True, exist_ok=True)
     columns = ["start", "end", *(names if len(names) == table.shape[1] - 2 else [])]
     columns += [f"value{i}" for i in range(table.shape[1] - len(columns))]
     with atomic_path(target) as temporary:
-        if kind == "npy":
+        if target.suffix == ".npy":
             with temporary.open("wb") as file:
                 np.save(file, table, allow_pickle=False)
         else:
@@ -222,7 +230,6 @@ def write_probabilities(saved: Saved, spool: Spool, kind: str, path: Path, secon
 
             data = {name: table[:, i] for i, name in enumerate(columns)}
             parquet.write_table(pyarrow.table(data), temporary)
-    return target
 
 
 def _shares(saved: Saved, values: NDArray[np.float32]) -> NDArray[np.float32]:

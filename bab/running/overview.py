@@ -48,9 +48,11 @@ def _speech(done: Done) -> Speech:
     return Speech(done.name, done.seconds, done.prediction.segments, start_of(done.name))
 
 
-def draw(done: Done, voices: Sequence[str], kinds: Sequence[str], out: Path) -> None:
-    """`<name>.png`, `<name>.svg`: who speaks when."""
-    draw_timeline(_speech(done), *(out / f"{done.name}.{kind}" for kind in kinds), voices=voices)
+def draw(done: Done, voices: Sequence[str], paths: Sequence[Path]) -> None:
+    """Who speaks when, as a picture in each of some files."""
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    draw_timeline(_speech(done), *paths, voices=voices)
 
 
 def write_voices(results: Iterable[Done], voices: Sequence[str], path: Path) -> None:
@@ -91,7 +93,7 @@ def write_scores(saved: Saved, results: Iterable[Done], path: Path) -> str:
     known |= {ENROLLED + name: _centre(name, many) for name, many in enrolled.items()}
     prefix = ENROLLED if enrolled else ""
     trials = [Trial(prefix + one, other, False) for one, other in sides]
-    scores = saved.task.compare(trials, known) if trials else []
+    scores = saved.task.compare(trials, known) if trials else np.zeros(0)
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(head)

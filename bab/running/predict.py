@@ -24,7 +24,7 @@ from bab.core.errors import AudioError, BabError, InterruptedRunError
 from bab.core.folders import locked
 from bab.core.lifecycle import stopper
 from bab.core.record import now, versions
-from bab.core.types import Tell
+from bab.core.types import Prediction, Tell
 from bab.data.annotations import open_format
 from bab.data.content import content_id
 from bab.running import outputs, overview
@@ -69,13 +69,20 @@ class Predicted:
     again: int = 0  # of them, found done
     left: dict[str, str] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+    made_by: str = ""  # model and options, as a short name
+
+    def predictions(self) -> Iterator[Prediction]:
+        """What was found in `files`, read again one by one."""
+        for done in Results(self.out).all(self.made_by):
+            if done.name in self.files:
+                yield done.prediction
 
 
 def predict(
     folder: Path,
     inputs: Sequence[str | Path],
     out: Path,
-    asked: Asked = Asked(),  # noqa: B008 (frozen)
+    asked: Asked = Asked(),
     tell: Tell = lambda stage, done, total, unit: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Predicted:
@@ -131,7 +138,7 @@ class _Work:
         self.identity = self._identity()
         self.made_by = self._made_by()
         self.voices = overview.voices_of(self.saved)
-        self.result = Predicted(out)
+        self.result = Predicted(out, made_by=self.made_by)
         self.lengths: dict[str, float] = {}
         self.done = 0.0  # seconds
         self._written, self._pause = time.monotonic(), _OFTEN
@@ -155,7 +162,7 @@ class _Work:
         try:
             digest = recording.digest()
             key = self._key(recording, digest)
-            done = self.results.find(recording.name, key)
+            done = self._found(recording.name, key)
             if done is None:
                 done = self._predicted(recording, key, digest)
                 word = f"{len(done.prediction.segments)} segments" if self.formats else "done"
@@ -164,7 +171,9 @@ class _Work:
             else:
                 self.result.again += 1
                 self.say(f"{place}: done before")
-            self._annotate(done)
+                self._annotate(done, False)
+            for line in done.notices:
+                self._notice(line)
             if not done.name.startswith(overview.ENROLLED):
                 self.result.files[done.name] = done.seconds
         except AudioError as error:
@@ -193,36 +202,41 @@ class _Work:
             raise AudioError(f"{recording.path or recording.name}: it holds no sound")
         seconds = self.lengths[recording.name]
         prediction = outputs.decoded(self.saved, recording, spool, seconds, self.tuned)
-        done = Done(
-            key,
-            self.made_by,
-            recording.name,
-            recording.path,
-            digest,
-            seconds,
-            prediction,
-            tuple(outputs.noticed(prediction)),
-        )
+        notices = tuple(outputs.noticed(prediction)) if self.voices else ()
+        facts = (key, self.made_by, recording.name, recording.path, digest, seconds)
+        done = Done(*facts, prediction, notices)
         self._more(done, spool)
-        self.results.keep(done)
+        self._annotate(done, True)
+        self.results.keep(done)  # last: what is kept has all its files
         spool.remove()
+        return done
+
+    def _found(self, name: str, key: str) -> Done | None:
+        """A result of an earlier call, if it left all that is asked for now."""
+        done = self.results.find(name, key)
+        kind = self.asked.probabilities
+        if kind and not outputs.probabilities_path(self.out, name, kind).exists():
+            return None
         return done
 
     def _more(self, done: Done, spool: Spool) -> None:
         """What is written from the rows, which go afterwards."""
-        path = self.out / done.name
         if self.asked.probabilities:
-            kind = self.asked.probabilities
-            outputs.write_probabilities(self.saved, spool, kind, path, done.seconds)
+            target = outputs.probabilities_path(self.out, done.name, self.asked.probabilities)
+            outputs.write_probabilities(self.saved, spool, target, done.seconds)
         if self.saved.task.one_output and spool.done > 1:
-            outputs.write_windows(self.saved, spool, path.with_name(f"{path.name}.windows.csv"))
+            outputs.write_windows(self.saved, spool, self.out / f"{done.name}.windows.csv")
 
-    def _annotate(self, done: Done) -> None:
-        lost = outputs.write_annotations(done, self.formats, self.out)
-        if self.asked.timeline:
-            overview.draw(done, self.voices, self.asked.timeline, self.out)
-        for line in [*done.notices, *sorted(lost)]:
+    def _annotate(self, done: Done, again: bool) -> None:
+        """Annotation files and pictures. again: also those that are there."""
+        for line in sorted(outputs.write_annotations(done, self.formats, self.out, again)):
             self._notice(line)
+        kinds = [k for k in self.asked.timeline if again or not self._picture(done, k).exists()]
+        if kinds:
+            overview.draw(done, self.voices, [self._picture(done, kind) for kind in kinds])
+
+    def _picture(self, done: Done, kind: str) -> Path:
+        return self.out / f"{done.name}.{kind}"
 
     def _tell(self, seconds: float) -> None:
         self.tell("predicting", self.done + seconds, sum(self.lengths.values()), "s")
@@ -234,11 +248,13 @@ class _Work:
         if saved.task.pairs:
             said = overview.write_scores(saved, self.results.all(made_by), self.out / "scores.csv")
             self._notice(said)
-        if saved.task.one_target or not self.formats:
+        if not self.voices:
             saved.task.write([done.prediction for done in self._done()], self.out)
-        if self.formats:
-            table = self.out / f"{saved.spec['task']['name']}.csv"
-            overview.write_segments(self._done(), table)
+        name = str(saved.spec["task"]["name"])
+        if self.voices:
+            overview.write_segments(self._done(), self.out / f"{name}.csv")
+        elif saved.task.in_order:
+            overview.write_segments(self._done(), self.out / f"{name}.times.csv")
         if self.voices:
             overview.write_voices(self._done(), self.voices, self.out / "summary.csv")
         others = self.results.others(made_by)
@@ -305,7 +321,6 @@ class _Work:
             "step": raster.step / self.saved.encoder.sample_rate,
             "device": self.engine.device.type,
             "precision": self.engine.precision,
-            "probabilities": self.asked.probabilities,
             "formats": list(self.formats),
             "notice": self.saved.task.notice,
         }

@@ -19,8 +19,8 @@ from bab.core.types import Segment
 from bab.results.clock import clock_text, start_of
 from bab.results.vocalisations import (
     VOICES,
-    Speech,
     Row,
+    Speech,
     Voc,
     columns,
     lena_turns,
@@ -207,9 +207,7 @@ def test_what_is_no_annotation_is_named(
 def test_summary_csv_says_what_the_rows_say(tmp_path: Path) -> None:
     path = tmp_path / "new" / "summary.csv"
     many = [recording(case) for case in TRUTH["recordings"]]
-    odd = Speech(
-        'a,"b"\nc\udcff.wav', 3.5, [Segment(0, 0.1234, "MAL")], datetime(2023, 11, 4, 8)
-    )
+    odd = Speech('a,"b"\nc\udcff.wav', 3.5, [Segment(0, 0.1234, "MAL")], datetime(2023, 11, 4, 8))
     write_summary(iter([*many, odd]), path, LABELS)
     lines = list(csv.DictReader(path.open(encoding="utf-8", newline="")))
     rows = [row for one in [*many, odd] for row in summary_rows(one, LABELS)]
