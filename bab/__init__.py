@@ -71,6 +71,9 @@ if TYPE_CHECKING:
     from bab.data.splits import check_disjoint as check_disjoint
     from bab.data.splits import components as split_components
     from bab.results.table import table as table
+    from bab.running.predict import PredictOptions as PredictOptions
+    from bab.running.predict import predict as predict
+    from bab.running.predictor import Predictor as Predictor
     from bab.running.runner import run as run
 
 __version__ = "0.1.0"
@@ -93,6 +96,8 @@ _SAME = {  # module -> names that are called the same there
     "bab.data.content": "cache_root",
     "bab.data.splits": "check_disjoint",
     "bab.results.table": "table",
+    "bab.running.predict": "PredictOptions predict",
+    "bab.running.predictor": "Predictor",
     "bab.running.runner": "run",
 }
 _LAZY = {name: (module, name) for module, names in _SAME.items() for name in names.split()} | {

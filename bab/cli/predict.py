@@ -92,9 +92,9 @@ def predict_command(
       bab predict RUN_FOLDER @files.txt --out found --format eaf,textgrid --threshold KCHI=.6
     """
     from bab.cli.display import ticker
-    from bab.running.predict import Asked, predict
+    from bab.running.predict import PredictOptions, predict
 
-    asked = Asked(
+    asked = PredictOptions(
         preset,
         dict(_threshold(text) for text in thresholds),
         formats.split(",") if formats else None,

@@ -40,7 +40,7 @@ _FORMAT = 1  # of what is on disk
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PredictOptions:
     """How to predict. preset: None = the task's first. thresholds: by class, in place of the tuned
     ones. formats: of annotation files; None = rttm for segments, none for texts. probabilities:
     "", "npy" or "parquet". precision: fp32, bf16 or fp16. overlap: share of a window that the next
@@ -82,7 +82,7 @@ def predict(
     folder: Path,
     inputs: Sequence[str | Path],
     out: Path,
-    asked: Asked = Asked(),
+    asked: PredictOptions = PredictOptions(),
     tell: Tell = lambda stage, done, total, unit: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Predicted:
@@ -121,7 +121,7 @@ class _Work:
     def __init__(
         self,
         engine: Engine,
-        asked: Asked,
+        asked: PredictOptions,
         out: Path,
         listed: Sequence[Recording],
         tell: Tell,
@@ -341,7 +341,7 @@ def _short(value: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
-def _enrolled(saved: Saved, asked: Asked, left: dict[str, str]) -> list[Recording]:
+def _enrolled(saved: Saved, asked: PredictOptions, left: dict[str, str]) -> list[Recording]:
     """The recordings of known speakers.
 
     Raises:

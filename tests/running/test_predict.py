@@ -24,7 +24,7 @@ from bab.config.resolve import run_config
 from bab.core.errors import BabError, InterruptedRunError
 from bab.plugins.datasets.rttm import Rttm
 from bab.running import predict as module
-from bab.running.predict import Asked, predict
+from bab.running.predict import PredictOptions, predict
 from bab.running.predictor import Predictor
 from bab.running.runner import run
 
@@ -110,11 +110,11 @@ def test_the_same_again_is_not_done_again(
         again = predict(model, [homes], out)
         assert again.again == 4 and contents(out) == before
         (out / "phone.rttm").unlink()  # what is gone is written from what was found
-        predict(model, [homes], out, Asked(formats=["rttm", "csv"]))
+        predict(model, [homes], out, PredictOptions(formats=["rttm", "csv"]))
         assert (out / "phone.rttm").read_bytes() == before["phone.rttm"]
         assert (out / "child1" / "rec.csv").exists()
         with pytest.raises(AssertionError, match="done again"):
-            predict(model, [homes], out, Asked(thresholds={"KCHI": 0.9}))
+            predict(model, [homes], out, PredictOptions(thresholds={"KCHI": 0.9}))
     audio, rate = soundfile.read(homes / "phone.wav")
     soundfile.write(homes / "phone.wav", audio[: len(audio) // 2], rate)  # another recording
     changed = predict(model, [homes], out)
@@ -168,7 +168,7 @@ def test_killed_twenty_times(model: Path, homes: Path) -> None:
 
 def test_formats_probabilities_pictures_and_the_summary(model: Path, homes: Path) -> None:
     out = homes.parent / "found"
-    asked = Asked(formats=["eaf", "textgrid"], probabilities="parquet", timeline=["png"])
+    asked = PredictOptions(formats=["eaf", "textgrid"], probabilities="parquet", timeline=["png"])
     predict(model, [homes / "child1"], out, asked)
     names = {path.name for path in out.iterdir() if path.is_file()}
     assert names == {
@@ -188,11 +188,15 @@ def test_formats_probabilities_pictures_and_the_summary(model: Path, homes: Path
 
 
 def test_a_threshold_decides_which_frames_count(model: Path, homes: Path) -> None:
-    low = predict(model, [homes / "phone.wav"], homes / "a", Asked(thresholds={"KCHI": 0.0}))
+    low = predict(
+        model, [homes / "phone.wav"], homes / "a", PredictOptions(thresholds={"KCHI": 0.0})
+    )
     (said,) = low.predictions()
     child = [s for s in said.segments if s.label == "KCHI"]
     assert len(child) == 1 and child[0].end - child[0].start == pytest.approx(20.0, abs=0.1)
-    high = predict(model, [homes / "phone.wav"], homes / "b", Asked(thresholds={"KCHI": 1.0}))
+    high = predict(
+        model, [homes / "phone.wav"], homes / "b", PredictOptions(thresholds={"KCHI": 1.0})
+    )
     assert not [s for p in high.predictions() for s in p.segments if s.label == "KCHI"]
 
 
@@ -200,7 +204,9 @@ def test_no_voice_for_longer_than_anybody_speaks_without_a_notice(
     model: Path, tmp_path: Path
 ) -> None:
     soundfile.write(tmp_path / "hum.wav", np.zeros(16000 * 60, np.float32), 16000)
-    done = predict(model, [tmp_path / "hum.wav"], tmp_path / "out", Asked(thresholds={"FEM": 0.0}))
+    done = predict(
+        model, [tmp_path / "hum.wav"], tmp_path / "out", PredictOptions(thresholds={"FEM": 0.0})
+    )
     assert any("hum: 1 segment(s) over 30 s" in line for line in done.notices)
     assert "over 30 s" in (tmp_path / "out" / "prediction.json").read_text()
 
@@ -209,8 +215,8 @@ def test_windows_that_overlap(model: Path, homes: Path) -> None:
     sound = homes / "phone.wav"
     tiled = Predictor(model)(sound)
     assert Predictor(model, overlap=0.0)(sound).segments == tiled.segments
-    predict(model, [sound], homes / "o", Asked(overlap=0.75, probabilities="npy"))
-    predict(model, [sound], homes / "t", Asked(probabilities="npy"))
+    predict(model, [sound], homes / "o", PredictOptions(overlap=0.75, probabilities="npy"))
+    predict(model, [sound], homes / "t", PredictOptions(probabilities="npy"))
     over, tile = (np.load(homes / x / "phone.probabilities.npy") for x in "ot")
     assert over.shape == tile.shape and np.abs(over - tile).max() > 1e-4
     assert json.loads((homes / "o" / "prediction.json").read_text())["step"] == pytest.approx(1.0)
@@ -257,19 +263,19 @@ def test_two_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        (Asked(preset="f2"), "preset 'f2'"),
-        (Asked(thresholds={"KCH": 0.5}), "did you mean 'KCHI'"),
-        (Asked(thresholds={"KCHI": 1.5}), "a probability, 0 to 1"),
-        (Asked(formats=["its"]), "only read"),
-        (Asked(formats=["elan"]), "elan"),
-        (Asked(overlap=1.0), "below 1"),
-        (Asked(timeline=["pdf"]), "png or svg"),
-        (Asked(enrol=Path("x")), "compares no recordings"),
-        (Asked(precision="fp16"), "fp16"),
+        (PredictOptions(preset="f2"), "preset 'f2'"),
+        (PredictOptions(thresholds={"KCH": 0.5}), "did you mean 'KCHI'"),
+        (PredictOptions(thresholds={"KCHI": 1.5}), "a probability, 0 to 1"),
+        (PredictOptions(formats=["its"]), "only read"),
+        (PredictOptions(formats=["elan"]), "elan"),
+        (PredictOptions(overlap=1.0), "below 1"),
+        (PredictOptions(timeline=["pdf"]), "png or svg"),
+        (PredictOptions(enrol=Path("x")), "compares no recordings"),
+        (PredictOptions(precision="fp16"), "fp16"),
     ],
 )
 def test_what_cannot_be_is_said_before_any_work(
-    model: Path, homes: Path, asked: Asked, message: str
+    model: Path, homes: Path, asked: PredictOptions, message: str
 ) -> None:
     with pytest.raises(BabError, match=message):
         predict(model, [homes], homes / "out", asked)
