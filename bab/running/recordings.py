@@ -7,6 +7,7 @@ named, without the ending.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,8 @@ from bab.core import registry
 from bab.core.errors import AudioError, BabError
 from bab.core.types import Permissions
 from bab.data.content import content_id
+
+_LONGEST = 200  # bytes of a part of a name; file systems take 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,9 @@ def recordings(
     left: dict[str, str] = {}
     for one in inputs:
         found += _named(str(one), offline, left)
+    for recording in [r for r in found if _shown(r.path) != r.path]:
+        left[_shown(recording.path)] = "its name isn't UTF-8: rename the file or folder"
+        found.remove(recording)
     unique = list({(r.path, r.start, r.end): r for r in found}.values())
     if not unique and not left:
         raise BabError("no audio file was named")
@@ -128,20 +134,44 @@ def _named(text: str, offline: bool, left: dict[str, str]) -> Iterator[Recording
 def _below(folder: Path, left: dict[str, str]) -> Iterator[Recording]:
     """A folder's recordings, by path; hidden files and folders are left alone."""
     some = False
-    for path in sorted(folder.rglob("*")):
-        inner = path.relative_to(folder)
-        if any(part.startswith(".") for part in inner.parts) or path.is_dir():
-            continue
+    for path in _files(folder, left):
         if streaming.looks_like_audio(path):
             some = True
             if path.is_file():
-                yield Recording(inner.with_suffix("").as_posix(), str(path.absolute()))
+                inner = path.relative_to(folder).with_suffix("")
+                yield Recording(inner.as_posix(), str(path.absolute()))
             else:
-                left[str(path)] = "is no regular file"
+                left[_shown(path)] = "is no regular file"
     if not some:
         raise BabError(
             f"{folder} holds no audio file: looked for wav, flac, ogg, opus, mp3, m4a ..."
         )
+
+
+def _files(folder: Path, left: dict[str, str]) -> list[Path]:
+    """What lies below a folder, hidden files and folders aside, by path. Links to folders are
+    followed, and each folder is met once: no link leads in a circle."""
+    found: list[Path] = []
+    met: set[str] = set()
+
+    def refused(error: OSError) -> None:
+        left[_shown(error.filename)] = f"can't be read ({error.strerror})"
+
+    tops = [folder]
+    for top in tops:
+        for here, folders, files in os.walk(top, onerror=refused):
+            known = os.path.realpath(here) in met
+            met.add(os.path.realpath(here))
+            folders[:] = [] if known else [name for name in folders if not name.startswith(".")]
+            tops += [Path(here, name) for name in folders if Path(here, name).is_symlink()]
+            if not known:
+                found += [Path(here, name) for name in files if not name.startswith(".")]
+    return sorted(found)
+
+
+def _shown(path: str | Path) -> str:
+    """A path as it can be printed: bytes that are no UTF-8 are escaped."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _listed(path: Path, offline: bool, left: dict[str, str]) -> Iterator[Recording]:
@@ -171,6 +201,8 @@ def _of_corpus(spec: str, offline: bool) -> Iterator[Recording]:
 def _apart(listed: Sequence[Recording]) -> list[Recording]:
     """The same, two of one name told apart by what stands before it, or by their endings."""
     listed = [replace(r, name=_inside(r.name)) for r in listed]
+    taken = {"summary", *registry.names("tasks")}  # tables of all recordings are called so
+    listed = [replace(r, name=_with_parent(r)) if r.name.casefold() in taken else r for r in listed]
     for rename in (_with_parent, _with_ending, _with_digest):
         times = Counter(r.name.casefold() for r in listed)  # as some file systems compare them
         listed = [replace(r, name=rename(r)) if times[r.name.casefold()] > 1 else r for r in listed]
@@ -180,7 +212,16 @@ def _apart(listed: Sequence[Recording]) -> list[Recording]:
 def _inside(name: str) -> str:
     """A name that is a path below the out folder on any system."""
     parts = [re.sub(r'[<>:"|?*\\\x00-\x1f]', "_", part) for part in name.split("/")]
-    return "/".join(f"_{p}" if p.startswith(".") else p for p in parts if p) or "_"
+    return "/".join(_short(f"_{p}" if p.startswith(".") else p) for p in parts if p) or "_"
+
+
+def _short(part: str) -> str:
+    """A part of a path with room for what an output's name ends with."""
+    letters = part.encode()
+    if len(letters) <= _LONGEST:
+        return part
+    digest = hashlib.blake2b(letters, digest_size=4).hexdigest()
+    return f"{letters[: _LONGEST - 9].decode('utf-8', 'ignore')}-{digest}"
 
 
 def _with_parent(recording: Recording) -> str:
