@@ -9,8 +9,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from bab.core.annotations import Annotation, Format, Mark
 from bab.core.atomic import atomic_path, write_json
+from bab.core.errors import BabError
 from bab.core.types import Clip, Output, Prediction, Segment
 from bab.running.recordings import Recording
 from bab.running.saved import Saved
@@ -32,7 +33,8 @@ LONG_SEGMENT = 30.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """One recording's result. key: of model, options and audio; made_by: of model and options."""
+    """One recording's result. key: of model, options and audio; made_by: of model and options;
+    written: the annotation formats, pictures and probabilities that were written of it."""
 
     key: str
     made_by: str
@@ -42,6 +44,7 @@ class Done:
     seconds: float
     prediction: Prediction
     notices: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
 
 
 class Results:
@@ -97,8 +100,8 @@ class Results:
             segments = tuple(Segment(**segment) for segment in inner.pop("segments"))
             vector = tuple(inner.pop("vector"))
             prediction = Prediction(segments=segments, vector=vector, **inner)
-            notices = tuple(values.pop("notices"))
-            return Done(prediction=prediction, notices=notices, **values)
+            lines, kinds = tuple(values.pop("notices")), tuple(values.pop("written"))
+            return Done(prediction=prediction, notices=lines, written=kinds, **values)
         return None
 
 
@@ -133,6 +136,18 @@ def decoded(
     if len(pending):
         parts.append(task.decode(Output(clip, pending, first), grid, saved.labels, tuned))
     return _joined(recording.name, parts)
+
+
+def heard(saved: Saved, rows: Stretches, told: float) -> float:
+    """A recording's seconds: as its header says, or as its rows do where that was a bad guess."""
+    grid, count, end = saved.encoder.grid, 0, 0.0
+    for stretch in rows.read():
+        count += len(stretch)
+        end = max(end, float(stretch[-1, 0]) + float(stretch[-1, 1]))
+    if not saved.task.one_target:
+        end = grid.samples(count) / grid.sample_rate
+    near = max(0.1, 2 * grid.seconds_per_frame)
+    return told if abs(end - told) <= near else round(end, 3)
 
 
 def _mean(rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -176,15 +191,34 @@ def annotation_of(done: Done, form: Format) -> Annotation:
     return Annotation(done.name.rsplit("/", 1)[-1], marks, duration=length, media=media)
 
 
-def write_annotations(
-    done: Done, formats: Mapping[str, Format], out: Path, again: bool
-) -> set[str]:
-    """`<name>.<suffix>` in each format; what a format couldn't hold. again: also those that are
-    there."""
+def annotation_path(out: Path, name: str, form: Format) -> Path:
+    """Where a recording's annotations are in a format."""
+    return out / f"{name}{form.suffixes[0]}"
+
+
+def refuse_foreign(
+    results: Results, names: Iterable[str], formats: Mapping[str, Format], out: Path
+) -> None:
+    """Raises BabError: an annotation file that no prediction has written would be replaced."""
+    if any((results.folder / "begun").glob("*")):  # stopped between a file and its record
+        return
+    for name in names:
+        for form in formats.values():
+            path = annotation_path(out, name, form)
+            if path.exists() and not results.place(name).exists():
+                raise BabError(
+                    f"{path} is there, and no prediction in {out} has written it: name another "
+                    "--out, so that nobody's annotations are replaced"
+                )
+
+
+def write_annotations(done: Done, formats: Mapping[str, Format], out: Path) -> set[str]:
+    """`<name>.<suffix>` in each format, but for those that were written of this result and are
+    there; what a format couldn't hold."""
     lost: set[str] = set()
-    for form in formats.values():
-        path = out / f"{done.name}{form.suffixes[0]}"
-        if path.exists() and not again:
+    for name, form in formats.items():
+        path = annotation_path(out, done.name, form)
+        if path.exists() and name in done.written:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         form.write([annotation_of(done, form)], path)
@@ -204,32 +238,59 @@ def write_probabilities(saved: Saved, spool: Spool, target: Path, seconds: float
 
     Of text tasks they are those of each label, the blank first.
     """
-    grid, names = saved.encoder.grid, [n for group in saved.labels.values() for n in group]
-    parts: list[NDArray[np.float32]] = []
-    first = 0
+    tables = _timed(saved, spool, seconds)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(target) as temporary:
+        if target.suffix == ".npy":
+            _write_npy(tables, spool.done, temporary)
+        else:
+            names = [name for group in saved.labels.values() for name in group]
+            _write_parquet(tables, names, temporary)
+
+
+def _timed(saved: Saved, spool: Spool, seconds: float) -> Iterator[NDArray[np.float64]]:
+    """Start, end and probabilities, a stretch at a time."""
+    grid, first = saved.encoder.grid, 0
     for rows in spool.read():
         if saved.task.one_target:
             times = np.stack([rows[:, 0], rows[:, 0] + rows[:, 1]], axis=1)
             values = rows[:, 3:]
         else:
-            edges = grid.edges(len(rows), seconds, first)
+            # Only the very last frame reaches to the end of the recording.
+            count = len(rows) + (first + len(rows) < spool.done)
+            edges = grid.edges(count, seconds, first)[: len(rows) + 1]
             times, values = np.stack([edges[:-1], edges[1:]], axis=1), rows
-        parts.append(np.concatenate([times, _shares(saved, values)], axis=1).astype(np.float32))
+        yield np.concatenate([times, _shares(saved, values)], axis=1, dtype=np.float64)
         first += len(rows)
-    table = np.concatenate(parts)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    columns = ["start", "end", *(names if len(names) == table.shape[1] - 2 else [])]
-    columns += [f"value{i}" for i in range(table.shape[1] - len(columns))]
-    with atomic_path(target) as temporary:
-        if target.suffix == ".npy":
-            with temporary.open("wb") as file:
-                np.save(file, table, allow_pickle=False)
-        else:
-            import pyarrow
-            from pyarrow import parquet
 
-            data = {name: table[:, i] for i, name in enumerate(columns)}
-            parquet.write_table(pyarrow.table(data), temporary)
+
+def _write_npy(tables: Iterable[NDArray[np.float64]], rows: int, path: Path) -> None:
+    """One array f32[rows, columns], written piece by piece."""
+    with path.open("wb") as file:
+        for number, table in enumerate(tables):
+            if number == 0:
+                shape = (rows, table.shape[1])
+                about = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, about)
+            file.write(table.astype("<f4").tobytes())
+
+
+def _write_parquet(tables: Iterable[NDArray[np.float64]], names: Sequence[str], path: Path) -> None:
+    """A group of rows for each piece; times in double precision."""
+    import pyarrow
+    from pyarrow import parquet
+
+    with ExitStack() as stack:
+        writer = None
+        for table in tables:
+            width = table.shape[1] - 2
+            values = names if len(names) == width else [f"value{i}" for i in range(width)]
+            columns = {"start": table[:, 0], "end": table[:, 1]}
+            columns |= {n: table[:, i].astype(np.float32) for i, n in enumerate(values, start=2)}
+            piece = pyarrow.table(columns)
+            if writer is None:
+                writer = stack.enter_context(parquet.ParquetWriter(path, piece.schema))
+            writer.write_table(piece)
 
 
 def _shares(saved: Saved, values: NDArray[np.float32]) -> NDArray[np.float32]:

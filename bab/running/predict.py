@@ -149,6 +149,7 @@ class _Work:
         for number, recording in enumerate(self.listed, start=1):
             self.lengths[recording.name] = seconds_of(recording)
             self.tell("looking", number, len(self.listed), "files")
+        outputs.refuse_foreign(self.results, self.lengths, self.formats, self.out)
         try:
             for number, recording in enumerate(self.listed, start=1):
                 self._one(number, recording)
@@ -171,7 +172,8 @@ class _Work:
             else:
                 self.result.again += 1
                 self.say(f"{place}: done before")
-                self._annotate(done, False)
+                if (complete := self._annotate(done)) != done:
+                    self.results.keep(complete)
             for line in done.notices:
                 self._notice(line)
             if not done.name.startswith(overview.ENROLLED):
@@ -200,13 +202,18 @@ class _Work:
             spool.flush()
         if not spool.done:
             raise AudioError(f"{recording.path or recording.name}: it holds no sound")
-        seconds = self.lengths[recording.name]
+        told = self.lengths[recording.name]
+        seconds = outputs.heard(self.saved, spool, told)
         prediction = outputs.decoded(self.saved, recording, spool, seconds, self.tuned)
         notices = tuple(outputs.noticed(prediction)) if self.voices else ()
+        if seconds < told - 1:
+            line = f"{recording.name}: {seconds:.1f} s could be read of the {told:.1f} s that its "
+            notices = (*notices, line + "header promises: compare it with the original")
         facts = (key, self.made_by, recording.name, recording.path, digest, seconds)
-        done = Done(*facts, prediction, notices)
+        kinds = (self.asked.probabilities,) if self.asked.probabilities else ()
+        done = Done(*facts, prediction, notices, kinds)
         self._more(done, spool)
-        self._annotate(done, True)
+        done = self._annotate(done)
         self.results.keep(done)  # last: what is kept has all its files
         spool.remove()
         return done
@@ -215,9 +222,10 @@ class _Work:
         """A result of an earlier call, if it left all that is asked for now."""
         done = self.results.find(name, key)
         kind = self.asked.probabilities
-        if kind and not outputs.probabilities_path(self.out, name, kind).exists():
-            return None
-        return done
+        if done is None or not kind:
+            return done
+        there = outputs.probabilities_path(self.out, name, kind).exists()
+        return done if there and kind in done.written else None
 
     def _more(self, done: Done, spool: Spool) -> None:
         """What is written from the rows, which go afterwards."""
@@ -227,13 +235,15 @@ class _Work:
         if self.saved.task.one_output and spool.done > 1:
             outputs.write_windows(self.saved, spool, self.out / f"{done.name}.windows.csv")
 
-    def _annotate(self, done: Done, again: bool) -> None:
-        """Annotation files and pictures. again: also those that are there."""
-        for line in sorted(outputs.write_annotations(done, self.formats, self.out, again)):
+    def _annotate(self, done: Done) -> Done:
+        """The annotation files and pictures that were not yet written of this result."""
+        for line in sorted(outputs.write_annotations(done, self.formats, self.out)):
             self._notice(line)
-        kinds = [k for k in self.asked.timeline if again or not self._picture(done, k).exists()]
-        if kinds:
-            overview.draw(done, self.voices, [self._picture(done, kind) for kind in kinds])
+        paths = {kind: self._picture(done, kind) for kind in self.asked.timeline}
+        new = [p for kind, p in paths.items() if kind not in done.written or not p.exists()]
+        if new:
+            overview.draw(done, self.voices, new)
+        return replace(done, written=tuple(sorted({*done.written, *self.formats, *paths})))
 
     def _picture(self, done: Done, kind: str) -> Path:
         return self.out / f"{done.name}.{kind}"
@@ -370,7 +380,14 @@ def _formats(saved: Saved, names: Sequence[str] | None) -> dict[str, Format]:
         task = saved.spec["task"]["name"]
         raise BabError(f"--format: task '{task}' gives labels of whole recordings, no segments")
     formats = {name: open_format(name) for name in dict.fromkeys(names)}
+    endings: dict[str, str] = {}
     for name, form in formats.items():
         if not form.writes:
             raise BabError(f"--format {name}: that format is only read")
+        other = endings.setdefault(form.suffixes[0], name)
+        if other != name:
+            raise BabError(
+                f"--format {other},{name}: both write {form.suffixes[0]} files: take one of them, "
+                "and make the other of it with `bab convert`"
+            )
     return formats

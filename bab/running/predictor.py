@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from bab.core.device import refuse_precision, resolve_device
 from bab.core.errors import AudioError
 from bab.core.types import Prediction
-from bab.running.outputs import decoded
+from bab.running.outputs import decoded, heard
 from bab.running.recordings import Recording, of_array, seconds_of
 from bab.running.saved import choose_preset, load_saved, with_thresholds
 from bab.running.streaming import Engine
@@ -84,5 +84,5 @@ class Predictor:
         held = _Held([rows.values for rows in self._engine.of(recording)])
         if not held.rows:
             raise AudioError(f"{recording.path or recording.name}: it holds no sound")
-        seconds = seconds_of(recording)
+        seconds = heard(self._engine.saved, held, seconds_of(recording))
         return decoded(self._engine.saved, recording, held, seconds, self._tuned)
