@@ -117,8 +117,8 @@ def _cut(
 
 
 def _tool(name: str, path: str) -> str:
-    found = shutil.which(name)
-    if found is None:
+    program = shutil.which(name)
+    if program is None:
         raise UnreadableError(
             "unsupported",
             path,
@@ -126,7 +126,7 @@ def _tool(name: str, path: str) -> str:
             "the PATH): install it (https://ffmpeg.org, `apt install ffmpeg`, `brew install "
             "ffmpeg`, `conda install ffmpeg`), or convert the file to wav",
         )
-    return found
+    return program
 
 
 def _source(path: str) -> list[str]:

@@ -54,12 +54,12 @@ def open_format(name: str, options: Mapping[str, Any] | None = None) -> Format:
 def names_of(path: Path, kept: Callable[[Any], bool] = lambda cls: True) -> list[str]:
     """The formats whose files end as `path` does, the one that is called so first."""
     suffix = path.suffix.lower()
-    found = []
+    matching = []
     for name in registry.names("formats"):
         cls = registry.load("formats", name)
         if kept(cls) and suffix in (each.lower() for each in cls.suffixes):
-            found.append(name)
-    return sorted(found, key=lambda name: (f".{name}" != suffix, name))
+            matching.append(name)
+    return sorted(matching, key=lambda name: (f".{name}" != suffix, name))
 
 
 def fit_annotations(

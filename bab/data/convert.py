@@ -133,8 +133,8 @@ def summed(notices: Sequence[tuple[Path, str]]) -> list[str]:
     files: dict[str, list[Path]] = {}
     for path, notice in notices:
         shape = re.sub(r"\d+", "{}", notice, count=1)
-        found = re.search(r"\d+", notice)
-        numbers[shape] += int(found[0]) if found else 0
+        number = re.search(r"\d+", notice)
+        numbers[shape] += int(number[0]) if number else 0
         files.setdefault(shape, []).append(path)
     return [
         f"{paths[0].name if len(paths) == 1 else f'{len(paths)} files'}: "
@@ -178,16 +178,16 @@ def _files(given: Path, out: Path, source: str) -> list[Path]:
         each = [registry.load("formats", name) for name in registry.names("formats")]
         suffixes = {s.lower() for cls in each if cls.reads for s in cls.suffixes}
     inside = out.resolve() if out.resolve() != given.resolve() else None
-    found = [
+    files = [
         path
         for path in _walk(given)
         if path.suffix.lower() in suffixes
         and not (inside and path.resolve().is_relative_to(inside))
     ]
-    if not found:
+    if not files:
         kind = f"of the format {source}" if source else "of any format"
         raise BabError(f"{given}: holds no annotation file {kind} ({', '.join(sorted(suffixes))})")
-    return found
+    return files
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -49,8 +49,8 @@ def start_of(name: str) -> Start | None:
     starts: list[Start | None] = [_moment(match) for match in _DATED.finditer(stem)]
     if all(start is None for start in starts):
         starts = [_time(match) for match in _ALONE.finditer(stem)]
-    found = {start for start in starts if start is not None}
-    return found.pop() if len(found) == 1 else None
+    distinct = {start for start in starts if start is not None}
+    return distinct.pop() if len(distinct) == 1 else None
 
 
 def _time(match: re.Match[str]) -> time | None:

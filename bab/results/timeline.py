@@ -268,30 +268,30 @@ def _marks(boxes: Sequence[_Box], full: float, top: float, lane: float) -> Any:
 
 def _boxes(vocs: Sequence[Voc], plan: _Plan) -> list[_Box]:
     """One voice's marks: a box for each vocalisation; of rows that are days, for each 5 minutes."""
-    found = []
+    boxes = []
     for index, row in enumerate(plan.rows):
         if plan.width == DAY_MS:
-            found += [_Box(index, *share) for share in _shares(vocs, row)]
+            boxes += [_Box(index, *share) for share in _shares(vocs, row)]
         else:
             spans = _spans(vocs, row, plan.width / _COLUMNS)
-            found += [_Box(index, begin, end, 1.0) for begin, end in spans]
-    return found
+            boxes += [_Box(index, begin, end, 1.0) for begin, end in spans]
+    return boxes
 
 
 def _spans(vocs: Sequence[Voc], row: _Row, least: float) -> list[tuple[float, float]]:
     """What lies in the row, ms from its left edge, widened to `least`; what touches is joined."""
-    found: list[tuple[float, float]] = []
+    merged: list[tuple[float, float]] = []
     edge = row.end - row.left
     for voc in vocs:
         begin, offset = max(voc.onset, row.start) - row.left, min(voc.offset - row.left, edge)
         if begin >= offset:
             continue
         end = min(max(offset, begin + least), edge)
-        if found and begin <= found[-1][1]:
-            found[-1] = (found[-1][0], max(found[-1][1], end))
+        if merged and begin <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
         else:
-            found.append((begin, end))
-    return found
+            merged.append((begin, end))
+    return merged
 
 
 def _shares(vocs: Sequence[Voc], row: _Row) -> list[tuple[float, float, float]]:

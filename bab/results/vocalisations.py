@@ -110,7 +110,7 @@ def vocalisations(recording: Speech, voices: Sequence[str] = VOICES) -> list[Voc
     end = _milliseconds(recording.duration, f"{recording.name}: duration")
     if end < 0:
         raise BabError(f"{recording.name}: duration {recording.duration} s: give 0 or more")
-    found = []
+    vocs = []
     for segment in recording.segments:
         where = f"{recording.name}: segment {segment.start}-{segment.end} s of {segment.label!r}"
         if segment.label not in voices:
@@ -120,8 +120,8 @@ def vocalisations(recording: Speech, voices: Sequence[str] = VOICES) -> list[Voc
             raise BabError(f"{where}: it ends before it starts; correct the annotation")
         onset, offset = max(onset, 0), min(offset, end)
         if offset > onset:
-            found.append(Voc(onset, offset, segment.label))
-    return sorted(found, key=lambda v: (v.onset, v.offset, _SPEAKERS.get(v.voice, v.voice)))
+            vocs.append(Voc(onset, offset, segment.label))
+    return sorted(vocs, key=lambda v: (v.onset, v.offset, _SPEAKERS.get(v.voice, v.voice)))
 
 
 def _milliseconds(seconds: float, what: str) -> int:

@@ -94,8 +94,8 @@ def check_round_trips(cls: type[Format], folder: Path) -> None:
     """Times come back to 1 ms and labels as they were: unsorted, overlapping, of one voice too,
     after ten hours, in a folder and under a name that are not ASCII, and with no mark at all."""
     for name, given in (("plain", PLAIN), ("overlap", OVERLAP), ("empty", EMPTY)):
-        found = _there_and_back(cls, given, folder / "élan où" / "é", name)
-        _compare(given, found, cls.__name__)
+        back = _there_and_back(cls, given, folder / "élan où" / "é", name)
+        _compare(given, back, cls.__name__)
     shuffled = replace(PLAIN, marks=tuple(reversed(PLAIN.marks)))
     path = _place(cls, folder, "shuffled")
     _write(cls, shuffled, path)
@@ -115,8 +115,8 @@ def check_losses(cls: type[Format], folder: Path) -> None:
         path = _place(cls, folder, f"full-{what}")
         form.write([given], path)
         if what in cls.keeps:
-            found = look(_read(cls, path))
-            assert found == look(given), f"{cls.__name__} keeps {what}: {look(given)} is {found}"
+            back = look(_read(cls, path))
+            assert back == look(given), f"{cls.__name__} keeps {what}: {look(given)} is {back}"
             assert not form.notices, f"{cls.__name__} keeps {what}, and says: {form.notices}"
         else:
             assert form.notices, f"{cls.__name__} loses {what} without a notice"
@@ -133,12 +133,12 @@ def check_several(cls: type[Format], folder: Path) -> None:
     two = [PLAIN, replace(OVERLAP, uri="home02")]
     if "several" in cls.keeps:
         cls(cls.Options()).write(two, path)
-        found = {one.uri: one for one in cls(cls.Options()).read(path)}
-        assert set(found) == {"home01", "home02"}, (
-            f"{cls.__name__}: two recordings are {set(found)}"
+        back = {one.uri: one for one in cls(cls.Options()).read(path)}
+        assert set(back) == {"home01", "home02"}, (
+            f"{cls.__name__}: two recordings are {set(back)}"
         )
         for one in two:
-            _compare(one, found[one.uri], cls.__name__)
+            _compare(one, back[one.uri], cls.__name__)
     else:
         _refused(lambda: cls(cls.Options()).write(two, path), path.name, cls)
         assert not path.exists(), f"{cls.__name__}: a refused write left {path.name}"
@@ -151,9 +151,9 @@ def check_several(cls: type[Format], folder: Path) -> None:
 
 def check_read(cls: type[Format], path: Path) -> None:
     """A file reads: marks sorted, with lengths and labels; times inside the file's length."""
-    found = cls(cls.Options()).read(path)
-    assert found, f"{path}: no recording"
-    for one in found:
+    back = cls(cls.Options()).read(path)
+    assert back, f"{path}: no recording"
+    for one in back:
         assert one.uri, f"{path}: a recording without a name"
         for mark in one.marks:
             assert 0 <= mark.start < mark.end, f"{path}: {mark} has no length"
@@ -188,9 +188,9 @@ def _write(cls: type[Format], one: Annotation, path: Path) -> None:
 
 
 def _read(cls: type[Format], path: Path) -> Annotation:
-    found = cls(cls.Options()).read(path)
-    assert len(found) == 1, f"{path}: holds one recording, and {len(found)} were read"
-    return found[0]
+    back = cls(cls.Options()).read(path)
+    assert len(back) == 1, f"{path}: holds one recording, and {len(back)} were read"
+    return back[0]
 
 
 def _there_and_back(cls: type[Format], given: Annotation, folder: Path, name: str) -> Annotation:
@@ -202,9 +202,9 @@ def _there_and_back(cls: type[Format], given: Annotation, folder: Path, name: st
     return _read(cls, path)
 
 
-def _compare(given: Annotation, found: Annotation, kind: str) -> None:
+def _compare(given: Annotation, back: Annotation, kind: str) -> None:
     """Marks by label and time, whatever their order among those that begin together."""
-    one, two = (sorted((m.label, m.start, m.end) for m in a.marks) for a in (given, found))
+    one, two = (sorted((m.label, m.start, m.end) for m in a.marks) for a in (given, back))
     assert len(one) == len(two), f"{kind}: {len(one)} marks have become {len(two)}"
     for (label, start, end), (other, begin, stop) in zip(one, two, strict=True):
         assert label == other, f"{kind}: the label {label} has become {other}"

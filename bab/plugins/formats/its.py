@@ -119,13 +119,13 @@ def _values(segment: Element, path: Path) -> dict[str, str]:
 
 def _parts(segment: Element, part: str, path: Path) -> str:
     """startCry1="PT1.2S" endCry1="PT2S" ... as JSON: [{"start": 1.2, "end": 2.0}]; "" = none."""
-    found = []
+    spans = []
     for number in range(1, len(segment.attrib)):
         if f"start{part}{number}" not in segment.attrib:
             break
         start, end = (_time(segment, f"{side}{part}{number}", path) for side in ("start", "end"))
-        found.append({"start": start, "end": end})
-    return json.dumps(found) if found else ""
+        spans.append({"start": start, "end": end})
+    return json.dumps(spans) if spans else ""
 
 
 def _number(element: Element, name: str, path: Path) -> float:

@@ -56,10 +56,10 @@ def to_tiers(one: Annotation, names: Names, scored: str, path: object) -> list[T
                 tier.further[_TIERS.get(key, key)][span] = value
         if mark.label and mark.label != said_by(_LANE.sub("", name))[0]:
             tier.further["label"][span] = mark.label
-    found = list(tiers.values())
+    every = list(tiers.values())
     if scored and one.scored is not None:
-        found.append(Tier(scored, {span: str(i) for i, span in enumerate(one.scored, 1)}))
-    return found
+        every.append(Tier(scored, {span: str(i) for i, span in enumerate(one.scored, 1)}))
+    return every
 
 
 def _lane(stem: str, numbered: bool, mark: Mark, ends: Mapping[str, float], taken: set[str]) -> str:
