@@ -21,7 +21,8 @@ from bab.running.outputs import Done
 from bab.running.saved import Saved
 
 PICTURES = ("png", "svg")
-ENROLLED = "enrolled/"  # what names of enrolment recordings begin with
+# What names of enrolment recordings begin with, and no other name does.
+ENROLLED = ".enrolled/"
 MOST_PAIRS = 1_000_000
 
 
@@ -102,7 +103,7 @@ def write_scores(saved: Saved, results: Iterable[Done], path: Path) -> str:
 
 
 def _speaker(name: str) -> str:
-    """`enrolled/ann/1` and `enrolled/ann` -> "ann"."""
+    """`.enrolled/ann/1` and `.enrolled/ann` -> "ann"."""
     return name.removeprefix(ENROLLED).split("/", 1)[0]
 
 

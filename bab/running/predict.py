@@ -256,8 +256,8 @@ class _Work:
         began = time.monotonic()
         saved, made_by = self.saved, self.made_by
         if saved.task.pairs:
-            said = overview.write_scores(saved, self.results.all(made_by), self.out / "scores.csv")
-            self._notice(said)
+            known = (d for d in self.results.all(made_by) if self._counts(d.name))
+            self._notice(overview.write_scores(saved, known, self.out / "scores.csv"))
         if not self.voices:
             saved.task.write([done.prediction for done in self._done()], self.out)
         name = str(saved.spec["task"]["name"])
@@ -282,6 +282,10 @@ class _Work:
         """The results that are no enrolment's."""
         results = self.results.all(self.made_by)
         return (done for done in results if not done.name.startswith(overview.ENROLLED))
+
+    def _counts(self, name: str) -> bool:
+        """Whether a recording is to be scored: of enrolments only those that this call names."""
+        return name in self.lengths or not name.startswith(overview.ENROLLED)
 
     def _notice(self, line: str) -> None:
         if line and line not in self.result.notices:

@@ -146,3 +146,23 @@ def test_options_that_cannot_be(
     taken.write_text("")
     assert main(["predict", str(model), str(sound), "--out", str(taken)]) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_scores_are_of_the_enrolment_that_was_asked_for(sound: Path, tmp_path: Path) -> None:
+    asked = {"encoder": "fbank", "task": "sv", "observers": [], "runs": str(tmp_path / "runs")}
+    sets = ["train.steps=2", "bootstrap=0", f"cache.dir={tmp_path / 'cache'}"]
+    verifier = run(run_config(None, asked, sets))[1]
+    for speaker in ("ann", "bob"):
+        (tmp_path / speaker).mkdir()
+        shutil.copy(sound, tmp_path / speaker / f"{speaker}.wav")
+    (sound.parent / "enrolled").mkdir()
+    sound.rename(sound.parent / "enrolled" / "home.wav")
+    shutil.copy(sound.parent / "enrolled" / "home.wav", sound)
+
+    def scores(enrol: Path | None) -> list[str]:
+        predict(verifier, [sound.parent], tmp_path / "out", PredictOptions(enrol=enrol))
+        return (tmp_path / "out" / "scores.csv").read_text().splitlines()
+
+    assert [line[:4] for line in scores(tmp_path / "ann")] == ["enro", "ann,", "ann,"]
+    assert [line[:4] for line in scores(tmp_path / "bob")] == ["enro", "bob,", "bob,"]
+    assert scores(None) == ["first,second,score", "enrolled/home,home,1.0000"]
