@@ -21,7 +21,7 @@ from bab.cli.display import DEVICES
     "thresholds",
     metavar="CLASS=P",
     multiple=True,
-    help="A class's threshold, in place of the tuned one.",
+    help="A class's threshold, in place of the tuned one. May repeat.",
 )
 @click.option(
     "--format",

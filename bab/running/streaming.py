@@ -284,7 +284,8 @@ def ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
             if close is not None:
                 close()  # a decoder's process ends with its reader
 
-    threading.Thread(target=work, name="bab-reader", daemon=True).start()
+    reader = threading.Thread(target=work, name="bab-reader", daemon=True)
+    reader.start()
     try:
         while True:
             kind, value = made.get()
@@ -295,3 +296,4 @@ def ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
             yield value
     finally:
         ended.set()
+        reader.join(10.0)  # files and decoders are closed before the interpreter ends
