@@ -79,9 +79,9 @@ class Predicted:
 
 
 def predict(
-    folder: Path,
+    folder: str | Path,
     inputs: Sequence[str | Path],
-    out: Path,
+    out: str | Path,
     asked: PredictOptions = PredictOptions(),
     tell: Tell = lambda stage, done, total, unit: None,
     say: Callable[[str], None] = lambda line: None,
@@ -99,7 +99,7 @@ def predict(
         BabError: no model there, nothing to predict, an unknown preset, class or format.
         InterruptedRunError: Ctrl-C or SIGTERM; what was done is kept.
     """
-    saved = load_saved(folder, asked.offline, asked.trust_code)
+    saved, out = load_saved(Path(folder), asked.offline, asked.trust_code), Path(out)
     device = resolve_device(asked.device)
     refuse_precision(device, asked.precision)
     if device == "cpu":

@@ -18,7 +18,7 @@ from bab.core.atomic import atomic_path
 from bab.running.streaming import Rows
 
 _SECONDS = 600.0  # of audio in a stretch
-_WAIT = 30.0  # seconds of work after which a shorter stretch is written
+_WAIT = 10.0  # seconds of work after which a shorter stretch is written
 
 
 class Spool:
