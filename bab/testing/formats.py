@@ -134,9 +134,7 @@ def check_several(cls: type[Format], folder: Path) -> None:
     if "several" in cls.keeps:
         cls(cls.Options()).write(two, path)
         back = {one.uri: one for one in cls(cls.Options()).read(path)}
-        assert set(back) == {"home01", "home02"}, (
-            f"{cls.__name__}: two recordings are {set(back)}"
-        )
+        assert set(back) == {"home01", "home02"}, f"{cls.__name__}: two recordings are {set(back)}"
         for one in two:
             _compare(one, back[one.uri], cls.__name__)
     else:
