@@ -20,25 +20,13 @@ from pyarrow import parquet
 
 from bab.audio.reading import read
 from bab.cli import main
-from bab.config.resolve import run_config
 from bab.core.errors import BabError, InterruptedRunError
 from bab.plugins.datasets.rttm import Rttm
 from bab.running import predict as module
 from bab.running.predict import PredictOptions, predict
 from bab.running.predictor import Predictor
-from bab.running.runner import run
 
 VOICES = ("KCHI", "OCH", "MAL", "FEM")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small voice type classifier, trained for a moment."""
-    base = tmp_path_factory.mktemp("model")
-    asked = {"encoder": "fbank", "task": "vtc", "observers": [], "runs": str(base / "runs")}
-    sets = ["train.steps=30", "train.eval_every=15", "train.lr=0.01", "bootstrap=0"]
-    sets.append(f"cache.dir={base / 'cache'}")
-    return run(run_config(None, asked, sets))[1]
 
 
 @pytest.fixture

@@ -27,16 +27,6 @@ from bab.running.recordings import recordings
 from bab.running.runner import run
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small voice type classifier, trained for a moment."""
-    base = tmp_path_factory.mktemp("model")
-    asked = {"encoder": "fbank", "task": "vtc", "observers": [], "runs": str(base / "runs")}
-    sets = ["train.steps=30", "train.eval_every=15", "train.lr=0.01", "bootstrap=0"]
-    sets.append(f"cache.dir={base / 'cache'}")
-    return run(run_config(None, asked, sets))[1]
-
-
 @pytest.fixture
 def sound(tmp_path: Path) -> Path:
     """A recording of 20 s."""
