@@ -1,6 +1,6 @@
 """bab: pretrain, adapt and compare self-supervised audio encoders. Nothing heavy is imported here.
 
-`bab.run(...)`, `bab.load(...)`, `bab.table(...)`, the five contracts, and all else that a plugin
+`bab.run(...)`, `bab.load(...)`, `bab.table(...)`, the six contracts, and all else that a plugin
 needs, are loaded on first use. docs/plugins.md says what each name is for.
 """
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from bab.audio.reading import duration as audio_duration
     from bab.audio.reading import info as audio_info
     from bab.audio.reading import read as read_audio
+    from bab.core.annotations import Annotation as Annotation
+    from bab.core.annotations import Format as Format
+    from bab.core.annotations import Mark as Mark
     from bab.core.atomic import atomic_folder as atomic_folder
     from bab.core.atomic import atomic_path as atomic_path
     from bab.core.atomic import write_bytes as write_bytes
@@ -61,16 +64,22 @@ if TYPE_CHECKING:
     from bab.core.weights import read_folder as read_weights
     from bab.core.weights import read_json as read_json
     from bab.core.weights import read_tensors as read_tensors
+    from bab.data.annotations import fit_annotations as fit_annotations
+    from bab.data.annotations import open_format as open_format
     from bab.data.content import cache_root as cache_root
     from bab.data.splits import by_group as split_by_group
     from bab.data.splits import check_disjoint as check_disjoint
     from bab.data.splits import components as split_components
     from bab.results.table import table as table
+    from bab.running.predict import PredictOptions as PredictOptions
+    from bab.running.predict import predict as predict
+    from bab.running.predictor import Predictor as Predictor
     from bab.running.runner import run as run
 
 __version__ = "0.1.0"
 
 _SAME = {  # module -> names that are called the same there
+    "bab.core.annotations": "Annotation Format Mark",
     "bab.core.atomic": "atomic_folder atomic_path write_bytes write_json write_text",
     "bab.core.errors": "AudioError BabError ConfigError CorpusError DivergedError LeakageError "
     "NotApplicableError PluginError did_you_mean",
@@ -83,9 +92,12 @@ _SAME = {  # module -> names that are called the same there
     "bab.core.types": "Batch Clip Encoded Features Labels Loss Output Permissions Prediction "
     "Segment Term Trial View Waves",
     "bab.core.weights": "WeightsError fingerprint read_json read_tensors",
+    "bab.data.annotations": "fit_annotations open_format",
     "bab.data.content": "cache_root",
     "bab.data.splits": "check_disjoint",
     "bab.results.table": "table",
+    "bab.running.predict": "PredictOptions predict",
+    "bab.running.predictor": "Predictor",
     "bab.running.runner": "run",
 }
 _LAZY = {name: (module, name) for module, names in _SAME.items() for name in names.split()} | {

@@ -10,6 +10,7 @@ import click
 
 from bab import __version__
 from bab.cli.bench import bench_command
+from bab.cli.convert import convert_command
 from bab.cli.data import data_group
 from bab.cli.info import info_command
 from bab.cli.listing import list_command
@@ -46,6 +47,7 @@ for _command in (
     bench_command,
     table_command,
     predict_command,
+    convert_command,
     prepare_command,
     targets_command,
     list_command,

@@ -35,11 +35,11 @@ def check_command(
     from bab.data import check
 
     config = corpus_config(corpus, sets)
-    with ticker() as tell:
+    with ticker() as display:
         report = check.check_corpus(
             open_corpus(config),
             jobs or os.cpu_count() or 1,
-            lambda done, total: tell("checking", done, total, "files"),
+            lambda done, total: display.tell("checking", done, total, "files"),
         )
     click.echo(check.render(report))
     if report.fatal:

@@ -45,6 +45,9 @@ def describe(kind: str, name: str) -> str:
         section = _SECTIONS[kind]
         title = f"Options (--set {section}.KEY=VALUE, or under `{section}:` in a recipe)"
         _table(form, title, list(options(cls.Options)) or [("none", "")])
+    if kind == "formats":
+        title = "Options (bab convert --set from.KEY=VALUE, to.KEY=VALUE)"
+        _table(form, title, list(options(cls.Options)) or [("none", "")])
     return form.getvalue().rstrip()
 
 
@@ -97,6 +100,7 @@ def _facts(kind: str, cls: Any) -> Iterator[Row]:
         "heads": ("level",),
         "tasks": ("needs", "level", "corpus", "head", "objective", "presets", "primary", "notice"),
         "datasets": ("provides", "unit"),
+        "formats": ("suffixes", "keeps"),
     }
     for name in names.get(kind, ()):
         value = getattr(cls, name)
@@ -112,6 +116,8 @@ def _facts(kind: str, cls: Any) -> Iterator[Row]:
             yield f"in {mode}", ", ".join(f"{k}={_value(v)}" for k, v in _flat(defaults))
     if kind == "datasets":
         yield "sample", f"{cls.sample}" if cls.sample else "none: name a folder, NAME:ROOT"
+    if kind == "formats":
+        yield "use", " and ".join(["read"] * cls.reads + ["written"] * cls.writes)
     if kind == "observers":
         yield "events", ", ".join(name for name in vars(cls) if name.startswith("bab_"))
     elif cls.source:

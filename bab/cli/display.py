@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import click
 
@@ -15,14 +16,28 @@ from bab.core.types import Tell
 DEVICES = click.Choice(["auto", "cpu", "cuda", "mps"])
 
 
+@dataclass(frozen=True, slots=True)
+class Ticker:
+    """tell: is told (stage, done, total, unit); say: prints a line above the bars."""
+
+    tell: Tell
+    say: Callable[[str], None]
+
+
 @contextmanager
-def ticker() -> Iterator[Tell]:
-    """A function that is told (stage, done, total, unit); bars on a terminal, else plain lines."""
+def ticker(quiet: bool = False) -> Iterator[Ticker]:
+    """Progress on standard error: bars on a terminal, else plain lines. quiet: nothing at all."""
+    if quiet:
+        yield Ticker(lambda stage, done, total, unit: None, lambda line: None)
+        return
     from bab.plugins.observers.progress import Display, Live, Plain, moving
 
     display: Display = Live() if moving(sys.stderr) else Plain(sys.stderr, time.monotonic)
     try:
-        yield lambda stage, done, total, unit: display.stage(stage, done, total, unit, "")
+        yield Ticker(
+            lambda stage, done, total, unit: display.stage(stage, done, total, unit, ""),
+            display.say,
+        )
     finally:
         display.close()
 

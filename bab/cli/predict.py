@@ -1,4 +1,4 @@
-"""`bab predict`: a finished run's model on new recordings."""
+"""`bab predict`: a finished run's model on recordings of any length."""
 
 from __future__ import annotations
 
@@ -11,38 +11,126 @@ from bab.cli.display import DEVICES
 
 @click.command("predict")
 @click.argument("run_folder", type=click.Path(path_type=Path))
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True)
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Folder for what is found."
 )
 @click.option("--preset", metavar="NAME", help="How to decode; `bab info TASK` names the presets.")
+@click.option(
+    "--threshold",
+    "thresholds",
+    metavar="CLASS=P",
+    multiple=True,
+    help="A class's threshold, in place of the tuned one. May repeat.",
+)
+@click.option(
+    "--format",
+    "formats",
+    metavar="NAME,...",
+    help="Annotation files: rttm (default), eaf, textgrid ...; `bab list formats`.",
+)
+@click.option(
+    "--probabilities",
+    type=click.Choice(["npy", "parquet"]),
+    help="Also write each frame's (or window's) times and probabilities.",
+)
 @click.option("--device", type=DEVICES, default="auto", show_default=True, help="Where it runs.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Arithmetic of the model.",
+)
+@click.option(
+    "--overlap",
+    type=float,
+    metavar="SHARE",
+    help="Share of a window that the next one hears again; frames are averaged (VTC 2: .75).",
+)
+@click.option(
+    "--timeline", metavar="png,svg", help="Also draw who speaks when (extra: bab[plots])."
+)
+@click.option(
+    "--enrol",
+    type=click.Path(path_type=Path),
+    help="sv: score against the speakers in this folder, a file or a folder each.",
+)
 @click.option("--offline", is_flag=True, help="Never ask a model hub.")
 @click.option("--trust-code", is_flag=True, help="Let a hub model's code run.")
+@click.option("--quiet", is_flag=True, help="Only the result, and what went wrong.")
+@click.pass_context
 def predict_command(
+    context: click.Context,
     run_folder: Path,
-    files: tuple[Path, ...],
+    files: tuple[str, ...],
     out: Path,
     preset: str | None,
+    thresholds: tuple[str, ...],
+    formats: str | None,
+    probabilities: str | None,
     device: str,
+    precision: str,
+    overlap: float | None,
+    timeline: str | None,
+    enrol: Path | None,
     offline: bool,
     trust_code: bool,
+    quiet: bool,
 ) -> None:
     """Use a finished run's model on recordings of any length.
 
-    FILES are audio files, or folders that are searched for them.
+    FILES are audio or video files, folders (paths below them are kept), lists of files
+    (@files.txt), or a corpus (rttm:/data/homes). Each recording is written as soon as it is done;
+    the same command goes on where it was stopped. What can't be read is named at the end, and the
+    exit status is 1.
 
     \b
     Examples:
-      bab predict runs/vtc/rttm-sample/fbank/0123456789ab home1.wav home2.flac --out found
+      bab predict runs/vtc/rttm-sample/fbank/0123456789ab home1.wav home2.m4a --out found
       bab predict RUN_FOLDER /data/homes --out found --preset high-precision
+      bab predict RUN_FOLDER @files.txt --out found --format eaf,textgrid --threshold KCHI=.6
     """
     from bab.cli.display import ticker
-    from bab.core.errors import BabError
-    from bab.running.predict import predict
+    from bab.running.predict import PredictOptions, predict
 
-    if not run_folder.is_dir():
-        raise BabError(f"{run_folder}: there is no such run folder. `bab table` lists runs")
-    with ticker() as tell:
-        predictions = predict(run_folder, files, out, preset, device, offline, trust_code, tell)
-    click.echo(f"{len(predictions)} recording(s) -> {out}")
+    asked = PredictOptions(
+        preset,
+        dict(_threshold(text) for text in thresholds),
+        formats.split(",") if formats else None,
+        probabilities or "",
+        device,
+        precision,
+        overlap,
+        timeline.split(",") if timeline else (),
+        enrol,
+        offline,
+        trust_code,
+    )
+    with ticker(quiet) as display:
+        result = predict(run_folder, files, out, asked, display.tell, display.say)
+    for line in result.notices:
+        click.echo(f"note: {line}", err=True)
+    before = f", {result.again} of them before" if result.again else ""
+    hours = sum(result.files.values()) / 3600
+    click.echo(f"{len(result.files)} recording(s), {hours:.2f} h{before} -> {out}")
+    if result.left:
+        click.echo(f"{len(result.left)} left out:", err=True)
+        for path, why in result.left.items():
+            click.echo(f"  {why if path in why else f'{path}: {why}'}", err=True)
+        context.exit(1)
+
+
+def _threshold(text: str) -> tuple[str, float]:
+    """`KCHI=.6` -> ("KCHI", 0.6).
+
+    Raises:
+        BabError: no class, or no number.
+    """
+    from bab.core.errors import BabError
+
+    name, _, value = text.partition("=")
+    try:
+        return name.strip(), float(value)
+    except ValueError:
+        raise BabError(f"--threshold {text}: expected CLASS=P, for example KCHI=.6") from None

@@ -67,7 +67,7 @@ def prepare_command(
     from bab.data.vad import Name
 
     refuse_other_sets(("corpus",), sets)
-    with ticker() as tell:
+    with ticker() as display:
         try:
             prepared = prepare.prepare(
                 open_corpora(corpora, sets_of("corpus", sets)),
@@ -75,7 +75,7 @@ def prepare_command(
                 cast(Name, vad),
                 jobs or os.cpu_count() or 1,
                 skip_bad,
-                tell,
+                display.tell,
                 cast(Literal["train", "all"], hear),
             )
         except (KeyboardInterrupt, click.Abort):

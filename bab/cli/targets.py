@@ -78,10 +78,10 @@ def targets_command(out: Path, **options: Any) -> None:
     from bab.targets.features import process
 
     rank = process()[0]
-    with ticker() as tell:
+    with ticker() as display:
         try:
             quiet = lambda stage, done, total, unit: None  # noqa: E731
-            meta = _make(out, options, tell if rank == 0 else quiet)
+            meta = _make(out, options, display.tell if rank == 0 else quiet)
         except (KeyboardInterrupt, click.Abort):
             raise InterruptedRunError(
                 f"stopped; the same command goes on where it stopped ({out})"

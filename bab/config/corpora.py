@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
+from pathlib import Path
 
 from bab.config.resolve import corpus_config
 from bab.config.run import CorpusConfig
-from bab.core.components import build_corpus
-from bab.core.errors import ConfigError
+from bab.core import registry
+from bab.core.errors import ConfigError, CorpusError
 from bab.core.interfaces import Corpus
 from bab.core.types import Permissions
 
 
 def open_corpus(config: CorpusConfig, permissions: Permissions = Permissions()) -> Corpus:
-    """A corpus at its root, or its shipped sample.
+    """A corpus at its root; None = its shipped sample.
 
     Raises:
-        ConfigError, CorpusError: see `bab.core.components.build_corpus`.
+        ConfigError: no root was named and no sample of this layout ships.
+        CorpusError: the root isn't there (nor can be a name on a hub); a corpus that needs a
+            folder, or takes a file, says so itself.
     """
-    return build_corpus(config.name, config.root, config.options, permissions)
+    cls = registry.load("datasets", config.name)
+    place = cls.sample if config.root is None else Path(config.root).expanduser()
+    if place is None:
+        raise ConfigError(
+            f"corpus '{config.name}' ships no sample: name its folder, {config.name}:PATH"
+        )
+    if place.exists():
+        place = place.resolve()
+    elif not cls.hub:
+        raise CorpusError(f"{place}: there is no such folder or file (corpus '{config.name}')")
+    asks = "permissions" in inspect.signature(cls.__init__).parameters
+    more = {"permissions": permissions} if asks else {}
+    corpus: Corpus = cls(place, cls.Options(**config.options), **more)
+    corpus.name = config.name
+    return corpus
 
 
 def open_corpora(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from bab.core import registry
-from bab.core.errors import ConfigError, CorpusError
-from bab.core.interfaces import Corpus, Encoder, Task
-from bab.core.types import Permissions
+from bab.core.errors import ConfigError
+from bab.core.interfaces import Encoder, Task
 
 
 def build_task(name: str, options: Mapping[str, Any]) -> Task:
@@ -18,31 +15,6 @@ def build_task(name: str, options: Mapping[str, Any]) -> Task:
     cls = registry.load("tasks", name)
     task: Task = cls(cls.Options(**options))
     return task
-
-
-def build_corpus(
-    name: str, root: str | None, options: Mapping[str, Any], permissions: Permissions
-) -> Corpus:
-    """A corpus at its root; None = its shipped sample.
-
-    Raises:
-        ConfigError: no root was named and no sample of this layout ships.
-        CorpusError: the root isn't there (nor can be a name on a hub); a corpus that needs a
-            folder, or takes a file, says so itself.
-    """
-    cls = registry.load("datasets", name)
-    place = cls.sample if root is None else Path(root).expanduser()
-    if place is None:
-        raise ConfigError(f"corpus '{name}' ships no sample: name its folder, {name}:PATH")
-    if place.exists():
-        place = place.resolve()
-    elif not cls.hub:
-        raise CorpusError(f"{place}: there is no such folder or file (corpus '{name}')")
-    asks = "permissions" in inspect.signature(cls.__init__).parameters
-    more = {"permissions": permissions} if asks else {}
-    corpus: Corpus = cls(place, cls.Options(**options), **more)
-    corpus.name = name
-    return corpus
 
 
 def build_encoder(

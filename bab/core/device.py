@@ -98,10 +98,10 @@ def refuse_precision(device: str, precision: str) -> None:
             "has no bf16 units (AVX512-bf16, AMX)" if precision == "bf16" else "has no fp16 units"
         )
         raise ConfigError(
-            f"train.precision={precision}: this CPU {reason}, so it would only be slower; use fp32"
+            f"precision {precision}: this CPU {reason}, so it would only be slower; use fp32"
         )
     if device == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported(False):
-        raise ConfigError("train.precision=bf16: this GPU has no bf16 units; use fp16 or fp32")
+        raise ConfigError("precision bf16: this GPU has no bf16 units; use fp16 or fp32")
 
 
 def peak_memory() -> int:

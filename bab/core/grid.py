@@ -50,19 +50,21 @@ class Grid:
         """Middle of the frame's span, seconds from the start of the input."""
         return (2 * (self.offset + frame * self.hop) + self.field) / (2 * self.sample_rate)
 
-    def centres(self, frames: int) -> NDArray[np.float64]:
-        """f64[frames]: the centre of each frame, seconds from the start of the input."""
-        twice = 2 * (self.offset + np.arange(frames, dtype=np.int64) * self.hop) + self.field
+    def centres(self, frames: int, first: int = 0) -> NDArray[np.float64]:
+        """f64[frames]: the centre of each frame from `first` on, seconds from the input's start."""
+        numbers = np.arange(first, first + frames, dtype=np.int64)
+        twice = 2 * (self.offset + numbers * self.hop) + self.field
         return twice / (2.0 * self.sample_rate)
 
-    def edges(self, frames: int, duration: float) -> NDArray[np.float64]:
+    def edges(self, frames: int, duration: float, first: int = 0) -> NDArray[np.float64]:
         """f64[frames + 1]: borders of the cells that tile [0, duration], in seconds.
 
         Frame t speaks for [edges[t], edges[t + 1]): one hop around its centre; the first and the
-        last reach to the ends of the input.
+        last reach to the ends of the input. first: the frame that row 0 is, if not the first one.
         """
-        inner = self.centres(frames)[:-1] + self.seconds_per_frame / 2
-        return np.concatenate([[0.0], np.minimum(inner, duration), [duration]])
+        inner = self.centres(frames, first)[:-1] + self.seconds_per_frame / 2
+        begin = 0.0 if first == 0 else self.centres(1, first - 1)[0] + self.seconds_per_frame / 2
+        return np.concatenate([[begin], np.minimum(inner, duration), [duration]])
 
     @property
     def seconds_per_frame(self) -> float:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from bab.core.errors import BabError
 from bab.core.grid import Grid
-from bab.core.options import Options
+from bab.core.options import Component
 from bab.core.types import (
     Batch,
     Clip,
@@ -34,13 +34,6 @@ from bab.core.types import (
 
 Level = Literal["frame", "clip", "sequence", "pair"]
 _NOTHING = Permissions()
-
-
-class Component:
-    """What every component declares about itself, for `bab info`."""
-
-    Options: ClassVar[type[Options]] = Options
-    source: ClassVar[str] = ""  # the paper or code that it follows
 
 
 class Encoder(nn.Module, Component):
@@ -365,6 +358,12 @@ class Task(Component):
     ) -> Prediction:
         """One clip's (or annotated span's) output -> prediction. tuned: one preset's values."""
         raise NotImplementedError
+
+    def cut(self, output: Output, grid: Grid, labels: Labels, tuned: Mapping[str, Any]) -> int:
+        """Frame and sequence tasks: how many of an output's first frames can be decoded by
+        themselves, because nothing that follows changes what they say; 0 = none. So recordings of
+        any length are decoded in bounded memory, where `decode` heeds `output.first`."""
+        return 0
 
     def statistics(self, reference: Clip, prediction: Prediction | None) -> dict[str, float]:
         """Sums that `metrics` is a function of, for one clip; None = nothing was predicted for it.

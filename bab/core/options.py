@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -11,6 +11,13 @@ class Options(BaseModel):
     """Base of every component's options: strict and frozen; `Field(description=)` explains each."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Component:
+    """What every component declares about itself, for `bab info`."""
+
+    Options: ClassVar[type[Options]] = Options
+    source: ClassVar[str] = ""  # the paper or code that it follows
 
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]

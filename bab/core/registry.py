@@ -17,7 +17,7 @@ from bab.core.errors import PluginError, did_you_mean
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
 
-# Kind -> what one of its components is called, and its contract in bab.core.interfaces.
+# Kind -> what one of its components is called, and its contract in core.interfaces (.annotations).
 # An observer has no base class: it is any class with methods marked as hook implementations.
 KINDS: Mapping[str, tuple[str, str]] = {
     "encoders": ("encoder", "Encoder"),
@@ -26,6 +26,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "tasks": ("task", "Task"),
     "datasets": ("corpus", "Corpus"),
     "observers": ("observer", ""),
+    "formats": ("format", "Format"),
 }
 
 
@@ -179,10 +180,10 @@ def _breach(kind: str, component: Any) -> str:
     base = KINDS[kind][1]
     if not base:
         return ""
-    from bab.core import interfaces
     from bab.core.options import Options
 
-    if not issubclass(component, getattr(interfaces, base)):
+    contracts = import_module(f"bab.core.{'annotations' if kind == 'formats' else 'interfaces'}")
+    if not issubclass(component, getattr(contracts, base)):
         return f"it must be a subclass of bab.{base}"
     options = getattr(component, "Options", None)
     if not (isinstance(options, type) and issubclass(options, Options)):

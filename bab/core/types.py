@@ -230,11 +230,13 @@ class Output:
     """What a model said of one clip, windows already joined.
 
     values: f32, logits [T, C] (frame, sequence), [C] (clip) or an embedding [E] (pair).
-    For frames, frame t's centre is `clip.start + grid.centre(t)` seconds.
+    For frames, row t is frame `first + t`, whose centre is `clip.start + grid.centre(first + t)`
+    seconds. first is 0, but where a long recording is decoded piece by piece (`Task.cut`).
     """
 
     clip: Clip
     values: np.ndarray[Any, Any]
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""Clips: what a corpus holds, checked, split, cut into windows, batched."""
+"""Clips: what a corpus holds, checked, split, cut into windows, batched; annotation files."""

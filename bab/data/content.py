@@ -63,7 +63,9 @@ def content_id(path: StrPath, memo: Path | None = None) -> str:
             hashed = hashlib.file_digest(handle, lambda: hashlib.blake2b(digest_size=_DIGEST))
         after = file.stat()
     except OSError as error:
-        raise AudioError(f"{path}: can't be read ({error.strerror}); check its path") from None
+        raise AudioError(
+            f"{path}: can't be read ({error.strerror}); check its path and permissions"
+        ) from None
     digest = hashed.hexdigest()
     unchanged = (after.st_size, after.st_mtime_ns) == (state.st_size, state.st_mtime_ns)
     if unchanged and time.time_ns() - state.st_mtime_ns > _SETTLED_NS:

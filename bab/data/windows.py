@@ -62,7 +62,7 @@ def window_samples(view: View, grid: Grid, max_seconds: float | None) -> int | N
     return None if seconds is None else max(1, round(seconds * grid.sample_rate))
 
 
-def _step(view: View, grid: Grid, window: int) -> int:
+def step_samples(view: View, grid: Grid, window: int) -> int:
     """Samples between windows: as asked, a multiple of the hop, and never leaving a gap."""
     if grid.hop == 0:
         return window if view.hop is None else max(1, round(view.hop * grid.sample_rate))
@@ -84,7 +84,7 @@ def raster(region: Clip, view: View, grid: Grid, max_seconds: float | None) -> l
     if window is None or total <= window:
         return [region] if total > 0 else []
     hop = max(1, grid.hop)
-    starts = list(range(0, total - window + 1, _step(view, grid, window)))
+    starts = list(range(0, total - window + 1, step_samples(view, grid, window)))
     last = (total - window) // hop * hop
     if starts[-1] != last:
         starts.append(last)

@@ -193,6 +193,6 @@ def test_valence_leaves_one_participant_out_and_keeps_a_model_of_all(
     assert "not a medical" in load_spec(folder / "model")["notice"]
     # The kept model, on a file, says what one solved from every clip says.
     clip = next(c for c in clips if c.labels["source"] == "donateacry")
-    (said,) = predict(folder, [Path(clip.path)], tmp_path / "said")
+    (said,) = predict(folder, [Path(clip.path)], tmp_path / "said").predictions()
     share = solved(clips).predict_proba([x[clip.id]])[0, 1]
     assert said.scores["valence=positive"] == pytest.approx(share, abs=5e-3)

@@ -195,8 +195,8 @@ def test_a_saved_ensemble_says_the_same_of_the_same_files(go: Go, fusion: str) -
     rows = written(folder)
     clips = {c.id: c for c in open_corpus(CorpusConfig(name="donateacry")).clips("test")}
     found = predict(folder, [Path(c.path) for c in clips.values()], folder / "again")
-    again = {p.id: p.scores for p in found}
-    assert len(found) == len(rows)
+    again = {p.id: p.scores for p in found.predictions()}
+    assert len(again) == len(rows)
     for name, c in clips.items():
         wanted = {k: float(v) for k, v in rows[name].items() if "=" in k}
         assert again[Path(c.path).stem] == pytest.approx(wanted, abs=1e-5)

@@ -23,7 +23,7 @@ from bab.core import trainer
 from bab.core.errors import AudioError, BabError, ConfigError, CorpusError, InterruptedRunError
 from bab.core.record import Record
 from bab.plugins.datasets.rttm import Rttm
-from bab.running.predict import predict
+from bab.running.predict import PredictOptions, predict
 from bab.running.runner import run
 
 Go = Callable[..., tuple[Record, Path]]
@@ -248,11 +248,11 @@ def test_a_saved_model_says_of_a_recording_what_the_run_said(go: Go, tmp_path: P
     uri = (Rttm.sample / "test.txt").read_text().split()[0]
     (audio,) = (Rttm.sample / "wav").glob(f"{uri}.*")
     for preset in ("f1", "high-precision"):
-        predict(folder, [audio], tmp_path / preset, preset)
+        predict(folder, [audio], tmp_path / preset, PredictOptions(preset))
         written = (tmp_path / preset / f"{uri}.rttm").read_text()
         assert written == (folder / "predictions" / preset / f"{uri}.rttm").read_text()
     with pytest.raises(BabError, match="did you mean 'high-precision'"):
-        predict(folder, [audio], tmp_path / "x", "high-precison")
+        predict(folder, [audio], tmp_path / "x", PredictOptions("high-precison"))
     with pytest.raises(BabError, match="holds no model"):
         predict(tmp_path, [audio], tmp_path / "x")
 

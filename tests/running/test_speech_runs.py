@@ -91,8 +91,9 @@ def test_verification_can_be_scored_again_from_its_files(go: Go, tmp_path: Path)
     speakers = len(record.labels["speaker"])
     assert record.data["untrained"] == {"no longer than 2 s": speakers}
     assert record.data["train"]["clips"] > speakers
-    said = predict(folder, [next(VoxCeleb.sample.glob("wav/*/*/*"))], tmp_path / "out")
-    assert np.linalg.norm(said[0].vector) == pytest.approx(1.0)
+    done = predict(folder, [next(VoxCeleb.sample.glob("wav/*/*/*"))], tmp_path / "out")
+    (said,) = done.predictions()
+    assert np.linalg.norm(said.vector) == pytest.approx(1.0)
 
 
 def test_verification_needs_trials_of_both_kinds(go: Go, tmp_path: Path) -> None:
@@ -124,7 +125,7 @@ def test_recognition_can_be_scored_again_from_its_file(go: Go, tmp_path: Path) -
     assert record.metrics["cer"] < 100 and record.labels["char"][0] == "<blank>"
     assert set(record.groups) == {"107", "108"} and "gender" in record.subgroups
     audio = sorted((LibriSpeech.sample / "test-clean").rglob("*.flac"))[:2]
-    for one in predict(folder, audio, tmp_path / "out"):
+    for one in predict(folder, audio, tmp_path / "out").predictions():
         assert one.text == said[one.id]
 
 

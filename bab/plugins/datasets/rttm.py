@@ -2,7 +2,7 @@
 
 FOLDER/
   wav/home01.ogg          audio, in a folder of any name, or none: found by its stem
-  rttm/home01.rttm        one for each recording, or combined ones
+  rttm/home01.rttm        one for each recording, or combined ones; or .eaf: corpus.format=eaf
   uem/home01.uem          optional: what was annotated; absent = all of it
   train.txt dev.txt test.txt   optional: a recording's name on each line
   groups.tsv              optional: who is heard where (see `shared.voices.read_groups`)
@@ -18,6 +18,7 @@ from pydantic import Field
 
 import bab
 from bab import Clip, CorpusError, Permissions, Segment
+from bab.plugins.datasets.shared.annotated import RTTM, FormatOptions, read_annotated
 from bab.plugins.datasets.shared.recordings import (
     Divided,
     Span,
@@ -37,7 +38,7 @@ from bab.plugins.datasets.shared.voices import Groups, Kind, label_map, read_gro
 class Rttm(bab.Corpus):
     """Long recordings with a voice-type annotation in RTTM."""
 
-    class Options(bab.Options):
+    class Options(FormatOptions):
         """Options of the `rttm` corpus."""
 
         labels: dict[str, Kind] = Field(
@@ -45,7 +46,7 @@ class Rttm(bab.Corpus):
             description="what a label means: KCHI, OCH, MAL, FEM, or NA to leave it out",
         )
         audio: str = Field("", description="folder of the audio in the corpus; empty = anywhere")
-        rttm: str = Field("", description="folder of the RTTM in the corpus; empty = anywhere")
+        rttm: str = Field("", description="folder of the annotations; empty = anywhere")
 
     version: ClassVar[str] = "1"
     provides: ClassVar[frozenset[str]] = frozenset({"segments"})
@@ -60,11 +61,15 @@ class Rttm(bab.Corpus):
         self.splits_given = self._divided.given
 
     def _read(self) -> Divided:
-        options = self.options
+        options, self._kind = self.options, self.options.format.upper()
         files = list(walk(self.root))
         recordings = audio_by_uri(under(files, self.root, options.audio))
-        annotated = read_rttm(under(files, self.root, options.rttm))
         uems = read_uem(files)
+        here = under(files, self.root, options.rttm)
+        if options.format == RTTM:
+            annotated = read_rttm(here)
+        else:
+            annotated = read_annotated(here, options.format, uems, self.notices)
         lists = read_split_lists(self.root) or lists_by_file(annotated)
         wanted = self._wanted(recordings, annotated, uems, lists)
         groups = self._groups(wanted)
@@ -102,15 +107,16 @@ class Rttm(bab.Corpus):
             self._count("in no split list were left out", (recordings.keys() & known) - uris)
         else:
             uris = recordings.keys() & known
-            self._count("without RTTM were left out", recordings.keys() - known)
+            self._count(f"without {self._kind} were left out", recordings.keys() - known)
         self._count(
             "annotated but without audio were left out", annotated.source.keys() - recordings.keys()
         )
         if not uris:
+            where = "the RTTM's second column" if self._kind == "RTTM" else "the annotation"
             raise CorpusError(
-                f"{self.root}: no recording has both audio and RTTM "
+                f"{self.root}: no recording has both audio and {self._kind} "
                 f"({len(recordings)} audio files, {len(annotated.turns)} annotated recordings). "
-                "The name in the RTTM's second column must be the audio file's, less its extension."
+                f"The name in {where} must be the audio file's, less its extension."
             )
         for uri in sorted(uris):
             if len(recordings[uri]) > 1:
@@ -142,8 +148,8 @@ class Rttm(bab.Corpus):
                     f"{path}: column 2 names '{other}', but the audio is '{uri}' ({place})."
                 )
         raise CorpusError(
-            f"{place}: no RTTM for '{uri}' under {self.root / self.options.rttm}. Add it (an "
-            f"empty {uri}.rttm says that nobody speaks), or take it off the list."
+            f"{place}: no {self._kind} for '{uri}' under {self.root / self.options.rttm}. Add it "
+            f"(an empty {uri}.rttm says that nobody speaks), or take it off the list."
         )
 
     def _groups(self, wanted: dict[str, Path]) -> Groups:

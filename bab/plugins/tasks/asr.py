@@ -126,9 +126,17 @@ class SpeechRecognition(Task):
         """Logits f32[T, C] -> text, greedily or by the beam search that `tune` names."""
         if tuned.get("search") == "beam":
             refuse_diverged(output)
-            return Prediction(output.clip.id, text=self._search(labels["char"])(output.values))
-        text = "".join(sequences.greedy(output, labels["char"]))
-        return Prediction(output.clip.id, text=" ".join(text.split()))
+            text = self._search(labels["char"])(output.values)
+            spelt = sequences.aligned(output, text, labels["char"])
+        else:
+            spelt = sequences.greedy(output, labels["char"])
+            text = " ".join("".join(one.unit for one in spelt).split())
+        words = sequences.timed(spelt, output, grid, between=" ")
+        return Prediction(output.clip.id, words, text=text)
+
+    def cut(self, output: Output, grid: Grid, labels: Labels, tuned: Mapping[str, Any]) -> int:
+        """In the last pause between two words."""
+        return sequences.pause(output, labels["char"], after=" ")
 
     def statistics(self, reference: Clip, prediction: Prediction | None) -> dict[str, float]:
         """Errors and counts of words and characters: normalised, and "raw" as the corpus has it.

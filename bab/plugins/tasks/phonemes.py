@@ -89,7 +89,13 @@ class Phonemes(Task):
         self, output: Output, grid: Grid, labels: Labels, tuned: Mapping[str, Any]
     ) -> Prediction:
         """Logits f32[T, C] -> phones, between spaces."""
-        return Prediction(output.clip.id, text=" ".join(sequences.greedy(output, labels["phone"])))
+        spelt = sequences.greedy(output, labels["phone"])
+        phones = sequences.timed(spelt, output, grid)
+        return Prediction(output.clip.id, phones, text=" ".join(one.unit for one in spelt))
+
+    def cut(self, output: Output, grid: Grid, labels: Labels, tuned: Mapping[str, Any]) -> int:
+        """After the last blank frame."""
+        return sequences.pause(output, labels["phone"])
 
     def statistics(self, reference: Clip, prediction: Prediction | None) -> dict[str, float]:
         """Errors and phones; a clip without a prediction is all deletions."""

@@ -7,49 +7,31 @@ classes. Unlike its script, a recording without prediction counts as missed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from pydantic import Field, field_validator
 from torch import Tensor
 
 import bab
-from bab import Clip, CorpusError, Grid, Labels, Output, Prediction, View, did_you_mean
+from bab import Clip, CorpusError, Grid, Labels, Output, Prediction, View
 from bab.plugins.tasks.shared.detection import METRICS, detection, shares
 from bab.plugins.tasks.shared.finite import refuse_diverged
 from bab.plugins.tasks.shared.rttm import write_rttms, write_table
-from bab.plugins.tasks.shared.segments import Timeline, heard, marked, multi_hot, scored, spoken
+from bab.plugins.tasks.shared.segments import (
+    Timeline,
+    heard,
+    last_pause,
+    marked,
+    multi_hot,
+    scored,
+    spoken,
+    thresholds_of,
+)
 from bab.plugins.tasks.shared.thresholds import best_f1, curve, high_precision
-
-VOICES = ("KCHI", "OCH", "MAL", "FEM")
-
-
-class VoiceTypeOptions(bab.Options):
-    """What can be set under `task`."""
-
-    classes: tuple[str, ...] = Field(VOICES, description="voices to find, of KCHI OCH MAL FEM")
-    fill_gaps: float = Field(
-        0.1, ge=0.0, description="seconds: shorter gaps within a voice are closed (VTC 2: .1)"
-    )
-    min_segment: float = Field(
-        0.1, ge=0.0, description="seconds: shorter segments are dropped (VTC 2: .1)"
-    )
-    recall_floor: float = Field(
-        0.5, gt=0.0, le=1.0, description="recall that the preset high-precision must reach on dev"
-    )
-
-    @field_validator("classes")
-    @classmethod
-    def _known(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
-        """The head's order is always that of VOICES."""
-        for name in classes:
-            if name not in VOICES:
-                raise ValueError(f"no voice is called {name!r}: {did_you_mean(name, VOICES)}")
-        if not classes:
-            raise ValueError(f"at least one voice of {', '.join(VOICES)} is needed")
-        return tuple(name for name in VOICES if name in classes)
+from bab.plugins.tasks.shared.voices import VOICES, VoiceTypeOptions
 
 
 class VoiceType(bab.Task):
@@ -165,9 +147,13 @@ class VoiceType(bab.Task):
 
         tuned: {"thresholds": {class: probability}}; .5 for a class that isn't there.
         """
-        thresholds = tuned.get("thresholds", {})
-        chosen = {name: float(thresholds.get(name, 0.5)) for name in labels["voice"]}
+        chosen = thresholds_of(labels["voice"], tuned)
         return Prediction(output.clip.id, marked(output, grid, chosen, *self._milliseconds()))
+
+    def cut(self, output: Output, grid: Grid, labels: Labels, tuned: Mapping[str, Any]) -> int:
+        """In the last pause that is too long to be closed."""
+        frames = math.ceil(self.options.fill_gaps / grid.seconds_per_frame) + 2
+        return last_pause(output, list(thresholds_of(labels["voice"], tuned).values()), frames)
 
     def statistics(self, reference: Clip, prediction: Prediction | None) -> dict[str, float]:
         """Seconds per class inside the annotated time: "KCHI/tp", "KCHI/fp", "KCHI/fn", ..."""

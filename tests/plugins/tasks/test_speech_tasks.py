@@ -93,7 +93,12 @@ def test_greedy_decoding_joins_runs_and_drops_blanks() -> None:
     labels = {"char": ("<blank>", " ", "a", "b")}
     best = [1, 0, 2, 2, 0, 2, 3, 3, 1, 0, 1, 2, 0, 1]
     output = Output(clip("u", "x"), frames(best, 4))
-    assert asr().decode(output, GRID, labels, {}) == Prediction("u", text="aab a")
+    said = asr().decode(output, GRID, labels, {})
+    assert said.text == "aab a"
+    # "aab" is said in frames 2 to 7, "a" in frame 11; a frame begins 2.5 ms after its hop does.
+    assert [segment.label for segment in said.segments] == ["aab", "a"]
+    times = [t for segment in said.segments for t in (segment.start, segment.end)]
+    assert times == pytest.approx([0.0425, 0.1625, 0.2225, 0.2425], abs=6e-4)
     silent = Output(clip("u", "x"), frames([0, 0], 4))
     assert asr().decode(silent, GRID, labels, {}).text == ""
     output.values[3, 1] = np.nan

@@ -43,13 +43,13 @@ def read_rttm(files: list[Path]) -> Annotations:
         here = _read_one_rttm(path)
         for uri in here or {uri_of(path.stem): []}:
             if uri in annotated.source:
-                _annotated_twice(uri, annotated.source[uri], path)
+                annotated_twice(uri, annotated.source[uri], path)
             annotated.source[uri] = path
         annotated.turns.update(here or {uri_of(path.stem): []})
     return annotated
 
 
-def _annotated_twice(uri: str, one: Path, two: Path) -> None:
+def annotated_twice(uri: str, one: Path, two: Path) -> None:
     splits = [SPLIT_NAMES.get(path.stem.lower()) for path in (one, two)]
     if None not in splits and splits[0] != splits[1]:
         raise LeakageError(f"recording '{uri}' stands in two splits: {one} and {two}. Keep one.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +91,8 @@ class Timeline:
         rows, sizes = [], []
         for output in outputs:
             frames = len(output.values)
-            borders = output.clip.start + grid.edges(frames, output.clip.duration)
+            edges = grid.edges(frames, output.clip.duration, output.first)
+            borders = output.clip.start + edges
             rows.append(np.rint(borders * 1000).astype(np.int64))
             sizes.append(frames + 1)
         ends = np.cumsum(sizes)
@@ -141,6 +143,28 @@ def marked(
         for a, b in zip(time.edges[begin].tolist(), time.edges[end].tolist(), strict=True):
             segments.append(Segment(a / 1000, b / 1000, name))
     return tuple(sorted(segments, key=lambda s: (s.start, s.end, s.label)))
+
+
+def thresholds_of(classes: Sequence[str], tuned: Mapping[str, Any]) -> dict[str, float]:
+    """The threshold of each class; .5 for one that isn't there."""
+    thresholds = tuned.get("thresholds", {})
+    return {name: float(thresholds.get(name, 0.5)) for name in classes}
+
+
+def last_pause(output: Output, thresholds: Sequence[float], frames: int) -> int:
+    """A frame in the middle of the last pause of so many frames, in which no class is on; 0 where
+    there is none. What lies before it and behind it can be decoded apart."""
+    on = [
+        probabilities(output.values[:, column]) >= threshold
+        for column, threshold in enumerate(thresholds)
+    ]
+    places = np.flatnonzero(np.any(on, axis=0))
+    bounds = np.concatenate([[-1], places, [len(output.values)]])
+    gaps = np.flatnonzero(np.diff(bounds) > frames)
+    if len(gaps) == 0:
+        return 0
+    last = gaps[-1]
+    return int(bounds[last] + bounds[last + 1] + 1) // 2
 
 
 def probabilities(logits: NDArray[np.floating]) -> Floats:

@@ -1,0 +1,323 @@
+"""What a prediction leaves on disk: annotation files, tables, probabilities, and how it was made.
+
+Everything is written per recording, whole, as soon as that recording is done; tables of all are
+written again now and then, and at the end.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bab.core.annotations import Annotation, Format, Mark
+from bab.core.atomic import atomic_path, write_json
+from bab.core.errors import BabError
+from bab.core.types import Clip, Output, Prediction, Segment
+from bab.running.recordings import Recording
+from bab.running.saved import Saved
+from bab.running.spool import Spool
+
+STATE = ".bab"  # below the out folder: what is done, and what was begun
+# No child or adult speaks so long without a pause: noise, a hum or music was taken for a voice.
+LONG_SEGMENT = 30.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """One recording's result. key: of model, options and audio; made_by: of model and options;
+    written: the annotation formats, pictures and probabilities that were written of it."""
+
+    key: str
+    made_by: str
+    name: str
+    path: str
+    digest: str
+    seconds: float
+    prediction: Prediction
+    notices: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
+
+
+class Results:
+    """What is done in an out folder, by recording."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.folder = out / STATE
+        self._seen: dict[Path, tuple[str, str] | None] = {}
+
+    def place(self, name: str) -> Path:
+        """Where a recording's result is."""
+        digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
+        return self.folder / "done" / digest[:2] / f"{digest}.json"
+
+    def spool(self, key: str) -> Path:
+        """Where an unfinished recording's rows are."""
+        return self.folder / "begun" / key
+
+    def find(self, name: str, key: str) -> Done | None:
+        """A recording's result, if it is of this model, these options and this audio."""
+        done = self._load(self.place(name))
+        return done if done is not None and done.key == key else None
+
+    def keep(self, done: Done) -> None:
+        """Write a result."""
+        write_json(self.place(done.name), asdict(done), indent=None)
+        self._seen[self.place(done.name)] = (done.name, done.made_by)
+
+    def all(self, made_by: str) -> Iterator[Done]:
+        """What a model has done in this folder, by name, one result in memory at a time."""
+        for name, maker in sorted(self._makers().items()):
+            done = self._load(self.place(name)) if maker == made_by else None
+            if done is not None:
+                yield done
+
+    def others(self, made_by: str) -> int:
+        """How many results here are of another model, or of other options."""
+        return sum(maker != made_by for maker in self._makers().values())
+
+    def _makers(self) -> dict[str, str]:
+        """Each recording that is done -> what it was made by. A file is read once."""
+        for path in (self.folder / "done").glob("*/*.json"):
+            if path not in self._seen:
+                done = self._load(path)
+                self._seen[path] = (done.name, done.made_by) if done is not None else None
+        return dict(one for one in self._seen.values() if one is not None)
+
+    def _load(self, path: Path) -> Done | None:
+        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+            values = json.loads(path.read_text(encoding="utf-8"))
+            inner = values.pop("prediction")
+            segments = tuple(Segment(**segment) for segment in inner.pop("segments"))
+            vector = tuple(inner.pop("vector"))
+            prediction = Prediction(segments=segments, vector=vector, **inner)
+            lines, kinds = tuple(values.pop("notices")), tuple(values.pop("written"))
+            return Done(prediction=prediction, notices=lines, written=kinds, **values)
+        return None
+
+
+# ------------------------------------------------------------------------------- decoding
+
+
+class Stretches(Protocol):
+    """Rows of a recording, some at a time."""
+
+    def read(self) -> Iterator[NDArray[np.float32]]: ...
+
+
+def decoded(
+    saved: Saved, recording: Recording, spool: Stretches, seconds: float, tuned: Mapping[str, Any]
+) -> Prediction:
+    """What a recording's rows say, read stretch by stretch."""
+    clip = Clip(recording.name, recording.path, recording.start, recording.start + seconds, "")
+    task, grid = saved.task, saved.encoder.grid
+    if task.one_target:
+        rows = np.concatenate(list(spool.read()))
+        output = Output(clip, _mean(rows))
+        return task.decode(output, grid, saved.labels, tuned)
+    parts: list[Prediction] = []
+    pending, first = np.zeros((0, 0), np.float32), 0
+    for rows in spool.read():
+        pending = rows if not len(pending) else np.concatenate([pending, rows])
+        count = task.cut(Output(clip, pending, first), grid, saved.labels, tuned)
+        if 0 < count < len(pending):
+            part = Output(clip, pending[:count], first)
+            parts.append(task.decode(part, grid, saved.labels, tuned))
+            pending, first = pending[count:].copy(), first + count
+    if len(pending):
+        parts.append(task.decode(Output(clip, pending, first), grid, saved.labels, tuned))
+    return _joined(recording.name, parts)
+
+
+def heard(saved: Saved, rows: Stretches, told: float) -> float:
+    """A recording's seconds: as its header says, or as its rows do where that was a bad guess."""
+    grid, count, end = saved.encoder.grid, 0, 0.0
+    for stretch in rows.read():
+        count += len(stretch)
+        end = max(end, float(stretch[-1, 0]) + float(stretch[-1, 1]))
+    if not saved.task.one_target:
+        end = grid.samples(count) / grid.sample_rate
+    near = max(0.1, 2 * grid.seconds_per_frame)
+    return told if abs(end - told) <= near else round(end, 3)
+
+
+def _mean(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean of the windows' outputs, each by the frames that it speaks for."""
+    weights = rows[:, 2:3].astype(np.float64)
+    mean = (rows[:, 3:].astype(np.float64) * weights).sum(axis=0) / weights.sum()
+    return np.asarray(mean, np.float32)
+
+
+def _joined(name: str, parts: Sequence[Prediction]) -> Prediction:
+    """One prediction of the pieces of a recording."""
+    if len(parts) == 1:
+        return replace(parts[0], id=name)
+    texts = [part.text for part in parts if part.text]
+    segments = tuple(segment for part in parts for segment in part.segments)
+    text = " ".join(texts) if any(part.text is not None for part in parts) else None
+    return Prediction(name, segments, text=text)
+
+
+def noticed(prediction: Prediction) -> Iterator[str]:
+    """What a person should look at."""
+    long = [s for s in prediction.segments if s.end - s.start > LONG_SEGMENT]
+    if long:
+        longest = max(long, key=lambda s: s.end - s.start)
+        yield (
+            f"{prediction.id}: {len(long)} segment(s) over {LONG_SEGMENT:g} s, the longest "
+            f"{longest.label} for {longest.end - longest.start:.0f} s at {longest.start:.0f} s: "
+            "nobody speaks so long without a pause; listen whether it is noise, a hum or music"
+        )
+
+
+# ------------------------------------------------------------------------------- files
+
+
+def annotation_of(done: Done, form: Format) -> Annotation:
+    """A result, as a format takes it: its length and its audio's name only where they have a place,
+    for neither is anything that was found."""
+    marks = tuple(Mark(s.start, s.end, s.label) for s in done.prediction.segments)
+    length = done.seconds if "duration" in form.keeps else None
+    media = done.path if "media" in form.keeps else ""
+    return Annotation(done.name.rsplit("/", 1)[-1], marks, duration=length, media=media)
+
+
+def annotation_path(out: Path, name: str, form: Format) -> Path:
+    """Where a recording's annotations are in a format."""
+    return out / f"{name}{form.suffixes[0]}"
+
+
+def refuse_foreign(
+    results: Results, names: Iterable[str], formats: Mapping[str, Format], out: Path
+) -> None:
+    """Raises BabError: an annotation file that no prediction has written would be replaced."""
+    if any((results.folder / "begun").glob("*")):  # stopped between a file and its record
+        return
+    for name in names:
+        for form in formats.values():
+            path = annotation_path(out, name, form)
+            if path.exists() and not results.place(name).exists():
+                raise BabError(
+                    f"{path} is there, and no prediction in {out} has written it: name another "
+                    "--out, so that nobody's annotations are replaced"
+                )
+
+
+def write_annotations(done: Done, formats: Mapping[str, Format], out: Path) -> set[str]:
+    """`<name>.<suffix>` in each format, but for those that were written of this result and are
+    there; what a format couldn't hold."""
+    lost: set[str] = set()
+    for name, form in formats.items():
+        path = annotation_path(out, done.name, form)
+        if path.exists() and name in done.written:
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        form.write([annotation_of(done, form)], path)
+        lost |= set(form.notices)
+        form.notices.clear()
+    return lost
+
+
+def probabilities_path(out: Path, name: str, kind: str) -> Path:
+    """Where a recording's probabilities are."""
+    return out / f"{name}.probabilities.{kind}"
+
+
+def write_probabilities(saved: Saved, spool: Spool, target: Path, seconds: float) -> None:
+    """Times and probabilities of every frame, or of every window: `.npy` (f32, two columns of time,
+    then a column for each class) or `.parquet`.
+
+    Of text tasks they are those of each label, the blank first.
+    """
+    tables = _timed(saved, spool, seconds)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(target) as temporary:
+        if target.suffix == ".npy":
+            _write_npy(tables, spool.done, temporary)
+        else:
+            names = [name for group in saved.labels.values() for name in group]
+            _write_parquet(tables, names, temporary)
+
+
+def _timed(saved: Saved, spool: Spool, seconds: float) -> Iterator[NDArray[np.float64]]:
+    """Start, end and probabilities, a stretch at a time."""
+    grid, first = saved.encoder.grid, 0
+    for rows in spool.read():
+        if saved.task.one_target:
+            times = np.stack([rows[:, 0], rows[:, 0] + rows[:, 1]], axis=1)
+            values = rows[:, 3:]
+        else:
+            # Only the very last frame reaches to the end of the recording.
+            count = len(rows) + (first + len(rows) < spool.done)
+            edges = grid.edges(count, seconds, first)[: len(rows) + 1]
+            times, values = np.stack([edges[:-1], edges[1:]], axis=1), rows
+        yield np.concatenate([times, _shares(saved, values)], axis=1, dtype=np.float64)
+        first += len(rows)
+
+
+def _write_npy(tables: Iterable[NDArray[np.float64]], rows: int, path: Path) -> None:
+    """One array f32[rows, columns], written piece by piece."""
+    with path.open("wb") as file:
+        for number, table in enumerate(tables):
+            if number == 0:
+                shape = (rows, table.shape[1])
+                about = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, about)
+            file.write(table.astype("<f4").tobytes())
+
+
+def _write_parquet(tables: Iterable[NDArray[np.float64]], names: Sequence[str], path: Path) -> None:
+    """A group of rows for each piece; times in double precision."""
+    import pyarrow
+    from pyarrow import parquet
+
+    with ExitStack() as stack:
+        writer = None
+        for table in tables:
+            width = table.shape[1] - 2
+            values = names if len(names) == width else [f"value{i}" for i in range(width)]
+            columns = {"start": table[:, 0], "end": table[:, 1]}
+            columns |= {n: table[:, i].astype(np.float32) for i, n in enumerate(values, start=2)}
+            piece = pyarrow.table(columns)
+            if writer is None:
+                writer = stack.enter_context(parquet.ParquetWriter(path, piece.schema))
+            writer.write_table(piece)
+
+
+def _shares(saved: Saved, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits as probabilities: of several classes at once by the logistic function, of one of them
+    by the softmax of each group of labels; embeddings as they are."""
+    if saved.task.pairs:
+        return values
+    if not saved.task.whole_clips:
+        return np.asarray(1 / (1 + np.exp(-values.astype(np.float64))), np.float32)
+    parts, begin = [], 0
+    for names in saved.labels.values():
+        group = values[:, begin : begin + len(names)].astype(np.float64)
+        begin += len(names)
+        powers = np.exp(group - group.max(axis=1, keepdims=True))
+        parts.append(powers / powers.sum(axis=1, keepdims=True))
+    return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def write_windows(saved: Saved, spool: Spool, path: Path) -> None:
+    """Clip tasks: `start,end` in seconds and the probability of each class, a line per window."""
+    names = [f"{kind}={name}" for kind, group in saved.labels.items() for name in group]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["start", "end", *names])
+        for rows in spool.read():
+            for row, shares in zip(rows, _shares(saved, rows[:, 3:]), strict=True):
+                end = float(row[0]) + float(row[1])
+                times = (f"{float(row[0]):.3f}", f"{end:.3f}")
+                writer.writerow([*times, *(f"{share:.4f}" for share in shares)])

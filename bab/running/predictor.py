@@ -1,0 +1,88 @@
+"""A saved model from Python: audio in memory or in a file, what it says of it as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from bab.core.device import refuse_precision, resolve_device
+from bab.core.errors import AudioError
+from bab.core.types import Prediction
+from bab.running.outputs import decoded, heard
+from bab.running.recordings import Recording, of_array, seconds_of
+from bab.running.saved import choose_preset, load_saved, with_thresholds
+from bab.running.streaming import Engine
+
+
+@dataclass(slots=True)
+class _Held:
+    """Rows in memory."""
+
+    rows: list[NDArray[np.float32]] = field(default_factory=list)
+
+    def read(self) -> Iterator[NDArray[np.float32]]:
+        if self.rows:
+            yield np.concatenate(self.rows)
+
+
+class Predictor:
+    """The model of a finished run, loaded once.
+
+    `Predictor(run_folder)(array, sampling_rate=16000).segments`
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        preset: str | None = None,
+        thresholds: Mapping[str, float] | None = None,
+        device: str = "auto",
+        precision: str = "fp32",
+        overlap: float | None = None,
+        offline: bool = False,
+        trust_code: bool = False,
+    ) -> None:
+        """
+        Args:
+            folder: a run's, or the `model` folder in it.
+            preset: how to decode; None = the task's first.
+            thresholds: by class, probabilities in place of the tuned ones.
+            precision: fp32, bf16 or fp16.
+            overlap: share of a window that the next one hears again (frame tasks).
+
+        Raises:
+            BabError: no model there, an unknown preset or class, a device that isn't here.
+        """
+        saved = load_saved(Path(folder), offline, trust_code)
+        name = resolve_device(device)
+        refuse_precision(name, precision)
+        self._tuned = with_thresholds(saved, choose_preset(saved, preset), thresholds or {})
+        self._engine = Engine(saved, torch.device(name), precision, overlap)
+
+    def __call__(
+        self, audio: str | Path | ArrayLike, sampling_rate: int | None = None
+    ) -> Prediction:
+        """What the model says of one recording.
+
+        Args:
+            audio: a file, or floats in [-1, 1]: [samples], or [channels, samples], averaged.
+            sampling_rate: of an array, Hz; required with one.
+
+        Raises:
+            ValueError: an array without sampling rate, of integers, empty or not finite.
+            AudioError: a file that can't be read, or holds no sound.
+        """
+        if isinstance(audio, str | Path):
+            recording = Recording(Path(audio).stem, str(Path(audio).absolute()))
+        else:
+            recording = of_array(audio, sampling_rate)
+        held = _Held([rows.values for rows in self._engine.of(recording)])
+        if not held.rows:
+            raise AudioError(f"{recording.path or recording.name}: it holds no sound")
+        seconds = heard(self._engine.saved, held, seconds_of(recording))
+        return decoded(self._engine.saved, recording, held, seconds, self._tuned)

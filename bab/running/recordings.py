@@ -1,0 +1,254 @@
+"""What is to be predicted: files, folders, lists, a corpus, or arrays, as recordings with names.
+
+A recording's name is where its outputs go below the out folder: its path below the folder that was
+named, without the ending.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bab.audio import streaming
+from bab.audio.streaming import Stream
+from bab.config.corpora import open_corpus
+from bab.config.resolve import corpus_config
+from bab.core import registry
+from bab.core.errors import AudioError, BabError
+from bab.core.types import Permissions
+from bab.data.content import content_id
+
+_LONGEST = 200  # bytes of a part of a name; file systems take 255
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A stretch of a file, or an array. end: seconds; None = the end of the file."""
+
+    name: str
+    path: str = ""
+    start: float = 0.0
+    end: float | None = None
+    array: NDArray[np.float32] | None = None  # mono
+    rate: int = 0  # of the array, Hz
+
+    def open(self) -> Stream | None:
+        """Look at the file's header; None of an array.
+
+        Raises:
+            AudioError: it can't be read, or needs ffmpeg where that isn't installed.
+        """
+        return None if self.array is not None else streaming.open_stream(self.path)
+
+    def blocks(self, stream: Stream | None, rate: int, skip: int) -> Iterator[NDArray[np.float32]]:
+        """Its audio from a sample on, in blocks f32[S] at `rate`."""
+        if stream is not None:
+            return streaming.blocks(stream, rate, self.start, self.end, skip)
+        assert self.array is not None
+        if rate == self.rate:
+            return iter([self.array[skip:]])
+        import soxr
+
+        return iter([soxr.resample(self.array, self.rate, rate, quality="HQ")[skip:]])
+
+    def digest(self) -> str:
+        """What it holds, as a short name.
+
+        Raises:
+            AudioError: the file can't be read.
+        """
+        if self.array is not None:
+            state = hashlib.blake2b(self.array.tobytes(), digest_size=16)
+            return state.hexdigest()
+        return content_id(self.path)
+
+
+def recordings(
+    inputs: Sequence[str | Path], offline: bool = False
+) -> tuple[list[Recording], dict[str, str]]:
+    """The recordings that paths, folders, lists (`@files.txt`) and corpora (`rttm:ROOT`) name, each
+    once, in order; and what looks like audio but was left out -> why.
+
+    Raises:
+        BabError: nothing was named, or a folder, list or corpus can't be read.
+    """
+    found: list[Recording] = []
+    left: dict[str, str] = {}
+    for one in inputs:
+        found += _named(str(one), offline, left)
+    for recording in [r for r in found if _shown(r.path) != r.path]:
+        left[_shown(recording.path)] = "its name isn't UTF-8: rename the file or folder"
+        found.remove(recording)
+    unique = list({(r.path, r.start, r.end): r for r in found}.values())
+    if not unique and not left:
+        raise BabError("no audio file was named")
+    return _apart(unique), left
+
+
+def of_array(values: ArrayLike, sampling_rate: int | None, name: str = "array") -> Recording:
+    """A recording from numbers in memory: f[S], or f[channels, S], whose mean is taken.
+
+    Raises:
+        ValueError: no sampling rate, integers (PCM: divide by its full scale), nothing, or values
+            that aren't finite.
+    """
+    if sampling_rate is None or sampling_rate <= 0:
+        raise ValueError("sampling_rate is required with arrays: their samples per second (Hz)")
+    array = np.asarray(values)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(
+            f"audio of type {array.dtype}: give floats in [-1, 1] (of 16-bit PCM: x / 32768)"
+        )
+    if array.ndim not in (1, 2) or array.size == 0:
+        raise ValueError(f"audio of shape {array.shape}: expected [samples] or [channels, samples]")
+    if array.ndim == 2:
+        if array.shape[0] > array.shape[1]:
+            raise ValueError(f"audio of shape {array.shape}: channels come first")
+        array = array.mean(axis=0)
+    mono = np.ascontiguousarray(array, dtype=np.float32)
+    if not np.isfinite(mono).all():
+        raise ValueError("audio with values that aren't finite")
+    return Recording(name, array=mono, rate=int(sampling_rate))
+
+
+def _named(text: str, offline: bool, left: dict[str, str]) -> Iterator[Recording]:
+    path = Path(text).expanduser()
+    if text.startswith("@") and not path.exists():
+        yield from _listed(Path(text[1:]).expanduser(), offline, left)
+    elif path.is_dir():
+        yield from _below(path, left)
+    elif not path.exists() and text.partition(":")[0] in registry.names("datasets"):
+        yield from _of_corpus(text, offline)
+    else:
+        yield Recording(path.stem, str(path.absolute()))
+
+
+def _below(folder: Path, left: dict[str, str]) -> Iterator[Recording]:
+    """A folder's recordings, by path; hidden files and folders are left alone."""
+    some = False
+    for path in _files(folder, left):
+        if streaming.looks_like_audio(path):
+            some = True
+            if path.is_file():
+                inner = path.relative_to(folder).with_suffix("")
+                yield Recording(inner.as_posix(), str(path.absolute()))
+            else:
+                left[_shown(path)] = "is no regular file"
+    if not some:
+        raise BabError(
+            f"{folder} holds no audio file: looked for wav, flac, ogg, opus, mp3, m4a ..."
+        )
+
+
+def _files(folder: Path, left: dict[str, str]) -> list[Path]:
+    """What lies below a folder, hidden files and folders aside, by path. Links to folders are
+    followed, and each folder is met once: no link leads in a circle."""
+    found: list[Path] = []
+    met: set[str] = set()
+
+    def refused(error: OSError) -> None:
+        left[_shown(error.filename)] = f"can't be read ({error.strerror})"
+
+    tops = [folder]
+    for top in tops:
+        for here, folders, files in os.walk(top, onerror=refused):
+            known = os.path.realpath(here) in met
+            met.add(os.path.realpath(here))
+            folders[:] = [] if known else [name for name in folders if not name.startswith(".")]
+            tops += [Path(here, name) for name in folders if Path(here, name).is_symlink()]
+            if not known:
+                found += [Path(here, name) for name in files if not name.startswith(".")]
+    return sorted(found)
+
+
+def _shown(path: str | Path) -> str:
+    """A path as it can be printed: bytes that are no UTF-8 are escaped."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _listed(path: Path, offline: bool, left: dict[str, str]) -> Iterator[Recording]:
+    """A text file with a path, folder or corpus on each line; `#` begins a comment."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BabError(f"{path}: can't be read as a list of files ({error})") from None
+    for number, line in enumerate(lines, start=1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        beside = path.parent / text
+        if text.startswith("@"):
+            raise BabError(f"{path}:{number}: a list can't name another list")
+        exists = not Path(text).expanduser().exists() and beside.exists()
+        yield from _named(str(beside) if exists else text, offline, left)
+
+
+def _of_corpus(spec: str, offline: bool) -> Iterator[Recording]:
+    """Every clip of a corpus, by its id."""
+    corpus = open_corpus(corpus_config(spec), Permissions(offline=offline, leakage=True))
+    for clip in corpus.clips():
+        yield Recording(clip.id, clip.path, clip.start, clip.end)
+
+
+def _apart(listed: Sequence[Recording]) -> list[Recording]:
+    """The same, two of one name told apart by what stands before it, or by their endings."""
+    listed = [replace(r, name=_inside(r.name)) for r in listed]
+    taken = {"summary", *registry.names("tasks")}  # tables of all recordings are called so
+    listed = [replace(r, name=_with_parent(r)) if r.name.casefold() in taken else r for r in listed]
+    for rename in (_with_parent, _with_ending, _with_digest):
+        times = Counter(r.name.casefold() for r in listed)  # as some file systems compare them
+        listed = [replace(r, name=rename(r)) if times[r.name.casefold()] > 1 else r for r in listed]
+    return list(listed)
+
+
+def _inside(name: str) -> str:
+    """A name that is a path below the out folder on any system."""
+    parts = [re.sub(r'[<>:"|?*\\\x00-\x1f]', "_", part) for part in name.split("/")]
+    return "/".join(_short(f"_{p}" if p.startswith(".") else p) for p in parts if p) or "_"
+
+
+def _short(part: str) -> str:
+    """A part of a path with room for what an output's name ends with."""
+    letters = part.encode()
+    if len(letters) <= _LONGEST:
+        return part
+    digest = hashlib.blake2b(letters, digest_size=4).hexdigest()
+    return f"{letters[: _LONGEST - 9].decode('utf-8', 'ignore')}-{digest}"
+
+
+def _with_parent(recording: Recording) -> str:
+    parent = Path(recording.path).parent.name
+    return recording.name if "/" in recording.name or not parent else f"{parent}/{recording.name}"
+
+
+def _with_ending(recording: Recording) -> str:
+    return recording.name + Path(recording.path).suffix
+
+
+def _with_digest(recording: Recording) -> str:
+    where = f"{recording.path} {recording.start} {recording.end}".encode()
+    return f"{recording.name}-{hashlib.blake2b(where, digest_size=4).hexdigest()}"
+
+
+def seconds_of(recording: Recording) -> float:
+    """How long it is, as far as can be told quickly; 0 where it can't be read.
+
+    Raises nothing: what is wrong is said when its turn comes.
+    """
+    if recording.array is not None:
+        return len(recording.array) / recording.rate
+    try:
+        stream = recording.open()
+    except AudioError:
+        return 0.0
+    assert stream is not None
+    end = stream.duration if recording.end is None else min(recording.end, stream.duration)
+    return max(0.0, end - recording.start)

@@ -1,0 +1,151 @@
+"""A finished run's model, loaded for use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bab.config.run import EncoderConfig
+from bab.core import registry
+from bab.core.components import build_task
+from bab.core.errors import BabError, did_you_mean
+from bab.core.interfaces import Encoder, Head, Task
+from bab.core.types import Labels, View
+from bab.running import model
+from bab.running.assembly import assemble, open_encoder
+from bab.running.model import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a run left: a model with all that its use needs.
+
+    tuned: by preset; spec: all of model.json.
+    """
+
+    place: Path
+    spec: Mapping[str, Any]
+    task: Task
+    labels: Labels
+    encoder: Encoder
+    members: Sequence[Encoder]
+    model: Model
+    view: View
+    tuned: Mapping[str, Mapping[str, Any]]
+
+
+def model_folder(folder: Path) -> Path:
+    """Where a run's model is: in its folder, or `folder` itself.
+
+    Raises:
+        BabError: none there; of a run of several folds, which has one model for each, how to go on.
+    """
+    if not folder.is_dir():
+        raise BabError(f"{folder}: there is no such run folder. `bab table` lists runs")
+    if (folder / "model").is_dir():
+        return folder / "model"
+    folds = sorted((folder / "folds").glob("*/model"), key=lambda path: int(path.parent.name))
+    if folds:
+        raise BabError(
+            f"{folder} has {len(folds)} folds, each with a model of its own that has not met the "
+            f"recordings it was tested on. Name one of them: {folds[0].parent} (or train one model "
+            "on given splits: --set protocol=given)"
+        )
+    return folder
+
+
+def load_saved(folder: Path, offline: bool = False, trust_code: bool = False) -> Saved:
+    """A finished run's model. folder: the run's, or the `model` folder in it.
+
+    Raises:
+        BabError: no model there, or an encoder that has changed since.
+    """
+    place = model_folder(folder)
+    spec = model.load_spec(place)
+    task = build_task(spec["task"]["name"], spec["task"]["options"])
+    labels: Labels = {key: tuple(names) for key, names in spec["labels"].items()}
+    config = EncoderConfig(**spec["encoder"])
+    encoder, members = open_encoder(config, offline, trust_code)
+    _refuse_changed(place, spec, encoder)
+    scorer = _assembled(place, spec, labels, encoder, members, config.fusion)
+    view = View(**spec["view"])
+    return Saved(place, spec, task, labels, encoder, members, scorer, view, spec["tuned"])
+
+
+def choose_preset(saved: Saved, name: str | None) -> str:
+    """A preset of the task; None = its first.
+
+    Raises:
+        BabError: it has none of this name.
+    """
+    if name is None:
+        return saved.task.presets[0]
+    if name not in saved.task.presets:
+        raise BabError(f"preset '{name}': {did_you_mean(name, saved.task.presets)}")
+    return name
+
+
+def with_thresholds(
+    saved: Saved, preset: str, thresholds: Mapping[str, float]
+) -> Mapping[str, Any]:
+    """The tuned values of a preset, with some classes' thresholds replaced.
+
+    Raises:
+        BabError: a task without thresholds, a class that it doesn't have, no share in [0, 1].
+    """
+    tuned = dict(saved.tuned[preset])
+    if not thresholds:
+        return tuned
+    if "thresholds" not in tuned:
+        raise BabError(f"--threshold: task '{saved.spec['task']['name']}' has no thresholds")
+    known = dict(tuned["thresholds"])
+    for name, value in thresholds.items():
+        if name not in known:
+            raise BabError(f"--threshold {name}: {did_you_mean(name, known)}")
+        if not 0 <= value <= 1:
+            raise BabError(f"--threshold {name}={value:g}: a threshold is a probability, 0 to 1")
+    return tuned | {"thresholds": known | dict(thresholds)}
+
+
+def _refuse_changed(place: Path, spec: Mapping[str, Any], encoder: Encoder) -> None:
+    """Raises BabError: the encoder isn't the one that the model was trained on."""
+    if encoder.fingerprint != spec["fingerprint"]:
+        raise BabError(
+            f"{place} was trained on {spec['resolved']}, whose weights or code have changed since "
+            f"(fingerprint {spec['fingerprint']}, now {encoder.fingerprint}): use the weights and "
+            "the bab version of its record, or train again"
+        )
+
+
+def _assembled(
+    place: Path,
+    spec: Mapping[str, Any],
+    labels: Labels,
+    encoder: Encoder,
+    members: Sequence[Encoder],
+    fusion: str,
+) -> Model:
+    """The model with its trained weights."""
+    head_class = registry.load("heads", spec["head"]["name"])
+    options = head_class.Options(**spec["head"]["options"])
+    sizes = [len(names) for names in labels.values()]
+
+    def head(dim: int) -> Head:
+        made: Head = head_class(dim, sum(sizes), options)
+        return made
+
+    scorer = assemble(encoder, members, fusion, spec["layers"], head, sizes, spec["pool"])
+    missing, unexpected = scorer.load_state_dict(model.load_weights(place), strict=False)
+    lost = [name for name in missing if not name.startswith("encoder.")]
+    if lost or unexpected:
+        raise BabError(f"{place} does not fit its own description ({[*lost, *unexpected][0]})")
+    return scorer.requires_grad_(False).eval()
+
+
+def to_device(saved: Saved, device: torch.device) -> None:
+    """Move the model."""
+    saved.model.to(device)

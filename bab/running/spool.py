@@ -1,0 +1,89 @@
+"""What a model has said of a recording so far, on disk: where a stopped prediction goes on.
+
+Rows lie in stretches, each in a file that appears whole: `rows-000000120000.npy` begins with row
+120,000. A stretch is written every few minutes of audio.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bab.core.atomic import atomic_path
+from bab.running.streaming import Rows
+
+_SECONDS = 600.0  # of audio in a stretch
+_WAIT = 10.0  # seconds of work after which a shorter stretch is written
+
+
+class Spool:
+    """The stretches of one recording."""
+
+    def __init__(self, folder: Path) -> None:
+        """folder: of this recording, model and options alone."""
+        self.folder = folder
+        self.done = 0  # rows on disk
+        self._waiting: list[NDArray[np.float32]] = []
+        self._seconds = 0.0  # of audio on disk
+        self._written = time.monotonic()
+        for path in self._files():
+            rows = _rows(path)
+            if rows is None or _first(path) != self.done:
+                path.unlink(missing_ok=True)  # damaged, or after a gap: made again
+                continue
+            self.done += len(rows)
+
+    def add(self, rows: Rows) -> None:
+        """Keep rows; they are on disk after a while, or when `flush` is called."""
+        self._waiting.append(rows.values)
+        much = rows.seconds - self._seconds >= _SECONDS
+        if much or time.monotonic() - self._written >= _WAIT:
+            self.flush()
+            self._seconds = rows.seconds
+
+    def flush(self) -> None:
+        """Write what waits."""
+        self._written = time.monotonic()
+        if not self._waiting:
+            return
+        values = np.concatenate(self._waiting)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (
+            atomic_path(self.folder / f"rows-{self.done:012d}.npy") as temporary,
+            temporary.open("wb") as file,
+        ):
+            np.save(file, values, allow_pickle=False)
+        self.done += len(values)
+        self._waiting = []
+
+    def read(self) -> Iterator[NDArray[np.float32]]:
+        """The stretches in order, one in memory at a time."""
+        for path in self._files():
+            rows = _rows(path)
+            if rows is not None:
+                yield rows
+
+    def remove(self) -> None:
+        """Forget the recording."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _files(self) -> Sequence[Path]:
+        return sorted(self.folder.glob("rows-*.npy"))
+
+
+def _first(path: Path) -> int:
+    return int(path.stem.partition("-")[2])
+
+
+def _rows(path: Path) -> NDArray[np.float32] | None:
+    """A stretch; None where it is damaged."""
+    try:
+        rows: NDArray[np.float32] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return rows if rows.ndim == 2 and rows.dtype == np.float32 else None

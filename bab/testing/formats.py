@@ -1,0 +1,219 @@
+"""The contract of an annotation format, as checks that the author of a plugin runs.
+
+    from bab.testing.formats import check_format
+
+    def test_contract(tmp_path):
+        check_format(Mine, tmp_path)
+
+A format that is only read is given files of its own: `check_format(Mine, tmp_path, [sample])`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+
+from bab.core.annotations import Annotation, Format, Mark
+from bab.core.errors import BabError
+from bab.data.annotations import FACETS
+
+NEAR = 1e-3 + 1e-9  # seconds by which a time may differ after a round trip
+PLAIN = Annotation(
+    "home01",
+    (
+        Mark(12.3456, 13.8, "KCHI"),
+        Mark(0.0, 1.2344, "FEM"),
+        Mark(1.2344, 2.0, "FEM"),  # touches the one before
+        Mark(13.0, 14.25, "MAL"),  # overlaps another voice
+        Mark(20.001, 20.012, "OCH"),
+        Mark(35999.5, 36000.25, "KCHI"),  # after ten hours
+    ),
+)
+OVERLAP = Annotation("home01", (Mark(1, 4, "FEM"), Mark(2, 3, "FEM"), Mark(2.5, 5, "FEM")))
+EMPTY = Annotation("home01", (), 60.0)
+# One annotation for each thing that a format may hold, and how it is looked up afterwards.
+_ONE = Mark(1.0, 2.0, "FEM")
+_FULL: Mapping[str, tuple[Annotation, Callable[[Annotation], object]]] = {
+    "speaker": (
+        Annotation("home01", (replace(_ONE, speaker="FA2"), Mark(3, 4, "MAL", "MA1"))),
+        lambda a: [m.speaker for m in a.marks],
+    ),
+    "text": (
+        Annotation("home01", (replace(_ONE, text='où est l\'élan ? "là"'),)),
+        lambda a: a.marks[0].text,
+    ),
+    "values": (
+        Annotation("home01", (replace(_ONE, values={"addressee": "T", "vcm": "C"}),)),
+        lambda a: {key: a.marks[0].values.get(key) for key in ("addressee", "vcm")},
+    ),
+    "duration": (Annotation("home01", (_ONE,), 7.25), lambda a: a.duration),
+    "began": (
+        Annotation("home01", (_ONE,), began=datetime(2024, 5, 17, 8, 30, 15)),
+        lambda a: a.began,
+    ),
+    "media": (
+        Annotation("home01", (_ONE,), media="other.wav"),
+        lambda a: Path(a.media).stem,
+    ),
+    "scored": (Annotation("home01", (_ONE,), scored=((0.5, 3.0), (4.0, 5.0))), lambda a: a.scored),
+}
+
+
+def check_format(cls: type[Format], folder: Path, samples: Sequence[Path] = ()) -> None:
+    """Every check of this module. folder: an empty one to write in; samples: files to read.
+
+    Raises:
+        AssertionError: saying what breaks which rule.
+    """
+    check_declared(cls)
+    if cls.writes and cls.reads:
+        check_round_trips(cls, folder)
+        check_losses(cls, folder)
+        check_several(cls, folder)
+    if not cls.writes:
+        assert samples, f"{cls.__name__} is read only: give files to read"
+        _refused(lambda: cls(cls.Options()).write([PLAIN], _place(cls, folder, "no")), "no", cls)
+    for sample in samples:
+        check_read(cls, sample)
+    if cls.reads:
+        check_bad_files(cls, folder)
+
+
+def check_declared(cls: type[Format]) -> None:
+    """Suffixes begin with a dot; what it keeps is known; it can be read or written."""
+    assert cls.suffixes and all(s.startswith(".") for s in cls.suffixes), f"suffixes {cls.suffixes}"
+    unknown = {key for key in cls.keeps if key not in FACETS and not key.startswith("values.")}
+    assert not unknown, f"keeps names {sorted(unknown)}; there are {', '.join(FACETS)}"
+    assert cls.reads or cls.writes, "it is neither read nor written"
+
+
+def check_round_trips(cls: type[Format], folder: Path) -> None:
+    """Times come back to 1 ms and labels as they were: unsorted, overlapping, of one voice too,
+    after ten hours, in a folder and under a name that are not ASCII, and with no mark at all."""
+    for name, given in (("plain", PLAIN), ("overlap", OVERLAP), ("empty", EMPTY)):
+        back = _there_and_back(cls, given, folder / "élan où" / "é", name)
+        _compare(given, back, cls.__name__)
+    shuffled = replace(PLAIN, marks=tuple(reversed(PLAIN.marks)))
+    path = _place(cls, folder, "shuffled")
+    _write(cls, shuffled, path)
+    again = _place(cls, folder, "shuffled-again")
+    _write(cls, replace(shuffled, uri="shuffled"), again)
+    one, two = _read(cls, path), _read(cls, again)
+    assert one.marks == two.marks, f"{cls.__name__}: two writes of the same marks differ"
+
+
+def check_losses(cls: type[Format], folder: Path) -> None:
+    """What `keeps` names comes back, and is not complained of; all else costs a notice."""
+    bare = cls(cls.Options())
+    bare.write([Annotation("home01", (_ONE,))], _place(cls, folder, "bare"))
+    assert not bare.notices, f"{cls.__name__}: notices of nothing lost: {bare.notices}"
+    for what, (given, look) in _FULL.items():
+        form = cls(cls.Options())
+        path = _place(cls, folder, f"full-{what}")
+        form.write([given], path)
+        if what in cls.keeps:
+            back = look(_read(cls, path))
+            assert back == look(given), f"{cls.__name__} keeps {what}: {look(given)} is {back}"
+            assert not form.notices, f"{cls.__name__} keeps {what}, and says: {form.notices}"
+        else:
+            assert form.notices, f"{cls.__name__} loses {what} without a notice"
+    over = replace(PLAIN, marks=(Mark(2.0, 2.0001, "FEM"), _ONE))
+    form = cls(cls.Options())
+    form.write([over], _place(cls, folder, "short"))
+    assert form.notices, f"{cls.__name__} loses a mark of no length without a notice"
+
+
+def check_several(cls: type[Format], folder: Path) -> None:
+    """Several recordings come back apart, or are refused, and then nothing is written. What stood
+    there stays where a write fails."""
+    path = _place(cls, folder, "several")
+    two = [PLAIN, replace(OVERLAP, uri="home02")]
+    if "several" in cls.keeps:
+        cls(cls.Options()).write(two, path)
+        back = {one.uri: one for one in cls(cls.Options()).read(path)}
+        assert set(back) == {"home01", "home02"}, f"{cls.__name__}: two recordings are {set(back)}"
+        for one in two:
+            _compare(one, back[one.uri], cls.__name__)
+    else:
+        _refused(lambda: cls(cls.Options()).write(two, path), path.name, cls)
+        assert not path.exists(), f"{cls.__name__}: a refused write left {path.name}"
+    cls(cls.Options()).write([replace(PLAIN, uri=path.stem)], path)
+    before = path.read_bytes()
+    bad = Annotation("home01", (Mark(5.0, 2.0, "FEM"),))
+    _refused(lambda: cls(cls.Options()).write([bad], path), path.name, cls)
+    assert path.read_bytes() == before, f"{cls.__name__}: a failed write changed the file"
+
+
+def check_read(cls: type[Format], path: Path) -> None:
+    """A file reads: marks sorted, with lengths and labels; times inside the file's length."""
+    back = cls(cls.Options()).read(path)
+    assert back, f"{path}: no recording"
+    for one in back:
+        assert one.uri, f"{path}: a recording without a name"
+        for mark in one.marks:
+            assert 0 <= mark.start < mark.end, f"{path}: {mark} has no length"
+            assert mark.label, f"{path}: {mark} has no label"
+            late = one.duration is not None and mark.end > one.duration + NEAR
+            assert not late, f"{path}: {mark} ends after {one.duration} s"
+        for before, after in pairwise(one.marks):
+            assert before.start <= after.start, f"{path}: not sorted at {after.start} s"
+
+
+def check_bad_files(cls: type[Format], folder: Path) -> None:
+    """A file that isn't there, is binary, or another kind of text, is an error that names it."""
+    bad = {
+        "binary": b"\x89PNG\r\n\x1a\n\x00\xff\xfe\x00\x80",
+        "prose": b"Dear all,\nplease find the annotations attached.\n",
+    }
+    for name, data in bad.items():
+        path = _place(cls, folder, name)
+        path.write_bytes(data)
+        _refused(lambda path=path: cls(cls.Options()).read(path), path.name, cls)  # type: ignore[misc]
+    gone = _place(cls, folder, "gone")
+    _refused(lambda: cls(cls.Options()).read(gone), gone.name, cls)
+
+
+def _place(cls: type[Format], folder: Path, name: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}{cls.suffixes[0]}"
+
+
+def _write(cls: type[Format], one: Annotation, path: Path) -> None:
+    cls(cls.Options()).write([one], path)
+
+
+def _read(cls: type[Format], path: Path) -> Annotation:
+    back = cls(cls.Options()).read(path)
+    assert len(back) == 1, f"{path}: holds one recording, and {len(back)} were read"
+    return back[0]
+
+
+def _there_and_back(cls: type[Format], given: Annotation, folder: Path, name: str) -> Annotation:
+    path = _place(cls, folder, name)
+    _write(cls, given, path)
+    left = [other.name for other in path.parent.iterdir() if other.name.startswith(".")]
+    assert not left, f"{cls.__name__}: left {left} behind"
+    check_read(cls, path)
+    return _read(cls, path)
+
+
+def _compare(given: Annotation, back: Annotation, kind: str) -> None:
+    """Marks by label and time, whatever their order among those that begin together."""
+    one, two = (sorted((m.label, m.start, m.end) for m in a.marks) for a in (given, back))
+    assert len(one) == len(two), f"{kind}: {len(one)} marks have become {len(two)}"
+    for (label, start, end), (other, begin, stop) in zip(one, two, strict=True):
+        assert label == other, f"{kind}: the label {label} has become {other}"
+        near = abs(start - begin) <= NEAR and abs(end - stop) <= NEAR
+        assert near, f"{kind}: {label} {start} to {end} s has become {begin} to {stop}"
+
+
+def _refused(act: Callable[[], object], name: str, cls: type[Format]) -> None:
+    try:
+        act()
+    except BabError as error:
+        assert name in str(error), f"{cls.__name__}: the error doesn't name {name}: {error}"
+        return
+    raise AssertionError(f"{cls.__name__}: {name} was taken; it must be a BabError")

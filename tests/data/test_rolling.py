@@ -1,0 +1,84 @@
+"""Windows of audio that comes in blocks: those of a whole file, from any window on."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bab.core.grid import Grid
+from bab.core.types import Clip, View
+from bab.data.rolling import LONGEST, raster_of, rolling
+from bab.data.windows import Examples, samples_of
+
+RATE = 16000
+
+
+def pieces(audio: NDArray[np.float32], seed: int) -> Iterator[NDArray[np.float32]]:
+    draw = random.Random(seed)
+    cuts = sorted(draw.randrange(len(audio) + 1) for _ in range(5))
+    for low, high in zip([0, *cuts], [*cuts, len(audio)], strict=True):
+        yield audio[low:high]
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_the_windows_are_those_of_a_run(seed: int) -> None:
+    draw = random.Random(seed)
+    grid = Grid(RATE, draw.choice([160, 320]), 400)
+    view = View(
+        window=draw.choice([None, 0.5, 1.0, 2.37]),
+        hop=draw.choice([None, 0.25, 0.6]),
+        pool=draw.choice(["mean", "frames"]),  # type: ignore[arg-type]
+    )
+    whole, longest = draw.random() < 0.5, draw.choice([None, 1.5])
+    total = draw.randrange(400, 7 * RATE)
+    audio = np.arange(total, dtype=np.float32)
+    clip = Clip("a", "a.wav", 0.0, total / RATE, "")
+    examples = Examples([clip], view, grid, longest, whole)
+    wanted = []
+    for heard in examples.windows:
+        first, count = samples_of(heard.clip, RATE)
+        wanted.append((first, first + count, heard.keep))
+    raster = raster_of(view, grid, longest, whole)
+    found = list(rolling(pieces(audio, seed), raster))
+    for window in found:  # the samples are those that the window says
+        assert window.samples[0] == window.first
+        assert window.samples[-1] == window.first + len(window.samples) - 1
+        assert window.known <= total
+    spans = [(w.first, w.first + len(w.samples), w.keep) for w in found]
+    assert [span[:2] for span in spans] == [span[:2] for span in wanted]
+    if whole:
+        keeps = [(keep or (0, grid.frames(b - a))) for a, b, keep in spans]
+        assert keeps == [(keep or (0, grid.frames(b - a))) for a, b, keep in wanted]
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_from_any_window_on_they_are_the_same(seed: int) -> None:
+    draw = random.Random(seed)
+    grid = Grid(RATE, 320, 400)
+    raster = raster_of(View(window=1.0, hop=draw.choice([None, 0.5])), grid, None, seed % 2 == 0)
+    audio = np.arange(draw.randrange(RATE, 9 * RATE), dtype=np.float32)
+    every = list(rolling(pieces(audio, seed), raster))
+    number = draw.randrange(len(every))
+    while number and number * raster.step != every[number].first:
+        number -= 1  # the last may lie anywhere
+    later = list(rolling(pieces(audio[number * raster.step :], seed + 1), raster, number))
+    assert [(w.first, w.keep) for w in later] == [(w.first, w.keep) for w in every[number:]]
+
+
+def test_no_window_is_longer_than_memory_allows() -> None:
+    raster = raster_of(View(), Grid(RATE, 320, 400), None, True)
+    assert raster.window == LONGEST * RATE
+
+
+def test_what_is_held_does_not_grow() -> None:
+    raster = raster_of(View(window=4.0), Grid(RATE, 320, 400), None, False)
+    block = np.zeros(RATE * 10, np.float32)
+    longest = 0
+    for window in rolling((block for _ in range(360)), raster):  # an hour
+        base = window.samples.base
+        longest = max(longest, len(window.samples if base is None else base))
+    assert longest <= RATE * 10 + 2 * raster.window
