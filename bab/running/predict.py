@@ -366,9 +366,9 @@ def _enrolled(saved: Saved, asked: PredictOptions, left: dict[str, str]) -> list
         raise BabError(f"--enrol: task '{saved.spec['task']['name']}' compares no recordings")
     if not asked.enrol.is_dir():
         raise BabError(f"--enrol {asked.enrol}: no such folder")
-    found, more = recordings([asked.enrol], asked.offline)
+    enrolled, more = recordings([asked.enrol], asked.offline)
     left.update(more)
-    return [replace(one, name=overview.ENROLLED + one.name) for one in found]
+    return [replace(one, name=overview.ENROLLED + one.name) for one in enrolled]
 
 
 def _formats(saved: Saved, names: Sequence[str] | None) -> dict[str, Format]:

@@ -80,14 +80,14 @@ def recordings(
     Raises:
         BabError: nothing was named, or a folder, list or corpus can't be read.
     """
-    found: list[Recording] = []
+    named: list[Recording] = []
     left: dict[str, str] = {}
     for one in inputs:
-        found += _named(str(one), offline, left)
-    for recording in [r for r in found if _shown(r.path) != r.path]:
+        named += _named(str(one), offline, left)
+    for recording in [r for r in named if _shown(r.path) != r.path]:
         left[_shown(recording.path)] = "its name isn't UTF-8: rename the file or folder"
-        found.remove(recording)
-    unique = list({(r.path, r.start, r.end): r for r in found}.values())
+        named.remove(recording)
+    unique = list({(r.path, r.start, r.end): r for r in named}.values())
     if not unique and not left:
         raise BabError("no audio file was named")
     return _apart(unique), left
@@ -151,7 +151,7 @@ def _below(folder: Path, left: dict[str, str]) -> Iterator[Recording]:
 def _files(folder: Path, left: dict[str, str]) -> list[Path]:
     """What lies below a folder, hidden files and folders aside, by path. Links to folders are
     followed, and each folder is met once: no link leads in a circle."""
-    found: list[Path] = []
+    paths: list[Path] = []
     met: set[str] = set()
 
     def refused(error: OSError) -> None:
@@ -165,8 +165,8 @@ def _files(folder: Path, left: dict[str, str]) -> list[Path]:
             folders[:] = [] if known else [name for name in folders if not name.startswith(".")]
             tops += [Path(here, name) for name in folders if Path(here, name).is_symlink()]
             if not known:
-                found += [Path(here, name) for name in files if not name.startswith(".")]
-    return sorted(found)
+                paths += [Path(here, name) for name in files if not name.startswith(".")]
+    return sorted(paths)
 
 
 def _shown(path: str | Path) -> str:
