@@ -45,3 +45,16 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
         return folder
 
     return lay
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a small voice type classifier, trained for a moment."""
+    from bab.config.resolve import run_config
+    from bab.running.runner import run
+
+    base = tmp_path_factory.mktemp("model")
+    asked = {"encoder": "fbank", "task": "vtc", "observers": [], "runs": str(base / "runs")}
+    sets = ["train.steps=30", "train.eval_every=15", "train.lr=0.01", "bootstrap=0"]
+    sets.append(f"cache.dir={base / 'cache'}")
+    return run(run_config(None, asked, sets))[1]
