@@ -7,17 +7,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from bab.core.types import Tell
+if TYPE_CHECKING:  # the commands' help needs no values of the core
+    from bab.core.types import Tell
 
 DEVICES = click.Choice(["auto", "cpu", "cuda", "mps"])
 
 
-@dataclass(frozen=True, slots=True)
-class Ticker:
+class Ticker(NamedTuple):
     """tell: is told (stage, done, total, unit); say: prints a line above the bars."""
 
     tell: Tell
