@@ -102,7 +102,7 @@ EAF = """<?xml version="1.0" encoding="UTF-8"?>
  xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
  xsi:noNamespaceSchemaLocation="http://www.mpi.nl/tools/elan/EAFv3.0.xsd">
   <HEADER MEDIA_FILE="" TIME_UNITS="milliseconds">
-    <MEDIA_DESCRIPTOR MEDIA_URL="file:///home/ada/home01.wav" MIME_TYPE="audio/x-wav"/>
+    <MEDIA_DESCRIPTOR MEDIA_URL="file:///recordings/home01.wav" MIME_TYPE="audio/x-wav"/>
     <PROPERTY NAME="lastUsedAnnotationId">9</PROPERTY>
   </HEADER>
   <TIME_ORDER>

@@ -147,7 +147,7 @@ def test_eaf_says_dependents_media_and_what_was_annotated(tmp_path):
     assert one.marks[0].values == {"vcm": "C", "lex": "W"}  # lex hangs on vcm
     assert one.marks[1].values == {"addressee": "T", "gloss": "where"}
     assert [m.text for m in one.marks] == ["0.", "où ?"]
-    assert one.media == "file:///home/ada/home01.wav" and one.scored == ((0.0, 60.0),)
+    assert one.media == "file:///recordings/home01.wav" and one.scored == ((0.0, 60.0),)
     assert len(form.notices) == 1 and form.notices[0].startswith("1 annotations without a time")
 
 
