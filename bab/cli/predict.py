@@ -95,17 +95,17 @@ def predict_command(
     from bab.running.predict import PredictOptions, predict
 
     asked = PredictOptions(
-        preset,
-        dict(_threshold(text) for text in thresholds),
-        formats.split(",") if formats else None,
-        probabilities or "",
-        device,
-        precision,
-        overlap,
-        timeline.split(",") if timeline else (),
-        enrol,
-        offline,
-        trust_code,
+        preset=preset,
+        thresholds=dict(_threshold(text) for text in thresholds),
+        formats=formats.split(",") if formats else None,
+        probabilities=probabilities or "",
+        device=device,
+        precision=precision,
+        overlap=overlap,
+        timeline=timeline.split(",") if timeline else (),
+        enrol=enrol,
+        offline=offline,
+        trust_code=trust_code,
     )
     with ticker(quiet) as display:
         result = predict(run_folder, files, out, asked, display.tell, display.say)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bab.config.run import EncoderConfig
 from bab.core import registry
 from bab.core.components import build_task
@@ -144,8 +142,3 @@ def _assembled(
     if lost or unexpected:
         raise BabError(f"{place} does not fit its own description ({[*lost, *unexpected][0]})")
     return scorer.requires_grad_(False).eval()
-
-
-def to_device(saved: Saved, device: torch.device) -> None:
-    """Move the model."""
-    saved.model.to(device)
