@@ -16,10 +16,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bab.core.annotations import Annotation
 from bab.core.atomic import StrPath, atomic_path
 from bab.core.errors import BabError
 from bab.results.clock import DAY_MS, HOUR_MS, clock_text, since_midnight
-from bab.results.vocalisations import VOICES, Speech, Voc, vocalisations
+from bab.results.vocalisations import VOICES, Voc, duration_ms, vocalisations
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +73,7 @@ class _Plan(NamedTuple):
     caption: str
 
 
-def draw_timeline(recording: Speech, *paths: StrPath, voices: Sequence[str] = VOICES) -> None:
+def draw_timeline(recording: Annotation, *paths: StrPath, voices: Sequence[str] = VOICES) -> None:
     """Draw one recording, and write the picture to each of `paths` (.png, 2000 pixels wide; .svg).
 
     The same recording gives the same bytes with the same matplotlib. Its settings (rcParams) are as
@@ -121,13 +122,13 @@ def _defaults() -> Iterator[None]:
         yield
 
 
-def _plan(recording: Speech) -> _Plan:
+def _plan(recording: Annotation) -> _Plan:
     """Which rows there are, and their scale."""
-    end = round(recording.duration * 1000)
+    end = duration_ms(recording)
     if end == 0:
-        raise BabError(f"{recording.name}: 0 s long, nothing to draw; leave it out")
-    known = recording.start is not None
-    midnight = since_midnight(recording.start) if recording.start is not None else 0
+        raise BabError(f"{recording.uri}: 0 s long, nothing to draw; leave it out")
+    known = recording.began is not None
+    midnight = since_midnight(recording.began) if recording.began is not None else 0
     if end <= HOUR_MS:
         ticks = _short_ticks(end, midnight, known)
         return _Plan([_Row("", 0, 0, end)], end, ticks, "time of day" if known else "min:s")
@@ -143,9 +144,9 @@ def _plan(recording: Speech) -> _Plan:
     return _Plan(rows, width, ticks, "time of day" if known else "hours of the row")
 
 
-def _row_label(recording: Speech, index: int, width: int) -> str:
+def _row_label(recording: Annotation, index: int, width: int) -> str:
     """`08:00` | `3 h` | `2023-11-04` | `day 2`."""
-    start = recording.start
+    start = recording.began
     if width == HOUR_MS:
         if start is None:
             return f"{index} h"
@@ -171,7 +172,7 @@ def _short_ticks(end: int, midnight: int, known: bool) -> list[tuple[int, str]]:
     ]
 
 
-def _draw(recording: Speech, vocs: Sequence[Voc], plan: _Plan, voices: Sequence[str]) -> Figure:
+def _draw(recording: Annotation, vocs: Sequence[Voc], plan: _Plan, voices: Sequence[str]) -> Figure:
     """The whole picture: heading, legend, rows, and amounts at the right."""
     from matplotlib.figure import Figure
 
@@ -346,7 +347,7 @@ def _draw_totals(axes: Axes, vocs: Sequence[Voc], voices: Sequence[str]) -> None
 
 
 def _draw_heading(
-    figure: Figure, recording: Speech, vocs: Sequence[Voc], plan: _Plan, voices: Sequence[str]
+    figure: Figure, recording: Annotation, vocs: Sequence[Voc], plan: _Plan, voices: Sequence[str]
 ) -> None:
     """Name, a line of facts, and the legend, from the top."""
     from matplotlib.patches import Patch
@@ -354,7 +355,7 @@ def _draw_heading(
     inch = 1 / float(figure.get_figheight())
     x = 0.35 / _WIDTH
     plain: dict[str, Any] = {"va": "top", "ha": "left"}
-    figure.text(x, 1 - 0.2 * inch, printable(recording.name), fontsize=18, weight="bold", **plain)
+    figure.text(x, 1 - 0.2 * inch, printable(recording.uri), fontsize=18, weight="bold", **plain)
     figure.text(x, 1 - 0.58 * inch, _facts(recording, vocs), fontsize=13, color="#444444", **plain)
     keys = [
         Patch(color=colour, label=_named(voice, " ")) for voice, colour in _colours(voices).items()
@@ -371,17 +372,17 @@ def _draw_heading(
     )  # fmt: skip
 
 
-def _facts(recording: Speech, vocs: Sequence[Voc]) -> str:
+def _facts(recording: Annotation, vocs: Sequence[Voc]) -> str:
     """`2023-11-04, 08:15 to 00:15 (16 h 00 min); speech 3 h 12 min, silence 12 h 48 min`."""
-    end = round(recording.duration * 1000)
+    end = duration_ms(recording)
     spoken = latest = 0
     for voc in vocs:  # sorted by onset: the union of all voices
         spoken += max(0, voc.offset - max(voc.onset, latest))
         latest = max(latest, voc.offset)
     length = _length(end)
-    if recording.start is not None:
-        day = f"{recording.start.date()}, " if isinstance(recording.start, datetime) else ""
-        begin = since_midnight(recording.start)
+    if recording.began is not None:
+        day = f"{recording.began.date()}, " if isinstance(recording.began, datetime) else ""
+        begin = since_midnight(recording.began)
         exact = end <= HOUR_MS
         length = f"{day}{clock_text(begin, exact)} to {clock_text(begin + end, exact)} ({length})"
     return f"{length}; speech {_length(spoken)}, silence {_length(end - spoken)}"

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
+from bab.core.annotations import Annotation
 from bab.core.atomic import StrPath, atomic_path
 from bab.core.errors import BabError
-from bab.core.types import Segment
 from bab.results.clock import HOUR_MS, Start, since_midnight
 
 VOICES = ("KCHI", "OCH", "MAL", "FEM")  # key child, other child, male adult, female adult
@@ -40,20 +40,6 @@ LENA_GAP = 5000  # ms: a pause of at least 5 s ends a conversation
 LENA_BREATH = 300  # ms: what lies at least 0.3 s apart are two child vocalisations
 
 Scope = Literal["recording", "hour", "clock"]
-
-
-@dataclass(frozen=True, slots=True)
-class Speech:
-    """What a summary or a picture is made of: one recording and who speaks when.
-
-    name: as it shall be printed. duration: seconds. segments: in seconds from the start, any order.
-    start: local date and time, or time alone, at which it began; None where nobody knows.
-    """
-
-    name: str
-    duration: float
-    segments: Sequence[Segment]
-    start: Start | None = None
 
 
 class Voc(NamedTuple):
@@ -101,18 +87,17 @@ class Row:
     counts: Counts
 
 
-def vocalisations(recording: Speech, voices: Sequence[str] = VOICES) -> list[Voc]:
+def vocalisations(recording: Annotation, voices: Sequence[str] = VOICES) -> list[Voc]:
     """The recording's segments in whole milliseconds, clipped to it, sorted; empty ones left out.
 
     Raises:
-        BabError: a duration or a segment that is no stretch of time, or a label not in `voices`.
+        BabError: no duration, a duration or a segment that is no stretch of time, or a label not in
+            `voices`.
     """
-    end = _milliseconds(recording.duration, f"{recording.name}: duration")
-    if end < 0:
-        raise BabError(f"{recording.name}: duration {recording.duration} s: give 0 or more")
+    end = duration_ms(recording)
     vocs = []
-    for segment in recording.segments:
-        where = f"{recording.name}: segment {segment.start}-{segment.end} s of {segment.label!r}"
+    for segment in recording.marks:
+        where = f"{recording.uri}: segment {segment.start}-{segment.end} s of {segment.label!r}"
         if segment.label not in voices:
             raise BabError(f"{where}: voices are {', '.join(voices)}; name it in `voices`")
         onset, offset = _milliseconds(segment.start, where), _milliseconds(segment.end, where)
@@ -122,6 +107,20 @@ def vocalisations(recording: Speech, voices: Sequence[str] = VOICES) -> list[Voc
         if offset > onset:
             vocs.append(Voc(onset, offset, segment.label))
     return sorted(vocs, key=lambda v: (v.onset, v.offset, _SPEAKERS.get(v.voice, v.voice)))
+
+
+def duration_ms(recording: Annotation) -> int:
+    """The recording's duration in milliseconds.
+
+    Raises:
+        BabError: nobody said how long it is, or it is no stretch of time.
+    """
+    if recording.duration is None:
+        raise BabError(f"{recording.uri}: how long it is isn't known; give its duration")
+    end = _milliseconds(recording.duration, f"{recording.uri}: duration")
+    if end < 0:
+        raise BabError(f"{recording.uri}: duration {recording.duration} s: give 0 or more")
+    return end
 
 
 def _milliseconds(seconds: float, what: str) -> int:
@@ -209,7 +208,7 @@ def _stretches(vocs: Sequence[Voc], end: int, shift: int) -> list[_Stretch]:
     return cut
 
 
-def summary_rows(recording: Speech, voices: Sequence[str] = VOICES) -> Iterator[Row]:
+def summary_rows(recording: Annotation, voices: Sequence[str] = VOICES) -> Iterator[Row]:
     """The recording's row, one for each of its hours, and, where its start is known, one for each
     hour of the day that it has a part in.
 
@@ -221,7 +220,7 @@ def summary_rows(recording: Speech, voices: Sequence[str] = VOICES) -> Iterator[
         BabError: see `vocalisations`.
     """
     vocs = vocalisations(recording, voices)
-    end = round(recording.duration * 1000)
+    end = duration_ms(recording)
     turns, breaths = lena_turns(vocs), lena_vocalisations(vocs)
 
     def row(scope: Scope, hour: int | None, parts: Sequence[_Stretch]) -> Row:
@@ -229,8 +228,8 @@ def summary_rows(recording: Speech, voices: Sequence[str] = VOICES) -> Iterator[
         responses = sum(_between(turns, part) for part in parts)
         cries = sum(_between(breaths, part) for part in parts)
         return Row(
-            recording.name,
-            recording.start,
+            recording.uri,
+            recording.began,
             scope,
             hour,
             sum(part.end - part.start for part in parts) / 1000,
@@ -241,8 +240,8 @@ def summary_rows(recording: Speech, voices: Sequence[str] = VOICES) -> Iterator[
     yield row("recording", None, [_Stretch(0, end, vocs)])
     for hour, part in enumerate(_stretches(vocs, end, 0)):
         yield row("hour", hour, [part])
-    if recording.start is not None:
-        midnight = since_midnight(recording.start)
+    if recording.began is not None:
+        midnight = since_midnight(recording.began)
         days: dict[int, list[_Stretch]] = {}
         for index, part in enumerate(_stretches(vocs, end, midnight)):
             days.setdefault((midnight // HOUR_MS + index) % 24, []).append(part)
@@ -282,7 +281,7 @@ def columns(voices: Sequence[str] = VOICES) -> tuple[str, ...]:
 
 
 def write_summary(
-    recordings: Iterable[Speech], path: StrPath, voices: Sequence[str] = VOICES
+    recordings: Iterable[Annotation], path: StrPath, voices: Sequence[str] = VOICES
 ) -> None:
     """Write summary.csv: UTF-8, commas, one line per recording, scope and hour.
 

@@ -22,6 +22,7 @@ from bab.core.annotations import Annotation, Format, Mark
 from bab.core.atomic import atomic_path, write_json
 from bab.core.errors import BabError
 from bab.core.types import Clip, Output, Prediction, Segment
+from bab.results.clock import start_of
 from bab.running.recordings import Recording
 from bab.running.saved import Saved
 from bab.running.spool import Spool
@@ -182,13 +183,24 @@ def noticed(prediction: Prediction) -> Iterator[str]:
 # ------------------------------------------------------------------------------- files
 
 
-def annotation_of(done: Done, form: Format) -> Annotation:
-    """A result, as a format takes it: its length and its audio's name only where they have a place,
-    for neither is anything that was found."""
+def annotation_of(done: Done) -> Annotation:
+    """A result as an annotation of its recording, by its whole name."""
     marks = tuple(Mark(s.start, s.end, s.label) for s in done.prediction.segments)
-    length = done.seconds if "duration" in form.keeps else None
-    media = done.path if "media" in form.keeps else ""
-    return Annotation(done.name.rsplit("/", 1)[-1], marks, duration=length, media=media)
+    began = start_of(done.name)
+    return Annotation(done.name, marks, duration=done.seconds, began=began, media=done.path)
+
+
+def _fitting(done: Done, form: Format) -> Annotation:
+    """A result as a format takes it, by the last part of its name. What is no finding (length,
+    start, the audio's name) is there where it has a place, so that no notice speaks of it."""
+    whole = annotation_of(done)
+    return Annotation(
+        done.name.rsplit("/", 1)[-1],
+        whole.marks,
+        duration=whole.duration if "duration" in form.keeps else None,
+        began=whole.began if "began" in form.keeps else None,
+        media=whole.media if "media" in form.keeps else "",
+    )
 
 
 def annotation_path(out: Path, name: str, form: Format) -> Path:
@@ -221,7 +233,7 @@ def write_annotations(done: Done, formats: Mapping[str, Format], out: Path) -> s
         if path.exists() and name in done.written:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        form.write([annotation_of(done, form)], path)
+        form.write([_fitting(done, form)], path)
         lost |= set(form.notices)
         form.notices.clear()
     return lost

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
@@ -14,10 +14,9 @@ import numpy as np
 from bab.core.atomic import atomic_path
 from bab.core.errors import BabError
 from bab.core.types import Prediction, Trial
-from bab.results.clock import start_of
 from bab.results.timeline import draw_timeline
-from bab.results.vocalisations import Speech, write_summary
-from bab.running.outputs import Done
+from bab.results.vocalisations import write_summary
+from bab.running.outputs import Done, annotation_of
 from bab.running.saved import Saved
 
 PICTURES = ("png", "svg")
@@ -45,31 +44,16 @@ def refuse_pictures(saved: Saved, kinds: Sequence[str]) -> None:
         raise BabError("--timeline needs matplotlib: pip install 'bab[plots]'")
 
 
-def _speech(done: Done) -> Speech:
-    return Speech(done.name, done.seconds, done.prediction.segments, start_of(done.name))
-
-
 def draw(done: Done, voices: Sequence[str], paths: Sequence[Path]) -> None:
     """Who speaks when, as a picture in each of some files."""
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
-    draw_timeline(_speech(done), *paths, voices=voices)
+    draw_timeline(annotation_of(done), *paths, voices=voices)
 
 
 def write_voices(results: Iterable[Done], voices: Sequence[str], path: Path) -> None:
     """The summary: seconds, counts and turns, by recording, hour and hour of the day."""
-    write_summary((_speech(done) for done in results), path, voices)
-
-
-def write_segments(results: Iterator[Done], path: Path) -> None:
-    """`uid,start_time_s,duration_s,label` of all recordings, a line for each segment."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("uid", "start_time_s", "duration_s", "label"))
-        for done in results:
-            for s in done.prediction.segments:
-                times = f"{s.start:.3f}", f"{s.end - s.start:.3f}"
-                writer.writerow((done.name, *times, s.label))
+    write_summary(map(annotation_of, results), path, voices)
 
 
 def write_scores(saved: Saved, results: Iterable[Done], path: Path) -> str:

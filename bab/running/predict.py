@@ -1,7 +1,7 @@
 """A saved model on recordings: one after the other, each written as soon as it is done.
 
 A prediction that is stopped, at whatever moment, goes on where it was: what is done is found by
-model, options and audio; of the recording at work, all but the last few minutes is on disk.
+model, options and audio; of the recording at work, all but the last seconds of work is on disk.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from bab.core.record import now, versions
 from bab.core.types import Prediction, Tell
 from bab.data.annotations import open_format
 from bab.data.content import content_id
+from bab.results.segments import write_segments
 from bab.running import outputs, overview
 from bab.running.outputs import Done, Results
 from bab.running.recordings import Recording, recordings, seconds_of
@@ -258,15 +259,14 @@ class _Work:
         if saved.task.pairs:
             known = (d for d in self.results.all(made_by) if self._counts(d.name))
             self._notice(overview.write_scores(saved, known, self.out / "scores.csv"))
-        if not self.voices:
-            saved.task.write([done.prediction for done in self._done()], self.out)
-        name = str(saved.spec["task"]["name"])
+        name, said = str(saved.spec["task"]["name"]), self._predictions()
         if self.voices:
-            overview.write_segments(self._done(), self.out / f"{name}.csv")
-        elif saved.task.in_order:
-            overview.write_segments(self._done(), self.out / f"{name}.times.csv")
-        if self.voices:
+            write_segments(said, self.out / f"{name}.csv")
             overview.write_voices(self._done(), self.voices, self.out / "summary.csv")
+        else:
+            saved.task.write(list(said), self.out)
+        if saved.task.in_order:
+            write_segments(self._predictions(), self.out / f"{name}.times.csv")
         others = self.results.others(made_by)
         if others:
             self._notice(
@@ -282,6 +282,9 @@ class _Work:
         """The results that are no enrolment's."""
         results = self.results.all(self.made_by)
         return (done for done in results if not done.name.startswith(overview.ENROLLED))
+
+    def _predictions(self) -> Iterator[Prediction]:
+        return (done.prediction for done in self._done())
 
     def _counts(self, name: str) -> bool:
         """Whether a recording is to be scored: of enrolments only those that this call names."""
@@ -343,14 +346,15 @@ class _Work:
         """Model and options, as a short name. Where the model lies, and in which formats segments
         are written, makes no difference."""
         facts = {k: v for k, v in self.identity.items() if k not in ("model", "formats")}
-        return _short(facts)
+        return _digest_of(facts)
 
     def _key(self, recording: Recording, digest: str) -> str:
         """What a result is found by: model, options and audio."""
-        return _short([self.made_by, digest, recording.start, recording.end])
+        return _digest_of([self.made_by, digest, recording.start, recording.end])
 
 
-def _short(value: Any) -> str:
+def _digest_of(value: Any) -> str:
+    """A value of JSON's kinds as a short name."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 

@@ -13,11 +13,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from said import said
 
 from bab.core.errors import BabError
 from bab.core.types import Segment
 from bab.results.timeline import COLOURS, draw_timeline, printable
-from bab.results.vocalisations import VOICES, Speech
+from bab.results.vocalisations import VOICES
 
 matplotlib = pytest.importorskip("matplotlib")
 SILENCE = "#EBEBEB"
@@ -48,7 +49,7 @@ def test_marks_lie_where_the_voices_speak(tmp_path: Path) -> None:
     """Widths in pixels against seconds, in lanes from the top, of 600 s."""
     spans = {"KCHI": [(0, 60), (300, 330)], "OCH": [(60, 120)], "MAL": [(500, 600)], "FEM": []}
     segments = [Segment(a, b, voice) for voice, each in spans.items() for a, b in each]
-    draw_timeline(Speech("a.wav", 600, segments), path := tmp_path / "a.png")
+    draw_timeline(said("a.wav", 600, segments), path := tmp_path / "a.png")
     image = pixels(path)
     assert image.shape[1] == pytest.approx(2000, abs=2)
     body = image[places(image, SILENCE).sum(axis=1) > 500]  # the lanes, not the legend
@@ -69,7 +70,7 @@ def test_marks_lie_where_the_voices_speak(tmp_path: Path) -> None:
 
 def test_a_tenth_of_a_second_is_seen_in_a_day(tmp_path: Path) -> None:
     segments = [Segment(1000, 1000.1, "MAL"), Segment(40_000, 40_000.05, "FEM")]
-    draw_timeline(Speech("a.wav", 16 * 3600, segments), path := tmp_path / "a.png")
+    draw_timeline(said("a.wav", 16 * 3600, segments), path := tmp_path / "a.png")
     image = pixels(path)[300:, :1500]  # below the legend, left of the bars
     for voice in ("MAL", "FEM"):
         assert (np.abs(image - rgb(COLOURS[voice])).max(axis=-1) < 90).any(), voice
@@ -77,7 +78,7 @@ def test_a_tenth_of_a_second_is_seen_in_a_day(tmp_path: Path) -> None:
 
 def test_a_day_has_a_row_for_each_hour_of_the_clock(tmp_path: Path) -> None:
     start = datetime(2023, 11, 4, 8, 15)
-    draw_timeline(Speech("a.wav", 16 * 3600, [], start), path := tmp_path / "a.svg")
+    draw_timeline(said("a.wav", 16 * 3600, [], start), path := tmp_path / "a.svg")
     shown = texts(path)
     hours = [f"{h % 24:02d}:00" for h in range(8, 25)]
     assert [text for text in shown if text in hours] == hours
@@ -99,7 +100,7 @@ def test_a_day_has_a_row_for_each_hour_of_the_clock(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_scales(tmp_path: Path, seconds: float, start: Any, expected: list[str]) -> None:
     segments = [Segment(1, 2, "KCHI"), Segment(seconds - 1, seconds, "FEM")]
-    draw_timeline(Speech("a.wav", seconds, segments, start), path := tmp_path / "a.svg")
+    draw_timeline(said("a.wav", seconds, segments, start), path := tmp_path / "a.svg")
     shown = texts(path)
     assert set(expected) <= set(shown)
     assert ("not recorded" in shown) == (seconds in (2.5 * 3600, 40 * 3600))
@@ -107,7 +108,7 @@ def test_scales(tmp_path: Path, seconds: float, start: Any, expected: list[str])
 
 def test_speech_and_silence_are_those_of_the_union(tmp_path: Path) -> None:
     segments = [Segment(0, 10, "KCHI"), Segment(5, 20, "FEM"), Segment(6, 7, "MAL")]
-    draw_timeline(Speech("a.wav", 60, segments), path := tmp_path / "a.svg")
+    draw_timeline(said("a.wav", 60, segments), path := tmp_path / "a.svg")
     assert "1 min 00 s; speech 20.0 s, silence 40.0 s" in texts(path)
 
 
@@ -115,7 +116,7 @@ def test_days_show_shares(tmp_path: Path) -> None:
     """All of a 5 minutes against a half: the heights of two marks."""
     day = 24 * 3600
     segments = [Segment(30_000, 30_300, "KCHI"), Segment(60_000, 60_150, "KCHI")]
-    draw_timeline(Speech("a.wav", 2 * day, segments), path := tmp_path / "a.png")
+    draw_timeline(said("a.wav", 2 * day, segments), path := tmp_path / "a.png")
     image = pixels(path)[:, 200:1500]
     marks = places(image, COLOURS["KCHI"])
     marks[:170] = False  # the legend
@@ -129,12 +130,11 @@ def other_process(path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from bab.core.types import Segment
+from bab.core.annotations import Annotation, Mark
 from bab.results.timeline import draw_timeline
-from bab.results.vocalisations import Speech
 assert "matplotlib" not in sys.modules
-draw_timeline(Speech("a.wav", 7200, [Segment(1, 2, "KCHI")]), {str(path)!r} + ".png",
-              {str(path)!r} + ".svg")
+draw_timeline(Annotation("a.wav", (Mark(1, 2, "KCHI"),), duration=7200),
+              {str(path)!r} + ".png", {str(path)!r} + ".svg")
 assert "matplotlib.pyplot" not in sys.modules
 """
     environment = {"MPLBACKEND": "TkAgg", "DISPLAY": "", "PYTHONPATH": ":".join(sys.path)}
@@ -143,7 +143,7 @@ assert "matplotlib.pyplot" not in sys.modules
 
 def test_the_same_bytes_whatever_the_settings_and_they_stay(tmp_path: Path) -> None:
     other_process(tmp_path / "other")
-    recording = Speech("a.wav", 7200, [Segment(1, 2, "KCHI")])
+    recording = said("a.wav", 7200, [Segment(1, 2, "KCHI")])
     with matplotlib.rc_context({"font.size": 30, "svg.hashsalt": "mine", "axes.grid": True}):
         before = dict(matplotlib.rcParams)
         draw_timeline(recording, tmp_path / "mine.svg", tmp_path / "mine.png")
@@ -168,7 +168,7 @@ def test_the_same_bytes_whatever_the_settings_and_they_stay(tmp_path: Path) -> N
 def test_names_are_titles_as_they_are_or_escaped(tmp_path: Path, name: str, shown: str) -> None:
     assert printable(name) == shown
     draw_timeline(
-        Speech(name, 60, []), tmp_path / "a.svg", tmp_path / "a.png", voices=("KCHI", name[:9])
+        said(name, 60, []), tmp_path / "a.svg", tmp_path / "a.png", voices=("KCHI", name[:9])
     )
     assert shown in texts(tmp_path / "a.svg")
 
@@ -176,21 +176,21 @@ def test_names_are_titles_as_they_are_or_escaped(tmp_path: Path, name: str, show
 def test_voices_of_another_task(tmp_path: Path) -> None:
     voices = ("cry", "laugh", "KCHI")
     draw_timeline(
-        Speech("a.wav", 60, [Segment(1, 2, "cry")]), path := tmp_path / "a.svg", voices=voices
+        said("a.wav", 60, [Segment(1, 2, "cry")]), path := tmp_path / "a.svg", voices=voices
     )
     assert set(voices[:2]) <= set(texts(path))
 
 
 def test_errors_name_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BabError, match=r"a\.pdf.*\.png or \.svg"):
-        draw_timeline(Speech("a.wav", 60, []), tmp_path / "a.pdf")
+        draw_timeline(said("a.wav", 60, []), tmp_path / "a.pdf")
     with pytest.raises(BabError, match=r"a\.wav: 0 s long"):
-        draw_timeline(Speech("a.wav", 0, []), tmp_path / "a.png")
+        draw_timeline(said("a.wav", 0, []), tmp_path / "a.png")
     with pytest.raises(BabError, match="'DOG'"):
-        draw_timeline(Speech("a.wav", 9, [Segment(0, 1, "DOG")]), tmp_path / "a.png")
+        draw_timeline(said("a.wav", 9, [Segment(0, 1, "DOG")]), tmp_path / "a.png")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(BabError, match=r"pip install 'bab\[plots\]'"):
-        draw_timeline(Speech("a.wav", 60, []), tmp_path / "a.png")
+        draw_timeline(said("a.wav", 60, []), tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,14 +13,15 @@ from typing import Any
 
 import pytest
 from places import ROOT
+from said import said
 
+from bab.core.annotations import Annotation, Mark
 from bab.core.errors import BabError
 from bab.core.types import Segment
 from bab.results.clock import clock_text, start_of
 from bab.results.vocalisations import (
     VOICES,
     Row,
-    Speech,
     Voc,
     columns,
     lena_turns,
@@ -40,10 +41,10 @@ LOST = ("nobody.wav", "clock", 23)
 LABELS = (*VOICES, "SPEECH")  # ChildProject's readers turn the last into NA
 
 
-def recording(case: dict[str, Any]) -> Speech:
+def recording(case: dict[str, Any]) -> Annotation:
     start = case["start"] and time.fromisoformat(case["start"])
     segments = [Segment(at, at + length, label) for at, length, label in case["segments"]]
-    return Speech(case["name"], case["seconds"], segments, start)
+    return said(case["name"], case["seconds"], segments, start)
 
 
 def as_childproject(row: Row) -> dict[str, Any]:
@@ -183,10 +184,10 @@ def test_lena_counts_of_hours_add_up_to_the_recording() -> None:
 
 def test_counts_that_need_a_voice_nobody_looked_for_are_empty() -> None:
     segments = [Segment(0, 1, "KCHI"), Segment(1, 2, "OCH")]
-    (row, _) = summary_rows(Speech("x", 60, segments), ("KCHI", "OCH"))
+    (row, _) = summary_rows(said("x", 60, segments), ("KCHI", "OCH"))
     assert row.counts.cvc_childproject == 1 and row.counts.cvc_lena == 1
     assert row.counts.ctc_childproject is None and row.counts.ctc_lena is None
-    (row, _) = summary_rows(Speech("x", 60, [], None), ("MAL", "FEM"))
+    (row, _) = summary_rows(said("x", 60, [], None), ("MAL", "FEM"))
     assert row.counts.cvc_childproject is None and row.counts.ctc_lena is None
 
 
@@ -194,20 +195,20 @@ def test_counts_that_need_a_voice_nobody_looked_for_are_empty() -> None:
     ("duration", "segment", "told"),
     [(10.0, Segment(0, 1, "DOG"), "'DOG'"), (10.0, Segment(2, 1, "KCHI"), "ends before"),
      (10.0, Segment(0, float("nan"), "KCHI"), "nan"), (float("inf"), None, "inf"),
-     (-1.0, None, "-1.0")],
+     (-1.0, None, "-1.0"), (None, None, "isn't known")],
 )  # fmt: skip
 def test_what_is_no_annotation_is_named(
-    duration: float, segment: Segment | None, told: str
+    duration: float | None, segment: Segment | None, told: str
 ) -> None:
     with pytest.raises(BabError, match=told) as error:
-        vocalisations(Speech("child1/a.wav", duration, [segment] if segment else []))
+        vocalisations(said("child1/a.wav", duration, [segment] if segment else []))
     assert "child1/a.wav" in str(error.value)
 
 
 def test_summary_csv_says_what_the_rows_say(tmp_path: Path) -> None:
     path = tmp_path / "new" / "summary.csv"
     many = [recording(case) for case in TRUTH["recordings"]]
-    odd = Speech('a,"b"\nc\udcff.wav', 3.5, [Segment(0, 0.1234, "MAL")], datetime(2023, 11, 4, 8))
+    odd = said('a,"b"\nc\udcff.wav', 3.5, [Segment(0, 0.1234, "MAL")], datetime(2023, 11, 4, 8))
     write_summary(iter([*many, odd]), path, LABELS)
     lines = list(csv.DictReader(path.open(encoding="utf-8", newline="")))
     rows = [row for one in [*many, odd] for row in summary_rows(one, LABELS)]
@@ -233,9 +234,9 @@ def test_summary_csv_says_what_the_rows_say(tmp_path: Path) -> None:
 def test_a_summary_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "summary.csv"
     path.write_text("old")
-    wrong = Speech("b.wav", 5, [Segment(0, 1, "DOG")])
+    wrong = said("b.wav", 5, [Segment(0, 1, "DOG")])
     with pytest.raises(BabError):
-        write_summary([Speech("a.wav", 5, []), wrong], path)
+        write_summary([said("a.wav", 5, []), wrong], path)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
@@ -243,12 +244,7 @@ def test_one_recording_is_held_at_a_time(tmp_path: Path) -> None:
     """The next recording is asked for only once the last one's rows are written."""
     alive = 0
 
-    class Counted(list[Segment]):
-        def __init__(self) -> None:
-            nonlocal alive
-            alive += 1
-            super().__init__([Segment(0, 1, "KCHI")])
-
+    class Counted(Mark):
         def __del__(self) -> None:
             nonlocal alive
             alive -= 1
@@ -256,9 +252,10 @@ def test_one_recording_is_held_at_a_time(tmp_path: Path) -> None:
     peak = 0
 
     def stream():
-        nonlocal peak
+        nonlocal peak, alive
         for index in range(20):
-            yield Speech(f"{index}.wav", 60, Counted())
+            alive += 1
+            yield Annotation(f"{index}.wav", (Counted(0, 1, "KCHI"),), duration=60)
             peak = max(peak, alive)
 
     write_summary(stream(), tmp_path / "summary.csv")

@@ -19,7 +19,7 @@ import bab
 from bab import Clip, CorpusError, Grid, Labels, Output, Prediction, View
 from bab.plugins.tasks.shared.detection import METRICS, detection, shares
 from bab.plugins.tasks.shared.finite import refuse_diverged
-from bab.plugins.tasks.shared.rttm import write_rttms, write_table
+from bab.plugins.tasks.shared.rttm import write_rttms
 from bab.plugins.tasks.shared.segments import (
     Timeline,
     heard,
@@ -179,4 +179,4 @@ class VoiceType(bab.Task):
             CorpusError: where two recordings' names become the same file name.
         """
         write_rttms(predictions, folder)
-        write_table(predictions, folder / "vtc.csv")
+        bab.write_segments(predictions, folder / "vtc.csv")
