@@ -13,7 +13,8 @@ from bab.core.types import Prediction
 def write_segments(predictions: Iterable[Prediction], path: Path) -> None:
     """`uid,start_time_s,duration_s,label`, a line for each segment, in seconds to the millisecond.
 
-    The file is whole or not there. One prediction is held at a time.
+    The file is whole or not there. One prediction is held at a time, where the format `csv`, which
+    writes the same columns, holds them all: for thousands of daylong recordings.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

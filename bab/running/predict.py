@@ -29,11 +29,11 @@ from bab.data.annotations import open_format
 from bab.data.content import content_id
 from bab.results.segments import write_segments
 from bab.running import outputs, overview
+from bab.running.engine import Engine
 from bab.running.outputs import Done, Results
 from bab.running.recordings import Recording, recordings, seconds_of
 from bab.running.saved import Saved, choose_preset, load_saved, with_thresholds
 from bab.running.spool import Spool
-from bab.running.streaming import Engine
 
 FILE = "prediction.json"
 _OFTEN = 20.0  # seconds between two writings of the tables of all recordings

@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from bab.core.device import refuse_precision, resolve_device
 from bab.core.errors import AudioError
 from bab.core.types import Prediction
+from bab.running.engine import Engine
 from bab.running.outputs import decoded, heard
 from bab.running.recordings import Recording, of_array, seconds_of
 from bab.running.saved import choose_preset, load_saved, with_thresholds
-from bab.running.streaming import Engine
 
 
 @dataclass(slots=True)

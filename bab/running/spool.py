@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bab.core.atomic import atomic_path
-from bab.running.streaming import Rows
+from bab.running.engine import Rows
 
 _SECONDS = 600.0  # of audio in a stretch
 _WAIT = 10.0  # seconds of work after which a shorter stretch is written

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from bab.core.grid import Grid
 from bab.core.types import View
 from bab.data.rolling import RollingWindow, raster_of
+from bab.running.engine import Engine, Joined, Rows, ahead
 from bab.running.spool import Spool
-from bab.running.streaming import Engine, Joined, Rows, ahead
 
 
 class Ramp(Engine):
