@@ -103,10 +103,10 @@ def predict(
     saved, out = load_saved(Path(folder), asked.offline, asked.trust_code), Path(out)
     device = resolve_device(asked.device)
     refuse_precision(device, asked.precision)
-    if device == "cpu":
-        keep_memory()
     overview.refuse_pictures(saved, asked.timeline)
     engine = Engine(saved, torch.device(device), asked.precision, asked.overlap)
+    if device == "cpu":
+        keep_memory()  # not before: what weights leave behind is of no size that audio can use
     listed, left = recordings(inputs, asked.offline)
     if asked.enrol is not None:
         listed = [*_enrolled(saved, asked, left), *listed]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bab.core.grid import Grid
 from bab.core.types import View
 from bab.data.rolling import RollingWindow, raster_of
-from bab.running.engine import Engine, Joined, Rows, ahead
+from bab.running.engine import Engine, Joined, Rows, ahead, halve
 from bab.running.spool import Spool
 
 
@@ -152,3 +152,26 @@ def test_a_damaged_stretch_and_all_after_it_is_made_again(tmp_path: Path, damage
     again.add(rows_of(100, 300))
     again.flush()
     assert np.concatenate(list(Spool(tmp_path).read()))[:, 0].tolist() == list(range(300))
+
+
+def test_weights_rounded_once_give_what_autocast_gives() -> None:
+    """To the bit: autocast rounds the same weights at every pass."""
+    import torch
+    from transformers import HubertConfig, HubertModel
+
+    torch.manual_seed(0)
+    small = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48)
+    config = HubertConfig(**small, conv_dim=[16] * 7, num_conv_pos_embedding_groups=2)
+    model = HubertModel(config).eval()
+    waves = torch.randn(2, 8000)
+
+    def output() -> torch.Tensor:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            states: torch.Tensor = model(waves).last_hidden_state
+            return states
+
+    before = output()
+    halve(model, torch.bfloat16)
+    assert model.encoder.layers[0].attention.q_proj.weight.dtype == torch.bfloat16
+    assert model.encoder.layer_norm.weight.dtype == torch.float32
+    assert torch.equal(before, output())
