@@ -160,8 +160,14 @@ def test_weights_rounded_once_give_what_autocast_gives() -> None:
     from transformers import HubertConfig, HubertModel
 
     torch.manual_seed(0)
-    small = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48)
-    config = HubertConfig(**small, conv_dim=[16] * 7, num_conv_pos_embedding_groups=2)
+    config = HubertConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        conv_dim=[16] * 7,
+        num_conv_pos_embedding_groups=2,
+    )
     model = HubertModel(config).eval()
     waves = torch.randn(2, 8000)
 
