@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from bab.data.splits import components as split_components
     from bab.results.segments import write_segments as write_segments
     from bab.results.table import table as table
-    from bab.running.predict import PredictOptions as PredictOptions
+    from bab.running.maker import PredictOptions as PredictOptions
     from bab.running.predict import predict as predict
     from bab.running.predictor import Predictor as Predictor
     from bab.running.runner import run as run
@@ -98,7 +98,8 @@ _SAME = {  # module -> names that are called the same there
     "bab.data.splits": "check_disjoint",
     "bab.results.segments": "write_segments",
     "bab.results.table": "table",
-    "bab.running.predict": "PredictOptions predict",
+    "bab.running.maker": "PredictOptions",
+    "bab.running.predict": "predict",
     "bab.running.predictor": "Predictor",
     "bab.running.runner": "run",
 }

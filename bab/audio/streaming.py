@@ -181,7 +181,9 @@ def _decoded(stream: Stream, rate: int) -> Iterator[NDArray[np.float32]]:
             if process.wait() != 0 or not some:
                 complaints.seek(0)
                 why = _line(complaints.read().decode("utf-8", "replace")) or "it holds no sound"
-                raise UnreadableError("truncated", stream.path, f"ffmpeg stopped: {why}")
+                raise UnreadableError(
+                    "truncated", stream.path, f"ffmpeg stopped: {why}; get it again"
+                )
         finally:
             process.kill()
             process.wait()

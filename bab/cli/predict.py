@@ -56,6 +56,20 @@ from bab.cli.display import DEVICES
     type=click.Path(path_type=Path),
     help="sv: score against the speakers in this folder, a file or a folder each.",
 )
+@click.option(
+    "--set",
+    "sets",
+    metavar="corpus.KEY=VALUE",
+    multiple=True,
+    help="An option of the corpora among FILES. May repeat.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Recordings at once, each in a process with a model of its own.",
+)
 @click.option("--offline", is_flag=True, help="Never ask a model hub.")
 @click.option("--trust-code", is_flag=True, help="Let a hub model's code run.")
 @click.option("--quiet", is_flag=True, help="Only the result, and what went wrong.")
@@ -74,6 +88,8 @@ def predict_command(
     overlap: float | None,
     timeline: str | None,
     enrol: Path | None,
+    sets: tuple[str, ...],
+    jobs: int,
     offline: bool,
     trust_code: bool,
     quiet: bool,
@@ -92,7 +108,8 @@ def predict_command(
       bab predict RUN_FOLDER @files.txt --out found --format eaf,textgrid --threshold KCHI=.6
     """
     from bab.cli.display import ticker
-    from bab.running.predict import PredictOptions, predict
+    from bab.running.maker import PredictOptions
+    from bab.running.predict import predict
 
     asked = PredictOptions(
         preset=preset,
@@ -104,6 +121,8 @@ def predict_command(
         overlap=overlap,
         timeline=timeline.split(",") if timeline else (),
         enrol=enrol,
+        corpus=sets,
+        jobs=jobs,
         offline=offline,
         trust_code=trust_code,
     )

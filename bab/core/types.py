@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
+    from datetime import datetime, time
+
     import numpy as np
     from torch import Tensor
 
@@ -64,6 +66,7 @@ class Clip:
     text: str | None = None
     segments: tuple[Segment, ...] = ()  # sorted by start
     scored: tuple[tuple[float, float], ...] | None = None  # annotated spans (UEM); None = all of it
+    began: datetime | time | None = None  # local time at the start of the file, where known
 
     @property
     def duration(self) -> float:

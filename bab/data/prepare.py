@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -25,6 +24,7 @@ from bab.core.types import Clip, Tell
 from bab.data import check, segments, vad
 from bab.data.check import refuse_bad
 from bab.data.cross_corpus import names_apart, prefixed
+from bab.data.workers import workers
 
 _KEY = b"bab.prepare"  # of the table's metadata
 
@@ -191,23 +191,16 @@ def _each(
         for i, clip in clips:
             yield i, find(clip, name)
         return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(jobs, len(clips)), mp_context=context, initializer=_alone)
-    before = set(multiprocessing.active_children())
     try:
-        waiting = {pool.submit(find, clip, name): i for i, clip in clips}
-        for future in as_completed(waiting):
-            yield waiting[future], future.result()
-        pool.shutdown()
+        with workers(min(jobs, len(clips)), _alone) as pool:
+            waiting = {pool.submit(find, clip, name): i for i, clip in clips}
+            for future in as_completed(waiting):
+                yield waiting[future], future.result()
     except BrokenProcessPool:
         raise BabError(
             "a process that looked for speech died (was it out of memory?). Use fewer --jobs; the "
             "same command goes on where it stopped"
         ) from None
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in set(multiprocessing.active_children()) - before:
-            process.terminate()  # on Ctrl-C: recordings may be hours long
 
 
 def _alone() -> None:

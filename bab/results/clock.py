@@ -78,6 +78,11 @@ def _moment(match: re.Match[str]) -> datetime | None:
         return None
 
 
+def moment_of(text: str) -> Start:
+    """`2023-11-04T08:15:00` or `08:15:00` (ISO 8601) as a moment."""
+    return datetime.fromisoformat(text) if "T" in text else time.fromisoformat(text)
+
+
 def since_midnight(start: Start) -> int:
     """Milliseconds from midnight to `start`, by its own clock."""
     seconds = (start.hour * 60 + start.minute) * 60 + start.second

@@ -9,18 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-import torch
-
 from bab.config.run import EncoderConfig
 from bab.core.components import build_encoder
 from bab.core.interfaces import Encoder, Head
 from bab.core.types import Clip, View, Window
-from bab.data.batches import Source, WaveSource
-from bab.data.content import cache_root, content_memo
 from bab.running.ensemble import Ensemble, EnsembleMix, EnsembleSource, fused_head
 from bab.running.features import FeatureSource, FrozenSource
 from bab.running.model import LayerMix, Model
-from bab.running.store import Store
 
 Which = Literal["mix", "last"] | int  # of an encoder's layers
 
@@ -96,20 +91,3 @@ def frozen_source(
     joined = EnsembleSource(sources, view)
     joined.plan(clips)
     return joined
-
-
-def live_source(
-    members: Sequence[Encoder], layers: Which, view: View, device: torch.device
-) -> Source:
-    """Inputs made as they are asked for, of which nothing is kept: audio; for an ensemble, the
-    vectors of its members."""
-    if len(members) == 1:
-        return WaveSource(members[0].sample_rate)
-    store = Store(cache_root() / "features", budget=0)
-    sources = [
-        FeatureSource(
-            member, LayerMix(member.depth, layers).wanted, store, content_memo(), device, pool=True
-        )
-        for member in members
-    ]
-    return EnsembleSource(sources, view)

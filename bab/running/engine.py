@@ -19,18 +19,17 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
-from bab.audio.streaming import Stream
-from bab.core.errors import AudioError, BabError
-from bab.core.types import Batch, Clip, View, Waves
+from bab.core.errors import BabError
+from bab.core.types import Batch, View, Waves
 from bab.data.rolling import RollingWindow, raster_of, rolling
-from bab.data.windows import Examples, window_samples
-from bab.running.assembly import live_source
-from bab.running.inference import infer
+from bab.data.windows import window_samples
+from bab.running.fused import Blocks, fused
 from bab.running.recordings import Recording
 from bab.running.saved import Saved
 
 _AHEAD = 2  # batches that are read before they are asked for
 _NONE = torch.empty(0)
+_NOTHING = np.zeros((0, 0), np.float32)
 _KEEP_ALL = 2**31
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _ROUNDED = (nn.Linear, nn.Conv1d, nn.Conv2d)
@@ -92,12 +91,11 @@ class Engine:
             AudioError: it can't be read.
         """
         stream = recording.open()
-        if len(self.saved.members) > 1:
-            if not done:
-                yield self.whole(_clip(recording, stream))
-            return
         rate = self.saved.encoder.sample_rate
-        yield from self.rows(lambda skip: recording.blocks(stream, rate, skip), done)
+        if len(self.saved.members) == 1:
+            yield from self.rows(lambda skip: recording.blocks(stream, rate, skip), done)
+        elif not done:
+            yield from self._fused(lambda rate: recording.blocks(stream, rate, 0))
 
     def rows(
         self, blocks: Callable[[int], Iterable[NDArray[np.float32]]], done: int = 0
@@ -115,16 +113,23 @@ class Engine:
         else:
             yield from self._windows(batches, number, done)
 
-    def whole(self, clip: Clip) -> Rows:
-        """One row for a whole recording: of several encoders, each of which hears the file by
-        itself, at its own rate and in its own windows."""
-        saved = self.saved
-        source = live_source(saved.members, saved.spec["layers"], saved.view, self.device)
-        examples = Examples([clip], saved.view, saved.encoder.grid, None, True)
-        for output in infer(self.model, examples, source, self.device, 1, saved.task.pairs):
-            place = np.array((0.0, clip.duration, 1.0), np.float32)
-            return Rows(0, np.concatenate([place, output.values])[None], clip.duration)
-        raise AudioError(f"{clip.path}: it holds no sound")
+    @torch.inference_mode()
+    def _fused(self, blocks: Blocks) -> Iterator[Rows]:
+        """One row for a whole recording, of several encoders; before it, rows without values."""
+        saved, parts = self.saved, None
+        steps = fused(saved.members, saved.spec["layers"], saved.view, blocks, self.device)
+        while parts is None:
+            try:
+                yield Rows(0, _NOTHING, next(steps))
+            except StopIteration as end:
+                parts = end.value
+        features, seconds = parts
+        if features is None:
+            return
+        batch = Batch(features.to(self.device), _NONE, _NONE, (), 0)
+        said = self.model.embed(batch) if saved.task.pairs else self.model(batch)[0]
+        place = np.array((0.0, seconds, 1.0), np.float32)
+        yield Rows(0, np.concatenate([place, said[0].float().cpu().numpy()])[None], seconds)
 
     def _frames(self, batches: Iterable[Sequence[RollingWindow]], done: int) -> Iterator[Rows]:
         """Frames' logits; those that several windows speak of are averaged."""
@@ -227,21 +232,6 @@ class Joined:
         self._total, self._count = self._total[count:].copy(), self._count[count:].copy()
         first, self.first = self.first, self.first + count
         yield Rows(first, values, seconds)
-
-
-def _clip(recording: Recording, stream: Stream | None) -> Clip:
-    """A file, as sources of features ask for it.
-
-    Raises:
-        AudioError: an array, or a file that only ffmpeg reads.
-    """
-    if stream is None or stream.foreign:
-        raise AudioError(
-            f"{recording.path or recording.name}: several encoders together hear wav, flac, ogg, "
-            "opus and mp3 files alone; convert it, e.g. with `ffmpeg -i IN OUT.wav`"
-        )
-    end = stream.duration if recording.end is None else recording.end
-    return Clip(recording.name, recording.path, recording.start, end, "")
 
 
 def _overlapping(saved: Saved, share: float) -> View:

@@ -22,7 +22,7 @@ from bab.core.annotations import Annotation, Format, Mark
 from bab.core.atomic import atomic_path, write_json
 from bab.core.errors import BabError
 from bab.core.types import Clip, Output, Prediction, Segment
-from bab.results.clock import start_of
+from bab.results.clock import moment_of, start_of
 from bab.running.recordings import Recording
 from bab.running.saved import Saved
 from bab.running.spool import Spool
@@ -35,7 +35,8 @@ LONG_SEGMENT = 30.0  # seconds
 @dataclass(frozen=True, slots=True)
 class Done:
     """One recording's result. key: of model, options and audio; made_by: of model and options;
-    written: the annotation formats, pictures and probabilities that were written of it."""
+    written: the annotation formats, pictures and probabilities that were written of it; began: as a
+    `Recording`'s."""
 
     key: str
     made_by: str
@@ -46,6 +47,7 @@ class Done:
     prediction: Prediction
     notices: tuple[str, ...] = ()
     written: tuple[str, ...] = ()
+    began: str = ""
 
 
 class Results:
@@ -186,7 +188,7 @@ def noticed(prediction: Prediction) -> Iterator[str]:
 def annotation_of(done: Done) -> Annotation:
     """A result as an annotation of its recording, by its whole name."""
     marks = tuple(Mark(s.start, s.end, s.label) for s in done.prediction.segments)
-    began = start_of(done.name)
+    began = moment_of(done.began) if done.began else start_of(done.name)
     return Annotation(done.name, marks, duration=done.seconds, began=began, media=done.path)
 
 

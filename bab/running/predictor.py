@@ -81,7 +81,7 @@ class Predictor:
             recording = Recording(Path(audio).stem, str(Path(audio).absolute()))
         else:
             recording = of_array(audio, sampling_rate)
-        held = _Held([rows.values for rows in self._engine.of(recording)])
+        held = _Held([rows.values for rows in self._engine.of(recording) if len(rows.values)])
         if not held.rows:
             raise AudioError(f"{recording.path or recording.name}: it holds no sound")
         seconds = heard(self._engine.saved, held, seconds_of(recording))

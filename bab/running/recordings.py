@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,7 +32,8 @@ _LONGEST = 200  # bytes of a part of a name; file systems take 255
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A stretch of a file, or an array. end: seconds; None = the end of the file."""
+    """A stretch of a file, or an array. end: seconds; None = the end of the file. began: local date
+    and time, or time, at the file's beginning (ISO 8601), where that is known."""
 
     name: str
     path: str = ""
@@ -39,6 +41,7 @@ class Recording:
     end: float | None = None
     array: NDArray[np.float32] | None = None  # mono
     rate: int = 0  # of the array, Hz
+    began: str = ""
 
     def open(self) -> Stream | None:
         """Look at the file's header; None of an array.
@@ -71,11 +74,20 @@ class Recording:
         return content_id(self.path)
 
 
+class _How(NamedTuple):
+    """How corpora are opened: texts of `--set corpus.KEY=VALUE`."""
+
+    offline: bool
+    sets: Sequence[str]
+
+
 def recordings(
-    inputs: Sequence[str | Path], offline: bool = False
+    inputs: Sequence[str | Path], offline: bool = False, sets: Sequence[str] = ()
 ) -> tuple[list[Recording], dict[str, str]]:
     """The recordings that paths, folders, lists (`@files.txt`) and corpora (`rttm:ROOT`) name, each
     once, in order; and what looks like audio but was left out -> why.
+
+    sets: options of the corpora, `corpus.KEY=VALUE`.
 
     Raises:
         BabError: nothing was named, or a folder, list or corpus can't be read.
@@ -83,7 +95,7 @@ def recordings(
     named: list[Recording] = []
     left: dict[str, str] = {}
     for one in inputs:
-        named += _named(str(one), offline, left)
+        named += _named(str(one), _How(offline, sets), left)
     for recording in [r for r in named if _shown(r.path) != r.path]:
         left[_shown(recording.path)] = "its name isn't UTF-8: rename the file or folder"
         named.remove(recording)
@@ -119,14 +131,14 @@ def of_array(values: ArrayLike, sampling_rate: int | None, name: str = "array") 
     return Recording(name, array=mono, rate=int(sampling_rate))
 
 
-def _named(text: str, offline: bool, left: dict[str, str]) -> Iterator[Recording]:
+def _named(text: str, how: _How, left: dict[str, str]) -> Iterator[Recording]:
     path = Path(text).expanduser()
     if text.startswith("@") and not path.exists():
-        yield from _listed(Path(text[1:]).expanduser(), offline, left)
+        yield from _listed(Path(text[1:]).expanduser(), how, left)
     elif path.is_dir():
         yield from _below(path, left)
     elif not path.exists() and text.partition(":")[0] in registry.names("datasets"):
-        yield from _of_corpus(text, offline)
+        yield from _of_corpus(text, how)
     else:
         yield Recording(path.stem, str(path.absolute()))
 
@@ -155,7 +167,7 @@ def _files(folder: Path, left: dict[str, str]) -> list[Path]:
     met: set[str] = set()
 
     def refused(error: OSError) -> None:
-        left[_shown(error.filename)] = f"can't be read ({error.strerror})"
+        left[_shown(error.filename)] = f"can't be read ({error.strerror}): see its permissions"
 
     tops = [folder]
     for top in tops:
@@ -174,7 +186,7 @@ def _shown(path: str | Path) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _listed(path: Path, offline: bool, left: dict[str, str]) -> Iterator[Recording]:
+def _listed(path: Path, how: _How, left: dict[str, str]) -> Iterator[Recording]:
     """A text file with a path, folder or corpus on each line; `#` begins a comment."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -188,14 +200,17 @@ def _listed(path: Path, offline: bool, left: dict[str, str]) -> Iterator[Recordi
         if text.startswith("@"):
             raise BabError(f"{path}:{number}: a list can't name another list")
         exists = not Path(text).expanduser().exists() and beside.exists()
-        yield from _named(str(beside) if exists else text, offline, left)
+        yield from _named(str(beside) if exists else text, how, left)
 
 
-def _of_corpus(spec: str, offline: bool) -> Iterator[Recording]:
+def _of_corpus(spec: str, how: _How) -> Iterator[Recording]:
     """Every clip of a corpus, by its id."""
-    corpus = open_corpus(corpus_config(spec), Permissions(offline=offline, leakage=True))
+    corpus = open_corpus(
+        corpus_config(spec, how.sets), Permissions(offline=how.offline, leakage=True)
+    )
     for clip in corpus.clips():
-        yield Recording(clip.id, clip.path, clip.start, clip.end)
+        began = clip.began.isoformat() if clip.began is not None else ""
+        yield Recording(clip.id, clip.path, clip.start, clip.end, began=began)
 
 
 def _apart(listed: Sequence[Recording]) -> list[Recording]:

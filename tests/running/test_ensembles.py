@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
@@ -20,16 +21,21 @@ from bab.config.corpora import open_corpus
 from bab.config.resolve import run_config
 from bab.config.run import CorpusConfig, EncoderConfig
 from bab.core import names
+from bab.core.components import build_encoder
 from bab.core.errors import ConfigError, NotApplicableError, PluginError
 from bab.core.record import Record
-from bab.core.types import Clip, Waves
+from bab.core.types import Clip, View, Waves
+from bab.data.content import content_memo
+from bab.data.windows import Examples
 from bab.results.table import table
 from bab.running.assembly import open_encoder
-from bab.running.ensemble import EnsembleMix
+from bab.running.ensemble import EnsembleMix, EnsembleSource
 from bab.running.features import FeatureSource
+from bab.running.fused import fused
 from bab.running.model import LayerMix
 from bab.running.predict import predict
 from bab.running.runner import run
+from bab.running.store import Store
 
 Go = Callable[..., tuple[Record, Path]]
 QUICK = ("train.steps=6", "train.eval_every=6", "train.batch=8", "bootstrap=20", "train.lr=0.01")
@@ -211,3 +217,34 @@ def test_long_windows_folds_and_the_table(go: Go, tmp_path: Path) -> None:
         assert record.cost["encoder_audio_per_second"] > 0
     shown = table(tmp_path / "runs")
     assert "fbank+hubert:tiny " in shown and "fbank+hubert:tiny (late)" in shown
+
+
+@pytest.mark.parametrize("view", [View(window=2.0, hop=1.0), View()])
+def test_a_stream_gives_the_vector_of_the_whole_file(tmp_path: Path, view: View) -> None:
+    members = (
+        build_encoder("fbank", "", {}, True, False),
+        build_encoder("hubert", "random-tiny", {}, True, False),
+    )
+    samples = np.random.default_rng(0).normal(0, 0.1, 16000 * 7 + 123).astype(np.float32)
+    path = tmp_path / "noise.wav"
+    soundfile.write(path, samples, 16000, "FLOAT")
+    device = torch.device("cpu")
+    steps = fused(members, "mix", view, lambda rate: iter(np.split(samples, [9, 50000])), device)
+    told = []
+    while True:
+        try:
+            told.append(next(steps))
+        except StopIteration as end:
+            features, seconds = end.value
+            break
+    store = Store(tmp_path / "store", budget=0)
+    sources = [
+        FeatureSource(m, LayerMix(m.depth, "mix").wanted, store, content_memo(), device, pool=True)
+        for m in members
+    ]
+    clip = Clip("noise", str(path), 0.0, len(samples) / 16000, "")
+    item = Examples([clip], view, members[0].grid, None, True).items[0]
+    wanted = EnsembleSource(sources, view).inputs([item]).states
+    assert features.states.shape == wanted.shape
+    assert torch.allclose(features.states, wanted, atol=1e-5)
+    assert seconds == pytest.approx(clip.duration) and told == sorted(told)

@@ -21,10 +21,13 @@ from pyarrow import parquet
 from bab.audio.reading import read
 from bab.cli import main
 from bab.core.errors import BabError, InterruptedRunError
+from bab.plugins.datasets.childproject import ChildProject
 from bab.plugins.datasets.rttm import Rttm
-from bab.running import predict as module
-from bab.running.predict import PredictOptions, predict
+from bab.running import maker as module
+from bab.running.maker import PredictOptions
+from bab.running.predict import predict
 from bab.running.predictor import Predictor
+from bab.running.recordings import recordings
 
 VOICES = ("KCHI", "OCH", "MAL", "FEM")
 
@@ -234,7 +237,7 @@ def test_lists_and_corpora(model: Path, homes: Path, monkeypatch: pytest.MonkeyP
     assert set(done.files) == {"phone", "rec"}
     assert any("not there.wav" in path for path in done.left)
     assert Rttm.sample is not None
-    found = module.recordings([f"rttm:{Rttm.sample}"])[0]
+    found = recordings([f"rttm:{Rttm.sample}"])[0]
     assert {r.name for r in found} == {p.stem for p in (Rttm.sample / "wav").iterdir()}
 
 
@@ -243,9 +246,9 @@ def test_two_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     paths = [tmp_path / name for name in ("a/x.wav", "b/x.wav", "b/x.flac", "c/X.wav")]
-    names = [r.name for r in module.recordings(paths)[0]]
+    names = [r.name for r in recordings(paths)[0]]
     assert len({name.casefold() for name in names}) == 4
-    assert [r.name for r in module.recordings([paths[0], paths[0]])[0]] == ["x"]
+    assert [r.name for r in recordings([paths[0], paths[0]])[0]] == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -275,3 +278,29 @@ def test_nothing_to_predict_is_said(model: Path, tmp_path: Path) -> None:
         predict(model, [tmp_path], tmp_path / "out")
     with pytest.raises(BabError, match="can't be read as a list"):
         predict(model, ["@nothing.txt"], tmp_path / "out")
+
+
+def test_several_at_once_give_the_same(
+    model: Path, homes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = homes.parent / "one", homes.parent / "two"
+    predict(model, [homes], one)
+    assert main(["predict", str(model), str(homes), "--out", str(two), "--jobs", "2"]) == 1
+    said = capsys.readouterr().err
+    assert "[7/7]" in said and "bad/noise.wav" in said
+    assert contents(one) == contents(two)
+    again = predict(model, [homes], two, PredictOptions(jobs=2))
+    assert again.again == 4 and len(again.left) == 3
+
+
+def test_the_start_that_a_corpus_tells_is_used(model: Path, homes: Path) -> None:
+    """ChildProject's date_iso and start_time."""
+    out = homes.parent / "found"
+    predict(model, ["childproject"], out)
+    rows = list(csv.DictReader((out / "summary.csv").open()))
+    sample = ChildProject.sample
+    assert sample is not None
+    told = csv.DictReader((sample / "metadata" / "recordings.csv").open())
+    starts = {r["recording_filename"]: f"{r['date_iso']}T{r['start_time']}:00" for r in told}
+    assert rows and {row["start"] for row in rows} <= set(starts.values())
+    assert {row["hour"] for row in rows if row["scope"] == "clock"} == {"9"}

@@ -22,7 +22,8 @@ from bab.core.errors import BabError
 from bab.data.annotations import open_format
 from bab.plugins.datasets.rttm import Rttm
 from bab.running import spool
-from bab.running.predict import PredictOptions, predict
+from bab.running.maker import PredictOptions
+from bab.running.predict import predict
 from bab.running.recordings import recordings
 from bab.running.runner import run
 

@@ -2,7 +2,7 @@
 
     FOLDER/
       metadata/children.csv           child_id, and what is known of each child
-      metadata/recordings.csv         recording_filename, child_id, ...; optional column `split`
+      metadata/recordings.csv         recording_filename, child_id, ...; date_iso, start_time; split
       metadata/annotations.csv        set, recording_filename, range_onset, range_offset, ...
       annotations/SET/converted/*.csv segment_onset, segment_offset, speaker_type; addressee
       recordings/raw/                 audio, or recordings/converted/PROFILE/
@@ -27,6 +27,7 @@ from bab import Clip, CorpusError, Permissions, Segment
 from bab.plugins.datasets.shared.childproject import (
     Ranges,
     audio_files,
+    began_at,
     clip_id,
     labels_of,
     read_children,
@@ -192,4 +193,5 @@ class ChildProject(bab.Corpus):
             labels=labels,
             segments=segments,
             scored=scored,
+            began=began_at(row),
         )

@@ -82,6 +82,7 @@ class Rttm(bab.Corpus):
         if uems:
             whole = [uri for uri in wanted if uri not in uems]
             self._count("without a UEM are scored whole", whole)
+        clips = annotated.dated(clips)
         return Divided(clips, lists, self.root, self.notices, self.permissions)
 
     def splits(self) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def read_annotated(
     except BabError as error:
         raise CorpusError(f"--set corpus.format={name}: {error}") from error
     suffixes = {suffix.lower() for suffix in form.suffixes}
-    annotated, told = Annotations({}, {}), list[str]()
+    annotated, told = Annotations({}, {}, {}), list[str]()
     for path in files:
         if path.suffix.lower() not in suffixes or _is_split_list(path):
             continue
@@ -56,6 +56,8 @@ def read_annotated(
                 annotated_twice(uri, annotated.source[uri], path)
             annotated.source[uri] = path
             annotated.turns[uri] = [(m.start, m.end, m.label) for m in one.marks if m.start < m.end]
+            if one.began is not None:
+                annotated.began[uri] = one.began
             if one.scored is not None:
                 uems.setdefault(uri, list(one.scored))
         told += [f"{path}: {notice}" for notice in form.notices]

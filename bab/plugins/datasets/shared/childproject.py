@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime, time
 from pathlib import Path
 
 from bab import CorpusError, did_you_mean
@@ -146,6 +146,18 @@ def labels_of(child: Row, recording: Row) -> dict[str, str]:
     except ValueError:
         return labels
     return labels | {"age_months": str(int((then - born).days / 30.4375))}
+
+
+def began_at(recording: Row) -> datetime | time | None:
+    """`date_iso` and `start_time` of recordings.csv (HH:MM or HH:MM:SS, the start of the audio)."""
+    try:
+        clock = time.fromisoformat(recording.get("start_time", ""))
+    except ValueError:  # NA, or empty: not known
+        return None
+    try:
+        return datetime.combine(date.fromisoformat(recording.get("date_iso", "")), clock)
+    except ValueError:
+        return clock
 
 
 def _is_one(cell: str | None) -> bool:

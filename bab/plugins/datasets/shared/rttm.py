@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, time
 from pathlib import Path
 from sys import intern
 from typing import NamedTuple
 
-from bab import CorpusError, LeakageError
+from bab import Clip, CorpusError, LeakageError
 from bab.plugins.datasets.shared.recordings import SPLIT_NAMES, SPLITS, Span, lines, uri_of
 
 # Other objects that an RTTM may hold (NIST, Rich Transcription evaluation plan, 2009): skipped.
@@ -20,10 +23,15 @@ Turn = tuple[float, float, str]  # start, end, label as written
 
 
 class Annotations(NamedTuple):
-    """Every RTTM of a corpus: uri -> its turns, and uri -> the file that they are from."""
+    """A corpus' annotation files: uri -> its turns; the file that they are from; its start."""
 
     turns: dict[str, list[Turn]]
     source: dict[str, Path]
+    began: dict[str, datetime | time]
+
+    def dated(self, clips: Sequence[Clip]) -> list[Clip]:
+        """The same, each with the time at which it begins, where a file tells."""
+        return [replace(clip, began=self.began.get(clip.id)) for clip in clips]
 
 
 def read_rttm(files: list[Path]) -> Annotations:
@@ -36,7 +44,7 @@ def read_rttm(files: list[Path]) -> Annotations:
             recording annotated in two files.
         LeakageError: where those two files are named as two splits.
     """
-    annotated = Annotations({}, {})
+    annotated = Annotations({}, {}, {})
     for path in files:
         if path.suffix.lower() != ".rttm":
             continue

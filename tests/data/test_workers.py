@@ -1,0 +1,68 @@
+"""Worker processes end with the process that began them, whatever ended it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+SCRIPT = """
+import os, sys, time
+sys.path.insert(0, {place!r})
+from bab.data.workers import workers
+import sleeper
+
+if __name__ == "__main__":
+    with workers(2, sleeper.begin, {place!r}) as pool:
+        pool.submit(sleeper.sleep)
+        pool.submit(sleeper.sleep)
+        while len(list(os.scandir({place!r} + "/pids"))) < 2:
+            time.sleep(0.05)
+        print("ready", flush=True)
+        time.sleep({rest})
+        raise SystemExit(3)
+"""
+SLEEPER = """
+import os, time
+
+def begin(place):
+    open(os.path.join(place, "pids", str(os.getpid())), "w").close()
+
+def sleep():
+    time.sleep(120)
+"""
+
+
+@pytest.mark.parametrize("how", ["killed", "an error"])
+def test_no_worker_outlives_its_parent(tmp_path: Path, how: str) -> None:
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    (tmp_path / "pids").mkdir()
+    script = tmp_path / "parent.py"
+    script.write_text(SCRIPT.format(place=str(tmp_path), rest=60 if how == "killed" else 0))
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, env=environment
+    ) as parent:
+        assert parent.stdout is not None and parent.stdout.readline() == b"ready\n"
+        pids = [int(path.name) for path in (tmp_path / "pids").iterdir()]
+        assert len(pids) == 2
+        if how == "killed":
+            parent.send_signal(signal.SIGKILL)
+        assert parent.wait(30) == (-signal.SIGKILL if how == "killed" else 3)
+    limit = time.monotonic() + 20
+    while any(map(_alive, pids)) and time.monotonic() < limit:
+        time.sleep(0.1)
+    assert not any(map(_alive, pids))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
