@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn
 
 import click
 
@@ -68,11 +71,39 @@ def _leave_group() -> None:
         torch.distributed.destroy_process_group()
 
 
+@contextmanager
+def _ends_in_order() -> Iterator[None]:
+    """SIGTERM and SIGHUP (a scheduler's limit, a terminal that is closed) end a command as Ctrl-C
+    does: files and worker processes are closed. One that is ignored (nohup) stays so."""
+
+    def stop(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = {}
+    try:
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+                before[number] = signal.signal(number, stop)
+    except ValueError:  # not the main thread
+        pass
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the process's exit status is returned.
 
     A user's mistake is one message on standard error. A traceback is a fault of bab or a plugin.
     """
+    with _ends_in_order():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     try:
         status = cli.main(
             args=None if arguments is None else list(arguments),

@@ -104,7 +104,8 @@ def lifecycle(
 
 @contextmanager
 def stopper() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM ask for a stop at the next safe place; a second Ctrl-C stops at once."""
+    """Ctrl-C, SIGTERM and SIGHUP ask for a stop at the next safe place; a second Ctrl-C stops at
+    once. A SIGHUP that is ignored (nohup) stays so."""
     asked: list[int] = []
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -113,7 +114,10 @@ def stopper() -> Iterator[Callable[[], bool]]:
         asked.append(number)
 
     try:
-        before = {n: signal.signal(n, ask) for n in (signal.SIGINT, signal.SIGTERM)}
+        hang_up = getattr(signal, "SIGHUP", signal.SIGTERM)  # Windows has none
+        heard = {signal.SIGINT, signal.SIGTERM, hang_up}
+        heard -= {hang_up} if signal.getsignal(hang_up) == signal.SIG_IGN else set()
+        before = {n: signal.signal(n, ask) for n in heard}
     except ValueError:  # not the main thread (a notebook's worker): signals are not ours
         yield lambda: False
         return
