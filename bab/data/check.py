@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from bab.audio.reading import Problem
 from bab.core.errors import AudioError, BabError
 from bab.core.interfaces import Corpus
 from bab.core.types import Clip
+from bab.data.content import content_id, same_audio
 from bab.data.splits import KINDS, shared
 
 
@@ -99,6 +101,7 @@ def check_corpus(corpus: Corpus, jobs: int = 1, progress: Progress | None = None
     problems += _check_files(paths, jobs, progress)
     problems += _beyond(clips)
     problems += _overlaps(splits)
+    problems += _same_audio(splits or {"all": clips})
     problems += _trials(corpus)
     return Report(
         getattr(corpus, "name", type(corpus).__name__),
@@ -240,6 +243,25 @@ def _overlaps(splits: Mapping[str, Sequence[Clip]]) -> Iterator[Problem]:
             f"'{other}' (clip '{there.id}'); move it, so that all of it is in one"
         )
         yield Problem(there.path, "overlap", message, fatal=True)
+
+
+def _same_audio(splits: Mapping[str, Sequence[Clip]]) -> Iterator[Problem]:
+    """Files that hold the same audio under two names: in two splits, or in two groups, which a run
+    may part."""
+    content = {}
+    paths = list(dict.fromkeys(clip.path for clips in splits.values() for clip in clips))
+    for path in paths:
+        with suppress(AudioError):  # reported by the check of the file itself
+            content[path] = content_id(path)
+    there = {name: [c for c in clips if c.path in content] for name, clips in splits.items()}
+    for twice in same_audio(there, content):
+        yield Problem(twice.other, "same audio", f"{twice}; leave one of them out", fatal=True)
+    for clips in there.values():
+        groups: dict[str, list[Clip]] = {}
+        for clip in clips:
+            groups.setdefault(clip.group, []).append(clip)
+        for twice in same_audio(groups, content):
+            yield Problem(twice.other, "same audio", f"{twice}, of two groups", fatal=False)
 
 
 def render(report: Report) -> str:

@@ -11,9 +11,10 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from bab.core.errors import AudioError
 from bab.core.types import Clip, Trial
@@ -85,6 +86,39 @@ def contents(clips: Sequence[Clip], progress: Callable[[float, float], None]) ->
         content[path] = content_id(path)
         progress(done, len(paths))
     return content
+
+
+class Twice(NamedTuple):
+    """Two files of the same bytes, and the splits that they are in."""
+
+    path: str
+    split: str
+    other: str
+    other_split: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} ({self.split}) and {self.other} ({self.other_split}) hold the same audio"
+        )
+
+
+def same_audio(parts: Mapping[str, Sequence[Clip]], content: Mapping[str, str]) -> Iterator[Twice]:
+    """Files of one split that hold what a file of another name holds in another split.
+
+    content: path -> what it holds, as `contents` gives it.
+    """
+    paths: dict[str, set[str]] = {}
+    for path, digest in content.items():
+        paths.setdefault(digest, set()).add(path)
+    double = {path for same in paths.values() if len(same) > 1 for path in same}
+    home: dict[str, tuple[str, str]] = {}
+    told: set[str] = set()
+    for split, clips in parts.items() if double else ():
+        for path in dict.fromkeys(c.path for c in clips if c.path in double):
+            there, first = home.setdefault(content[path], (split, path))
+            if there != split and first != path and path not in told:
+                told.add(path)
+                yield Twice(first, there, path, split)
 
 
 def _entry(file: Path, memo: Path) -> Path:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from bab.core.errors import ConfigError
 from bab.core.interfaces import Corpus
 from bab.core.types import Clip, Trial
-from bab.data.splits import Fold
 
 
 def names_apart(corpora: Sequence[Corpus]) -> list[str]:
@@ -84,21 +83,6 @@ class Across(Corpus):
     def _prefix(self) -> str:
         """What tells the tested corpus's names from the trained one's."""
         return f"{self.tested.name}-" if self.distinct else ""
-
-
-def same_audio(fold: Fold, content: Mapping[str, str]) -> str:
-    """Which file of train or dev holds the same audio as one of test; "" where none does.
-
-    content: path -> what it holds (bab.core.content).
-    """
-    known = {content[c.path]: c.path for c in (*fold.train, *fold.dev)}
-    for clip in fold.test:
-        if content[clip.path] in known:
-            return (
-                f"{known[content[clip.path]]} (train or dev) and {clip.path} (test) hold the same "
-                "audio"
-            )
-    return ""
 
 
 def check_protocol(protocol: str) -> None:

@@ -10,9 +10,9 @@ from bab.config.run import RunConfig
 from bab.core.errors import CorpusError, LeakageError
 from bab.core.interfaces import Corpus, Task
 from bab.core.types import Clip, Tell, Trial
-from bab.data import cross_corpus, splits
+from bab.data import splits
 from bab.data.check import bad_files, refuse_bad
-from bab.data.content import contents, corpus_digest
+from bab.data.content import contents, corpus_digest, same_audio
 from bab.data.splits import Fold
 
 SPLITS = ("train", "dev", "test")
@@ -65,11 +65,7 @@ def read_data(config: RunConfig, task: Task, corpus: Corpus, tell: Tell) -> Data
         for split in ("dev", "test"):
             task.check(labels, getattr(fold, split), split)
     content = contents(kept, lambda done, total: tell("taking checksums", done, total, "files"))
-    if config.test_corpus is not None:
-        twice = cross_corpus.same_audio(folds[0], content)
-        if twice and not config.allow_leakage:
-            raise LeakageError(f"{twice}. Leave one of them out, or mark it with --allow-leakage")
-        leakage = " ".join(filter(None, [leakage, twice and f"LEAKAGE (allowed): {twice}."]))
+    leakage = " ".join(filter(None, [leakage, _twice(config, folds, content)]))
     digest = corpus_digest(kept, folds, trials, content)
     _refuse_trials(corpus, trials)
     return Data(folds, kept, skipped, dict(refused.most_common()), trials, digest, leakage)
@@ -90,6 +86,23 @@ def _leakage(config: RunConfig, folds: Sequence[Fold]) -> str:
             leaks.setdefault(one.kind, set()).add(one.name)
     told = ", ".join(f"{len(names)} {kind}(s)" for kind, names in leaks.items())
     return f"LEAKAGE (allowed): {told} stand in two splits." if told else ""
+
+
+def _twice(config: RunConfig, folds: Sequence[Fold], content: Mapping[str, str]) -> str:
+    """What the folds' splits hold under two names, where the user has allowed it.
+
+    Raises:
+        LeakageError: audio that stands in two splits, and --allow-leakage was not given.
+    """
+    told: set[str] = set()
+    for fold in folds:
+        for twice in same_audio({name: getattr(fold, name) for name in SPLITS}, content):
+            if not config.allow_leakage:
+                raise LeakageError(f"{twice}. Leave one of them out, or mark it: --allow-leakage")
+            told.add(str(twice))
+    if not told:
+        return ""
+    return f"LEAKAGE (allowed): {len(told)} file(s) under two names, such as: {min(told)}."
 
 
 def _remedy(config: RunConfig) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from bab.cli import main
 from bab.config.corpora import open_corpus
 from bab.config.resolve import run_config
 from bab.config.run import CorpusConfig
@@ -17,6 +19,7 @@ from bab.core.errors import CorpusError, LeakageError
 from bab.core.record import Record
 from bab.core.types import Clip, Permissions
 from bab.data import splits
+from bab.data.check import check_corpus
 from bab.results import breakdown
 from bab.results.detail import detail
 from bab.results.record import load
@@ -148,3 +151,54 @@ def test_given_splits_that_leak_run_only_with_the_flag(go: Go, tmp_path: Path) -
         go("gender", "encoder.cmvn=none", corpus=corpus)
     record, _ = go("gender", "encoder.cmvn=none", corpus=corpus, allow_leakage=True)
     assert record.leakage and "2 speaker(s)" in record.notices[0]
+
+
+# ------------------------------------------------------------------------------- the same audio
+
+
+def copied(folder: Path, how: str) -> Path:
+    """A manifest of six speakers, two in each split, and in its test split a file of train's under
+    another name (and another speaker's)."""
+    rows = ["path,split,group,gender"]
+    rng = np.random.default_rng(0)
+    for i, split in enumerate(("train", "train", "dev", "dev", "test", "test")):
+        soundfile.write(folder / f"{i}.wav", rng.normal(0, 0.1, 16000), 16000)
+        rows.append(f"{i}.wav,{split},g{i},{('female', 'male')[i % 2]}")
+    other = "again.wav"
+    if how == "copy":
+        shutil.copy(folder / "0.wav", folder / other)
+    elif how == "link":
+        (folder / other).symlink_to(folder / "0.wav")
+    else:
+        (folder / "w").mkdir()
+        other = "w/../0.wav"
+    rows.append(f"{other},test,g6,female")
+    (folder / "clips.csv").write_text("\n".join(rows) + "\n")
+    return folder / "clips.csv"
+
+
+@pytest.mark.parametrize("how", ["copy", "link", "dots"])
+@pytest.mark.parametrize("protocol", ["given", "leave-one-group-out"])
+def test_one_files_audio_under_two_names_is_refused(
+    go: Go, tmp_path: Path, how: str, protocol: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = f"manifest:{copied(tmp_path, how)}"
+    asked = ("encoder.cmvn=none", f"protocol={protocol}")
+    with pytest.raises(LeakageError, match=r"hold the same audio|stands in two splits"):
+        go("gender", *asked, corpus=corpus)
+    assert main(["data", "check", corpus]) == 1
+    assert "a run would stop" in capsys.readouterr().out
+
+
+def test_the_same_audio_is_marked_where_it_is_allowed(go: Go, tmp_path: Path) -> None:
+    corpus = f"manifest:{copied(tmp_path, 'copy')}"
+    record, _ = go("gender", "encoder.cmvn=none", corpus=corpus, allow_leakage=True)
+    assert record.leakage and "0.wav (train) and" in record.notices[0]
+
+
+def test_the_same_audio_in_one_split_is_a_warning(tmp_path: Path) -> None:
+    """Two groups of one split share it: k-fold may part them."""
+    listed = copied(tmp_path, "copy")
+    listed.write_text(listed.read_text().replace("again.wav,test", "again.wav,train"))
+    report = check_corpus(open_corpus(CorpusConfig(name="manifest", root=str(listed))))
+    assert [p.kind for p in report.problems] == ["same audio"] and not report.fatal
