@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -61,16 +61,19 @@ def write(
 class Graph(nn.Module):
     """samples f32[B, S], all of one length -> what is exported."""
 
-    inputs: tuple[str, ...] = ("samples",)
-    outputs: tuple[str, ...] = ()
-    axes: Mapping[str, Mapping[int, str]] = {}
+    inputs: ClassVar[tuple[str, ...]] = ("samples",)
+    outputs: ClassVar[tuple[str, ...]] = ()
+    axes: ClassVar[Mapping[str, Mapping[int, str]]] = {}
 
 
 class EncoderGraph(Graph):
     """-> last f32[B, T, D] and layers f32[B, L, T, D]."""
 
     outputs = ("last", "layers")
-    axes = {"last": {0: "batch", 1: "frames"}, "layers": {0: "batch", 2: "frames"}}
+    axes: ClassVar[Mapping[str, Mapping[int, str]]] = {
+        "last": {0: "batch", 1: "frames"},
+        "layers": {0: "batch", 2: "frames"},
+    }
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -85,7 +88,7 @@ class FrameGraph(Graph):
     """-> logits f32[B, T, C]."""
 
     outputs = ("logits",)
-    axes = {"logits": {0: "batch", 1: "frames"}}
+    axes: ClassVar[Mapping[str, Mapping[int, str]]] = {"logits": {0: "batch", 1: "frames"}}
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -101,7 +104,9 @@ class FrameGraph(Graph):
 
     def forward(self, samples: Tensor) -> Tensor:
         x = self.frames(samples)
-        logits: Tensor = self.model.head(x, torch.full_like(x[:, 0, 0], 1, dtype=torch.long) * x.shape[1])
+        logits: Tensor = self.model.head(
+            x, torch.full_like(x[:, 0, 0], 1, dtype=torch.long) * x.shape[1]
+        )
         return logits
 
 
@@ -110,7 +115,7 @@ class ClipGraph(FrameGraph):
     which a window before this one has heard."""
 
     inputs = ("samples", "first")
-    axes = {"logits": {0: "batch"}}
+    axes: ClassVar[Mapping[str, Mapping[int, str]]] = {"logits": {0: "batch"}}
 
     def forward(self, samples: Tensor, first: Tensor) -> Tensor:  # type: ignore[override]
         x = self.frames(samples)
@@ -118,7 +123,10 @@ class ClipGraph(FrameGraph):
         lengths = x.shape[1] - first
         if self.model.pool:
             inside = (frames >= first[:, None])[..., None].to(x.dtype)
-            x, lengths = (x * inside).sum(1, keepdim=True) / inside.sum(1, keepdim=True), lengths * 0 + 1
+            x, lengths = (
+                (x * inside).sum(1, keepdim=True) / inside.sum(1, keepdim=True),
+                lengths * 0 + 1,
+            )
         else:  # moved to the front: what is behind the length counts for nothing
             at = (frames + first[:, None]).clamp(max=x.shape[1] - 1)
             x = x.gather(1, at[..., None].expand(-1, -1, x.shape[2]))
@@ -153,7 +161,11 @@ def _given(source: Source, graph: Graph, batch: int, seconds: float) -> tuple[Te
 @torch.no_grad()
 def _trace(graph: Graph, source: Source, path: Path) -> None:
     """By PyTorch's tracing exporter (docs/decisions.md says why not by the newer one)."""
-    axes = {"samples": {0: "batch", 1: "time"}, "first": {0: "batch"}, **graph.axes}
+    axes: dict[str, Mapping[int, str]] = {
+        "samples": {0: "batch", 1: "time"},
+        "first": {0: "batch"},
+        **graph.axes,
+    }
     names = (*graph.inputs, *graph.outputs)
     with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         warnings.simplefilter("ignore")

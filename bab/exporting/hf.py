@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bab.core.atomic import write_json
+from bab.core.atomic import atomic_path, write_json
 from bab.core.errors import BabError, NotApplicableError
+from bab.core.interfaces import Encoder
 from bab.exporting.source import Source, said, sound
 from bab.exporting.tokens import write_tokenizer
 from bab.running.saved import Saved
@@ -38,6 +39,11 @@ def write(folder: Path, source: Source, encoder_only: bool) -> tuple[str, list[s
         BabError: transformers has no place for a part of the model, which is named.
     """
     notices: list[str] = []
+    members = len(source.saved.members) if source.saved else 1
+    if members > 1:
+        raise NotApplicableError(f"a fusion of {members} encoders")
+    if type(source.encoder).export is Encoder.export:
+        raise NotApplicableError(f"encoder {source.encoder.resolved.partition(':')[0]}")
     source.encoder.export(folder, {} if source.saved else source.encoder.extras())
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if source.saved is None or encoder_only:
@@ -50,11 +56,10 @@ def write(folder: Path, source: Source, encoder_only: bool) -> tuple[str, list[s
 
 def _with_head(folder: Path, saved: Saved, config: dict[str, Any], notices: list[str]) -> str:
     """Rewrite an encoder's folder as the task model's. Returns the ending of its class."""
-    if len(saved.members) > 1:
-        raise NotApplicableError(f"a fusion of {len(saved.members)} encoders")
-    if not hasattr(saved.model.head, "as_transformers"):
+    head: Any = saved.model.head
+    if not hasattr(head, "as_transformers"):
         raise NotApplicableError(f"head {saved.spec['head']['name']}")
-    ending, keys, tensors = saved.model.head.as_transformers()
+    ending, keys, tensors = head.as_transformers()
     mixed, weights = _layers(saved, ending)
     cls = _class(config, ending, notices)
     prefix = f"{config['model_type']}."
@@ -63,13 +68,14 @@ def _with_head(folder: Path, saved: Saved, config: dict[str, Any], notices: list
     config |= {**keys, **_labels(saved, ending), "architectures": [cls]}
     config["use_weighted_layer_sum"] = mixed
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in whole.items()}
-    save_file(plain, folder / "model.safetensors", metadata={"format": "pt"})
+    with atomic_path(folder / "model.safetensors") as temporary:
+        save_file(plain, temporary, metadata={"format": "pt"})
     write_json(folder / "config.json", config)
     if ending == "ForCTC":
         extractor = json.loads((folder / _EXTRACTOR).read_text(encoding="utf-8"))
         write_json(folder / _EXTRACTOR, {**extractor, "processor_class": "Wav2Vec2Processor"})
         notices += write_tokenizer(folder, saved)
-    return ending
+    return str(ending)
 
 
 def _layers(saved: Saved, ending: str) -> tuple[bool, dict[str, Tensor]]:
@@ -173,5 +179,3 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-

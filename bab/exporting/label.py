@@ -27,7 +27,8 @@ def segments(rows: Any, a: dict[str, Any], seconds: float) -> list[Any]:  # of l
 
 
 def classes(row: Any, a: dict[str, Any]) -> dict[str, Any]:  # of logits [C]
-    labels, shares, values = {}, {}, row.astype(float)
+    labels: dict[str, Any] = {}
+    shares, values = labels.copy(), row.astype(float)
     for kind, names in a["labels"].items():
         part, values = np.split(values, [len(names)])
         share = np.exp(part - part.max()) / np.exp(part - part.max()).sum()

@@ -106,5 +106,5 @@ class Logistic(Head):
         return mean_of(x, lengths) @ self.weight.T + self.bias
 
     def as_transformers(self) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
-        """See docs/plugins.md: `Wav2Vec2ForSequenceClassification`, its first layer the identity."""
+        """See docs/plugins.md: `Wav2Vec2ForSequenceClassification`, above an identity."""
         return classification(self.weight, self.bias, None)
