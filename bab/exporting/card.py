@@ -27,6 +27,7 @@ _FEW = 20  # groups of test below which an interval says little
 _TAGS = {
     "frame": "voice-activity-detection",
     "clip": "audio-classification",
+    "pair": "audio-classification",
     "sequence": "automatic-speech-recognition",
     "": "feature-extraction",
 }
@@ -116,7 +117,7 @@ def _data(source: Source, folder: Folder) -> ModelCardData:
     if record is not None and saved and record.primary in record.metrics:
         results = [
             EvalResult(
-                task_type=tag or "audio-classification",
+                task_type=tag,
                 dataset_type=record.corpus,
                 dataset_name=f"{record.corpus} ({record.split})",
                 metric_type=record.primary,

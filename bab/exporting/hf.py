@@ -60,7 +60,7 @@ def _with_head(folder: Path, saved: Saved, config: dict[str, Any], notices: list
     if not hasattr(head, "as_transformers"):
         raise NotApplicableError(f"head {saved.spec['head']['name']}")
     ending, keys, tensors = head.as_transformers()
-    mixed, weights = _layers(saved, ending)
+    mixed, weights = _layers(saved, ending, bool(config.get("do_stable_layer_norm")))
     cls = _class(config, ending, notices)
     prefix = f"{config['model_type']}."
     body = load_file(folder / "model.safetensors")
@@ -78,11 +78,18 @@ def _with_head(folder: Path, saved: Saved, config: dict[str, Any], notices: list
     return str(ending)
 
 
-def _layers(saved: Saved, ending: str) -> tuple[bool, dict[str, Tensor]]:
+def _layers(saved: Saved, ending: str, stable: bool) -> tuple[bool, dict[str, Tensor]]:
     """Whether layers are summed by weights, and these: softmax logits, as bab's mix has them. One
-    layer below the last is a sum in which the others weigh 0."""
+    layer below the last is a sum in which the others weigh 0. stable: the layers' norms stand
+    before them, and one after the last; transformers sums the last state before that norm, bab
+    after it."""
     mix, depth = saved.model.mix, saved.encoder.depth
     if hasattr(mix, "logits"):
+        if stable:
+            raise NotApplicableError(
+                "layers mix over an encoder with do_stable_layer_norm, whose last state it takes "
+                "before the final norm"
+            )
         weights = mix.logits.detach().clone()
     else:
         wanted = depth - 1 if isinstance(mix.layers, str) else mix.layers % depth
