@@ -27,8 +27,7 @@ def segments(rows: Any, a: dict[str, Any], seconds: float) -> list[Any]:  # of l
 
 
 def classes(row: Any, a: dict[str, Any]) -> dict[str, Any]:  # of logits [C]
-    labels: dict[str, Any] = {}
-    shares, values = labels.copy(), row.astype(float)
+    labels, shares, values = dict[str, Any](), dict[str, Any](), row.astype(float)
     for kind, names in a["labels"].items():
         part, values = np.split(values, [len(names)])
         share = np.exp(part - part.max()) / np.exp(part - part.max()).sum()
@@ -46,10 +45,10 @@ def logits(x: Any, a: dict[str, Any], run: Any) -> Any:  # of samples [S]: [T, C
         part, first = x[None, start : start + window], start // hop
         frames = (part.shape[1] - a["field"]) // hop + 1
         more = {"first": np.array([max(0, reached - first) if a["once"] else 0])} if clip else {}
+        reached = first + frames
         values = np.atleast_2d(run(None, {"samples": part} | more)[0][0])
         at, weight = (0, frames - more["first"][0]) if clip else (first, 1)
         sums[at : at + len(values)] += weight * np.insert(values, 0, 1.0, axis=1)
-        reached = first + frames
     return (sums[sums[:, 0] > 0, 1:] / sums[sums[:, 0] > 0, :1]).astype(np.float32)
 
 
@@ -67,5 +66,5 @@ if __name__ == "__main__":
                 print("SPEAKER", "_".join(path.stem.split()), ends)
         else:
             said = {"id": path.stem} | classes(rows[0], a)
-            lines = [said, said.values()] if number == 0 else [said.values()]
+            lines = [said, said.values()][min(number, 1) :]  # the names of the columns once
             csv.writer(sys.stdout, lineterminator="\n").writerows(lines)

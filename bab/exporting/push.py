@@ -52,7 +52,8 @@ def push(folder: Path, repo: str, public: bool) -> str:
         said = " ".join(str(error).split())[:200]
         raise BabError(f"the hub did not take {repo}: {said}; {_kept(folder)}") from None
     except Exception as error:  # of the network: httpx's, or the system's
-        if not isinstance(error, OSError) and type(error).__module__.split(".")[0] != "httpx":
+        client = type(error).__module__.startswith(("httpx", "httpcore"))  # also httpx2
+        if not isinstance(error, OSError) and not client:
             raise
         raise BabError(
             f"can't reach {host} to push {repo}: check the connection or proxy; {_kept(folder)}"

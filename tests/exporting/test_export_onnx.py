@@ -92,7 +92,7 @@ def test_a_clips_first_frames_can_be_left_out(tmp_path, pool):
 
 def test_an_encoders_graph(tmp_path):
     run = made(tmp_path / "run", "sv")
-    with pytest.raises(NotApplicableError, match="head of task sv.*--to hf --encoder-only"):
+    with pytest.raises(NotApplicableError, match=r"head of task sv.*--to hf --encoder-only"):
         export(run, "onnx", tmp_path / "out")
     out = export(run, "onnx", tmp_path / "out", encoder_only=True).folder
     assert sorted(p.name for p in out.iterdir()) == ["README.md", "bab.json", "model.onnx"]
