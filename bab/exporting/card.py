@@ -272,6 +272,11 @@ def _limits(source: Source, folder: Folder) -> Iterator[str]:
             f"Test holds {units} {record.bootstrap.get('unit', 'group')}s: so few that the "
             "intervals are themselves unsure, and other voices may give other figures."
         )
+    if record is not None and not source.fold and (source.folder / "folds").is_dir():
+        yield (
+            "The figures are of one model for each fold, on recordings that it had not met. This "
+            "model was trained on all of them, and was tested on none."
+        )
     if source.fold:
         yield f"This is the model of fold {source.fold}; the figures are of all folds' models."
     if saved is None or not folder.head:

@@ -93,22 +93,25 @@ def _written(folder: Path, source: Source, to: str, head: bool, repo: str) -> tu
             told = Folder("onnx", head, made, "sh" if script else "python", notices)
     except NotApplicableError as error:
         raise NotApplicableError(
-            f"{_WHO[to]} has no place for {error}. {_instead(source)}"
+            f"{_WHO[to]} has no place for {error}. {_instead(source, to)}"
         ) from None
     write_json(folder / FILE, about)
     write_text(folder / "README.md", str(card(source, told)))
     return loads, notices
 
 
-def _instead(source: Source) -> str:
+def _instead(source: Source, to: str) -> str:
     """What of a run can be exported."""
     saved = source.saved
     single = saved is None or len(saved.members) == 1
     graphs = single and hasattr(source.encoder, "traceable")
+    folder = single and type(source.encoder).export is not Encoder.export
     can = []
-    if graphs and saved is not None and saved.task.level in ("frame", "clip"):
+    if folder and to == "onnx" and saved is not None and hf.holds(saved):
+        can.append("the whole model with --to hf")
+    if to == "hf" and graphs and saved is not None and saved.task.level in ("frame", "clip"):
         can.append("the whole model with --to onnx")
-    if single and type(source.encoder).export is not Encoder.export:
+    if folder:
         can.append("the encoder alone with --to hf --encoder-only")
     if graphs:
         can.append("the encoder alone with --to onnx --encoder-only")

@@ -146,7 +146,7 @@ def _graph(source: Source, head: bool) -> Graph:
     kinds: Mapping[str, type[FrameGraph]] = {"frame": FrameGraph, "clip": ClipGraph}
     if saved.task.level not in kinds:
         raise NotApplicableError(
-            f"the head of task {saved.spec['task']['name']}, which speaks of no frames or clips"
+            f"the head of task {saved.spec['task']['name']} (heads of frames and clips have one)"
         )
     return kinds[saved.task.level](saved.model).eval()
 

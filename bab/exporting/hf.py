@@ -78,6 +78,16 @@ def _with_head(folder: Path, saved: Saved, config: dict[str, Any], notices: list
     return str(ending)
 
 
+def holds(saved: Saved) -> bool:
+    """Whether transformers has a place for a run's head, as far as head and layers say."""
+    head: Any = saved.model.head
+    try:
+        _layers(saved, head.as_transformers()[0], False)
+    except (AttributeError, NotApplicableError):
+        return False
+    return True
+
+
 def _layers(saved: Saved, ending: str, stable: bool) -> tuple[bool, dict[str, Tensor]]:
     """Whether layers are summed by weights, and these: softmax logits, as bab's mix has them. One
     layer below the last is a sum in which the others weigh 0. stable: the layers' norms stand
