@@ -45,8 +45,9 @@ def made(
 ) -> Path:
     """A run's folder with a model of random weights. head, options: of head and encoder."""
     torch.manual_seed(0)
-    options = {"size": SIZE} | dict(options or {})
-    body = build_encoder(encoder, "random-tiny", options, True, False)
+    weights = "" if encoder == "fbank" else "random-tiny"
+    options = ({"size": SIZE} if weights else {}) | dict(options or {})
+    body = build_encoder(encoder, weights, options, True, False)
     cls = registry.load("tasks", task)
     head = {"name": cls.head, **(head or {})}
     head_class = registry.load("heads", head.pop("name"))
@@ -64,7 +65,7 @@ def made(
     spec = {
         "encoder": {
             "name": encoder,
-            "weights": "random-tiny",
+            "weights": weights,
             "options": type(body).Options(**options).model_dump(mode="json"),
         },
         "resolved": body.resolved,

@@ -59,6 +59,7 @@ def labelled(folder: Path, *files: Path) -> str:
         ("vtc", {"options": STABLE, "layers": 1}),
         ("vtc", {"encoder": "wavlm", "options": {"normalize": True}}),
         ("vtc", {"encoder": "wav2vec2", "head": {"rnn": "bilstm", "hidden": 4, "conv": 6}}),
+        ("vtc", {"encoder": "fbank", "head": {"rnn": "bilstm", "hidden": 4}}),
         ("gender", {"layers": "last"}),
         ("gender", {"options": STABLE, "pool": True}),
     ],
@@ -173,8 +174,10 @@ def test_the_script_is_short_and_needs_little(tmp_path):
 
 
 def test_refusals(tmp_path, model, monkeypatch):
-    with pytest.raises(NotApplicableError, match=r"encoder fbank\. Nothing of this run"):
-        export(model, "onnx", tmp_path / "out")
+    with pytest.raises(
+        NotApplicableError, match=r"encoder fbank\. .*the whole model with --to onn"
+    ):
+        export(model, "hf", tmp_path / "out")
     with pytest.raises(BabError, match="--to tflite: known are hf, onnx"):
         export(model, "tflite", tmp_path / "out")
     run = made(tmp_path / "run", "vtc")
