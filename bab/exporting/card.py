@@ -23,6 +23,9 @@ from bab.results.detail import detail
 from bab.results.render import Sheet, amount, markdown
 
 _MANY = 60  # labels that a card lists
+# Of subgroups the card shows those that name kinds of voices ("gender"), no persons or days.
+_SUBGROUPS = 6  # most values of one
+_WHO = ("session", "participant", "speaker", "recording", "child", "group", "date")
 _FEW = 20  # groups of test below which an interval says little
 _TAGS = {
     "frame": "voice-activity-detection",
@@ -170,7 +173,7 @@ def _corpora(source: Source) -> list[str]:
     """The corpora by name; bab's records name no folder of theirs."""
     if source.saved is None:
         return list(source.result["corpora"])
-    return [source.record.corpus] if source.record else []
+    return source.record.corpus.split("→") if source.record else []  # trained on → tested on
 
 
 def _sample(source: Source) -> bool:
@@ -197,12 +200,15 @@ def _material(source: Source) -> Iterator[str]:
     rows = [
         [name, str(part["clips"]), f"{part['hours']:.2f}"]
         for name, part in record.data.items()
-        if name in ("train", "dev", "test") and part
+        if name in ("train", "dev", "test", "all") and part
     ]
     if rows:
         yield markdown([Sheet(["split", "clips", "hours"], rows)]).rstrip()
     left = {**record.data.get("skipped", {}), **record.data.get("left_out", {})}
-    lines = [f"Splits: {record.protocol}. Thresholds and the checkpoint were chosen on dev."]
+    folds = f", {record.data['folds']} folds" if "folds" in record.data else ""
+    lines = [f"Splits: {record.protocol}{folds}."]
+    if record.dev:
+        lines.append("What was tuned (thresholds, the checkpoint) was chosen on dev.")
     if left:
         lines.append(f"{len(left)} kinds of clips or files were left out as unusable.")
     yield " ".join(lines)
@@ -219,10 +225,9 @@ def _training(source: Source) -> Iterator[str]:
         )
     cost = source.record.cost if source.record else {}
     if {"encoder_parameters", "trained_parameters"} <= cost.keys():
-        yield (
-            f"{amount(cost['encoder_parameters'])} parameters in the encoder; "
-            f"{amount(cost['trained_parameters'])} were trained, in {cost['seconds']:.0f} s."
-        )
+        trained = cost["trained_parameters"]
+        how = f"{amount(trained)} were trained" if trained else "the head was solved in closed form"
+        yield f"{amount(cost['encoder_parameters'])} parameters in the encoder; {how}."
     kept = {key: source.config[key] for key in _KEYS if key in source.config}
     text = yaml.safe_dump(_set(public(kept)), sort_keys=False, allow_unicode=True, width=100)
     yield f"Hyperparameters:\n\n```yaml\n{text.rstrip()}\n```"
@@ -257,7 +262,13 @@ def _results(source: Source, head: bool) -> Iterator[str]:
         f"On {record.split}, with 95 % intervals over {units} {unit}s "
         f"({record.bootstrap.get('samples', 0)} resamples)."
     )
-    bare = dataclasses.replace(record, groups={}, encoder=public(record.encoder))
+    kept = {
+        name: values
+        for name, values in record.subgroups.items()
+        if len(values) <= _SUBGROUPS and name not in _WHO
+    }
+    encoder = public(record.encoder)
+    bare = dataclasses.replace(record, groups={}, subgroups=kept, encoder=encoder)
     yield detail(bare).rstrip()
     yield "The record holds no table of confusions: recall and precision of each class stand above."
 

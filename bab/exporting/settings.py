@@ -38,7 +38,7 @@ def settings(source: Source, head: bool) -> dict[str, Any]:
         return about
     task = saved.task
     raster = raster_of(saved.view, grid, saved.encoder.max_seconds, task.whole_clips)
-    return about | {
+    about |= {
         "task": saved.spec["task"]["name"],
         "level": task.level,
         "labels": {} if task.pairs else {k: list(names) for k, names in saved.labels.items()},
@@ -47,10 +47,12 @@ def settings(source: Source, head: bool) -> dict[str, Any]:
         "once": raster.once,
         "preset": task.presets[0],
         "presets": {name: _tuned(saved, name) for name in task.presets},
-        "fill_gaps": round(1000 * getattr(task.options, "fill_gaps", 0.0)),
-        "min_segment": max(1, round(1000 * getattr(task.options, "min_segment", 0.0))),
         "notice": task.notice,
     }
+    if task.level == "frame":  # milliseconds
+        about["fill_gaps"] = round(1000 * getattr(task.options, "fill_gaps", 0.0))
+        about["min_segment"] = max(1, round(1000 * getattr(task.options, "min_segment", 0.0)))
+    return about
 
 
 def _tuned(saved: Saved, preset: str) -> dict[str, Any]:

@@ -72,7 +72,8 @@ def open_source(folder: Path, offline: bool, trust_code: bool) -> Source:
     fold = top.name if top.parent.name == "folds" else ""
     run = top.parent.parent if fold else top
     record = load(run) if (run / RECORD).is_file() else None
-    losses = None if fold else _losses(run / "log.jsonl")
+    several = (run / "folds").is_dir()  # beside them, a model of all recordings: its log is mixed
+    losses = None if several and not fold else _losses(run / "log.jsonl", int(fold or 0))
     return Source(run, saved.encoder, saved, record, {}, losses, fold)
 
 
@@ -110,9 +111,9 @@ def _pretrained(folder: Path, offline: bool, trust_code: bool) -> Source:
     return Source(folder, encoder, None, None, result, _losses(folder / "log.jsonl"))
 
 
-def _losses(log: Path) -> tuple[float, float] | None:
-    """The mean loss of the first and of the last twentieth of the steps that a log has."""
-    values = {step: loss for step, loss in _steps(log) if loss is not None}
+def _losses(log: Path, fold: int = 0) -> tuple[float, float] | None:
+    """The mean loss of the first and of the last twentieth of a fold's steps that a log has."""
+    values = {step: loss for step, loss in _steps(log, fold) if loss is not None}
     rows = [values[step] for step in sorted(values)]
     if not rows:
         return None
@@ -120,7 +121,7 @@ def _losses(log: Path) -> tuple[float, float] | None:
     return sum(rows[:part]) / part, sum(rows[-part:]) / part
 
 
-def _steps(log: Path) -> Iterator[tuple[int, float | None]]:
+def _steps(log: Path, fold: int) -> Iterator[tuple[int, float | None]]:
     """Each step's loss; one that was repeated after a stop comes again."""
     if not log.is_file():
         return
@@ -128,4 +129,5 @@ def _steps(log: Path) -> Iterator[tuple[int, float | None]]:
         for line in lines:
             if '"event": "step"' in line:
                 event = json.loads(line)
-                yield event["step"], event.get("loss")
+                if event.get("fold", 0) == fold:
+                    yield event["step"], event.get("loss")

@@ -23,6 +23,11 @@ def put_record(folder, **changes):
         encoder="hubert:/home/anna/secret/weights",
         metrics={"f1": 0.6, "f1/KCHI": 0.8, "recall/KCHI": 0.75},
         groups={"family-of-Anna": {"f1": 0.1}},
+        subgroups={
+            "gender": {"female": {"f1": 0.123}, "male": {"f1": 0.2}},
+            "session": {"Anna-monday": {"f1": 0.3}},
+        },
+        dev={"f1": 0.5},
         data={
             "train": {"clips": 12, "hours": 3.5},
             "test": {"clips": 3, "hours": 0.25},
@@ -57,6 +62,8 @@ def test_a_card_of_a_run(tmp_path):
         "lr: 0.01",
         "0.600 [0.550, 0.750]",
         "| KCHI |",
+        "| female | 0.123 |",
+        "was chosen on dev",
         "0.750",
         "Test holds 3 recordings: so few",
         "`KCHI`, `OCH`, `MAL`, `FEM`",
