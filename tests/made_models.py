@@ -59,7 +59,7 @@ def made(
     )
     with torch.no_grad():
         for tensor in (*scorer.head.parameters(), *scorer.head.buffers(), *scorer.mix.parameters()):
-            tensor.normal_(0, 0.3)
+            tensor.normal_(0, 0.02 if task == "sv" else 0.3)  # its net is deep
     names = [name for group in named.values() for name in group]
     tuned = {"thresholds": {name: 0.3 + 0.1 * i for i, name in enumerate(names)}}
     spec = {

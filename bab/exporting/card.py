@@ -328,6 +328,7 @@ def _limits_of_head(source: Source, folder: Folder) -> Iterator[str]:
         yield "Text is read greedily; a language model, where the run had one, is left out."
     if saved.task.pairs:
         yield "A cosine is no probability: choose the threshold on recordings like yours."
+        yield "Utterances of a few frames (under a third of a second) are an error there."
 
 
 def _group_norm(encoder: nn.Module) -> bool:
