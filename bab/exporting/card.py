@@ -257,11 +257,12 @@ def _results(source: Source, head: bool) -> Iterator[str]:
         return
     if not head:
         yield "These are of the whole model, of which this is the encoder."
-    unit, units = record.bootstrap.get("unit", "group"), record.bootstrap.get("units", 0)
-    yield (
-        f"On {record.split}, with 95 % intervals over {units} {unit}s "
-        f"({record.bootstrap.get('samples', 0)} resamples)."
-    )
+    drawn = record.bootstrap
+    if record.intervals:
+        over = f"{drawn.get('units')} {drawn.get('unit')}s ({drawn.get('samples')} resamples)"
+        yield f"On {record.split}, with 95 % intervals over {over}."
+    else:
+        yield f"On {record.split}; intervals were not computed."
     kept = {
         name: values
         for name, values in record.subgroups.items()
@@ -270,7 +271,8 @@ def _results(source: Source, head: bool) -> Iterator[str]:
     encoder = public(record.encoder)
     bare = dataclasses.replace(record, groups={}, subgroups=kept, encoder=encoder)
     yield detail(bare).rstrip()
-    yield "The record holds no table of confusions: recall and precision of each class stand above."
+    if any(name.startswith("recall/") for name in record.metrics):
+        yield "There is no table of confusions: recall and precision of each class stand above."
 
 
 def _limits(source: Source, folder: Folder) -> Iterator[str]:
@@ -278,7 +280,7 @@ def _limits(source: Source, folder: Folder) -> Iterator[str]:
     if record is not None and record.leakage:
         yield "The splits share speakers, groups or recordings: the figures are too high."
     units = record.bootstrap.get("units", 0) if record else 0
-    if record is not None and units < _FEW:
+    if record is not None and 0 < units < _FEW:
         yield (
             f"Test holds {units} {record.bootstrap.get('unit', 'group')}s: so few that the "
             "intervals are themselves unsure, and other voices may give other figures."
@@ -314,7 +316,7 @@ def _limits_of_head(source: Source, folder: Folder) -> Iterator[str]:
     if saved.view.context:
         yield (
             f"In training an utterance was heard with {saved.view.context:g} s of context on each "
-            "side, and only its own frames counted; alone, it is judged worse."
+            "side, and only its own frames counted. A file alone has no context."
         )
     if saved.task.level == "frame":
         yield (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import subprocess
 import sys
@@ -171,6 +172,21 @@ def test_the_script_is_short_and_needs_little(tmp_path):
     needs = (out / "requirements.txt").read_text().split()
     assert [one.split(">")[0] for one in needs] == ["numpy", "onnxruntime", "soundfile", "soxr"]
     assert json.loads((out / "bab.json").read_text())["presets"]["f1"]["thresholds"]["OCH"] == 0.4
+
+
+def test_several_encoders_are_refused(tmp_path, monkeypatch):
+    from bab.exporting import export as module
+
+    source = open_source(made(tmp_path / "run", "gender"), True, False)
+    saved = dataclasses.replace(source.saved, members=[source.encoder] * 2)
+    several = dataclasses.replace(source, saved=saved)
+    monkeypatch.setattr(module, "open_source", lambda *given: several)
+    for to in ("hf", "onnx"):
+        with pytest.raises(
+            NotApplicableError, match=r"a fusion of 2 encoders\. Nothing of this run"
+        ):
+            export(tmp_path / "run", to, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
 
 
 def test_refusals(tmp_path, model, monkeypatch):
