@@ -109,7 +109,7 @@ def _instead(source: Source, to: str) -> str:
     can = []
     if folder and to == "onnx" and saved is not None and hf.holds(saved):
         can.append("the whole model with --to hf")
-    if to == "hf" and graphs and saved is not None and saved.task.level in ("frame", "clip"):
+    if to == "hf" and graphs and saved is not None and saved.task.level != "sequence":
         can.append("the whole model with --to onnx")
     if folder:
         can.append("the encoder alone with --to hf --encoder-only")

@@ -48,7 +48,7 @@ def write(
         raise NotApplicableError(f"{size / 1e9:.1f} GB of weights in one file, of at most 2 GB")
     _trace(graph, source, folder / FILE)
     _check(folder / FILE, source, head, graph.inputs)
-    if not head or source.saved is None:
+    if not head or source.saved is None or source.saved.task.pairs:
         return False, []
     if not decodes(source.saved, about):
         task = source.saved.spec["task"]["name"]
@@ -104,10 +104,20 @@ class FrameGraph(Graph):
 
     def forward(self, samples: Tensor) -> Tensor:
         x = self.frames(samples)
-        logits: Tensor = self.model.head(
-            x, torch.full_like(x[:, 0, 0], 1, dtype=torch.long) * x.shape[1]
-        )
+        logits: Tensor = self.model.head(x, _lengths(x))
         return logits
+
+
+class PairGraph(FrameGraph):
+    """-> embeddings f32[B, E], of clips as long as the head's field at least."""
+
+    outputs = ("embeddings",)
+    axes: ClassVar[Mapping[str, Mapping[int, str]]] = {"embeddings": {0: "batch"}}
+
+    def forward(self, samples: Tensor) -> Tensor:
+        x = self.frames(samples)
+        vectors: Tensor = self.model.head.embed(x, _lengths(x))
+        return vectors
 
 
 class ClipGraph(FrameGraph):
@@ -134,6 +144,11 @@ class ClipGraph(FrameGraph):
         return logits
 
 
+def _lengths(x: Tensor) -> Tensor:
+    """All frames of f32[B, T, D], i64[B], in operations that follow the batch's size."""
+    return torch.ones_like(x[:, 0, 0], dtype=torch.long) * x.shape[1]
+
+
 def _graph(source: Source, head: bool) -> Graph:
     """Raises NotApplicableError: what has no graph."""
     saved = source.saved
@@ -143,11 +158,14 @@ def _graph(source: Source, head: bool) -> Graph:
         raise NotApplicableError(f"encoder {source.encoder.resolved.partition(':')[0]}")
     if not head or saved is None:
         return EncoderGraph(source.encoder).eval()
-    kinds: Mapping[str, type[FrameGraph]] = {"frame": FrameGraph, "clip": ClipGraph}
+    kinds: Mapping[str, type[FrameGraph]] = {
+        "frame": FrameGraph,
+        "clip": ClipGraph,
+        "pair": PairGraph,
+    }
     if saved.task.level not in kinds:
-        raise NotApplicableError(
-            f"the head of task {saved.spec['task']['name']} (heads of frames and clips have one)"
-        )
+        task = saved.spec["task"]["name"]
+        raise NotApplicableError(f"the head of task {task} (of frames, clips and pairs it has)")
     return kinds[saved.task.level](saved.model).eval()
 
 

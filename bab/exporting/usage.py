@@ -113,7 +113,10 @@ def of_graph(about: Mapping[str, Any], head: bool) -> str:
     feed, first = '"samples": samples', '"first": np.zeros(1, np.int64)'
     call = f"""(states,) = session.run(["last"], {{{feed}}})  # "layers": all layers
 print(states.shape)  # (1, frames, dimensions), {about["hop"]} samples apart"""
-    if head:
+    if about.get("level") == "pair":
+        call = f"""(vectors,) = session.run(None, {{{feed}}})
+print(vectors.shape)  # (1, dimensions); two recordings are compared by the cosine"""
+    elif head:
         more = f", {first}" if about["level"] == "clip" else ""
         call = f"""(logits,) = session.run(None, {{{feed}{more}}})
 print(logits.shape)"""

@@ -93,8 +93,8 @@ def test_a_clips_first_frames_can_be_left_out(tmp_path, pool):
 
 
 def test_an_encoders_graph(tmp_path):
-    run = made(tmp_path / "run", "sv")
-    with pytest.raises(NotApplicableError, match=r"head of task sv.*--to hf --encoder-only"):
+    run = made(tmp_path / "run", "asr", layers="last")
+    with pytest.raises(NotApplicableError, match=r"head of task asr.*the whole model with --to hf"):
         export(run, "onnx", tmp_path / "out")
     out = export(run, "onnx", tmp_path / "out", encoder_only=True).folder
     assert sorted(p.name for p in out.iterdir()) == ["README.md", "bab.json", "model.onnx"]
@@ -109,6 +109,23 @@ def test_an_encoders_graph(tmp_path):
     code = (out / "README.md").read_text().split("```python\n")[1].split("```")[0]
     ran = subprocess.run([sys.executable, "-c", code], cwd=out, capture_output=True, text=True)
     assert ran.stdout == "(1, 27, 32)\n", ran.stderr
+
+
+def test_embeddings_of_speakers(tmp_path):
+    run = made(tmp_path / "run", "sv", head={"relu": True})
+    out = export(run, "onnx", tmp_path / "out").folder
+    assert not (out / "label.py").exists()
+    for count, samples in ((1, 5200), (2, 30000)):
+        x = batch_of(count, samples)
+        (vectors,) = session_of(out).run(None, {"samples": x})
+        waves = Waves(torch.from_numpy(x), torch.full((count,), samples))
+        with torch.no_grad():
+            own = load_saved(run).model.embed(Batch(waves, NONE, NONE, (), 0)).numpy()
+        np.testing.assert_allclose(vectors, own, atol=1e-4 * max(1.0, abs(own).max()))
+    soundfile.write(out / "recording.wav", batch_of(1, 9000)[0], 16000)
+    code = (out / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    ran = subprocess.run([sys.executable, "-c", code], cwd=out, capture_output=True, text=True)
+    assert ran.stdout == "(1, 512)\n", ran.stderr
 
 
 def test_the_script_labels_voices_as_predict_does(tmp_path):
