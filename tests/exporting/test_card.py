@@ -20,7 +20,7 @@ from bab.results.record import save
 def put_record(folder, **changes):
     """A finished run's record and log beside a made model."""
     record = made_records.make(
-        encoder="hubert:/home/anna/secret/weights",
+        encoder="hubert:/data/anna/secret/weights",
         metrics={"f1": 0.6, "f1/KCHI": 0.8, "recall/KCHI": 0.75},
         groups={"family-of-Anna": {"f1": 0.1}},
         subgroups={
@@ -31,15 +31,15 @@ def put_record(folder, **changes):
         data={
             "train": {"clips": 12, "hours": 3.5},
             "test": {"clips": 3, "hours": 0.25},
-            "skipped": {"/home/anna/x.wav": "broken"},
+            "skipped": {"/data/anna/x.wav": "broken"},
             "left_out": {},
         },
-        notices=["/home/anna/x.wav heard in part"],
+        notices=["/data/anna/x.wav heard in part"],
         versions={"bab": "0.0.7"},
     )
     config = {
-        "encoder": {"name": "hubert", "weights": "/home/anna/secret/weights"},
-        "corpus": {"name": "rttm", "root": "/home/anna/homes", "options": {"audio": "/x"}},
+        "encoder": {"name": "hubert", "weights": "/data/anna/secret/weights"},
+        "corpus": {"name": "rttm", "root": "/data/anna/homes", "options": {"audio": "/x"}},
         "train": {"lr": 0.01, "patience": None},
     }
     save(dataclasses.replace(record, **{"config": config, **changes}), folder)
