@@ -27,11 +27,12 @@ ARROWS: Mapping[str, set[str]] = {
     "running": {"core", "audio", "data", "config", "results"},
     "pretraining": {"core", "audio", "data", "config", "targets"},
     "benching": {"core", "config", "running", "results"},
+    "exporting": {"core", "audio", "data", "config", "running", "results"},
     "plugins": set(),  # `bab` alone: see test_plugins_import_bab_and_nothing_deeper
     "testing": {"core", "audio", "data"},
     "cli": {
         "core", "audio", "data", "config", "running", "targets", "pretraining", "benching",
-        "results", "plugins", "testing",
+        "exporting", "results", "plugins", "testing",
     },
 }  # fmt: skip
 # Of plugins.

@@ -94,6 +94,17 @@ class Fbank(Encoder):
             state = state.masked_fill(mask[..., None], 0.0)
         return Encoded((state.masked_fill(outside, 0.0),), lengths, mels.masked_fill(outside, 0.0))
 
+    def traceable(self, samples: Tensor) -> tuple[Tensor, ...]:
+        """See docs/plugins.md: clips of one length, at least a frame long, f32[B, S]."""
+        stack = [self.log_mel.traceable(samples)]
+        for _ in range(self.options.deltas):
+            stack.append(_delta(stack[-1]))
+        state = torch.cat(stack, -1)
+        if self.options.cmvn == "utterance":
+            one = torch.ones_like(state[:, 0, 0], dtype=torch.long)
+            state = _cmvn(state, one * state.shape[1])
+        return (state,)
+
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """None: it has no parameters."""
         return {}

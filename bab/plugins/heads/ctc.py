@@ -8,13 +8,13 @@ SUPERB's head for speech recognition (Yang et al. 2021, arXiv 2105.01051; s3prl'
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from bab import Head, Options
+from bab import Head, NotApplicableError, Options
 from bab.plugins.heads.shared.bilstm import BiLSTM
 
 
@@ -64,3 +64,21 @@ class Ctc(Head):
         if self.rnn is not None:
             x = self.rnn(x, lengths)
         return cast(Tensor, self.output(self.dropout(x)))
+
+    def as_transformers(self) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+        """See docs/plugins.md: `Wav2Vec2ForCTC`'s linear layer; `widths` without an activation are
+        multiplied into it.
+
+        Raises:
+            NotApplicableError: a BiLSTM or a ReLU, which it has no place for.
+        """
+        if self.rnn is not None:
+            raise NotApplicableError("head ctc with rnn: bilstm")
+        if any(isinstance(layer, nn.ReLU) for layer in self.before):
+            raise NotApplicableError("head ctc with activation: relu")
+        weight, bias = self.output.weight.double(), self.output.bias.double()
+        for layer in reversed([one for one in self.before if isinstance(one, nn.Linear)]):
+            bias = bias + weight @ layer.bias.double()
+            weight = weight @ layer.weight.double()
+        tensors = {"lm_head.weight": weight.float(), "lm_head.bias": bias.float()}
+        return "ForCTC", {"vocab_size": len(bias), "pad_token_id": 0}, tensors

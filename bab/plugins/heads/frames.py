@@ -7,13 +7,13 @@ U(-1/sqrt(fan_in), 1/sqrt(fan_in)), and fan_in is D in both. Published weights l
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from bab import Head, Options
+from bab import Head, NotApplicableError, Options
 from bab.plugins.heads.shared.bilstm import BiLSTM
 
 
@@ -63,3 +63,15 @@ class Frames(Head):
         if self.rnn is not None:
             x = self.rnn(x, lengths)
         return cast(Tensor, self.output(self.dropout(x)))
+
+    def as_transformers(self) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+        """See docs/plugins.md: `Wav2Vec2ForAudioFrameClassification`'s linear layer.
+
+        Raises:
+            NotApplicableError: a convolution or a BiLSTM, which it has no place for.
+        """
+        for name, part in (("conv", self.conv), ("rnn: bilstm", self.rnn)):
+            if part is not None:
+                raise NotApplicableError(f"head frames with {name}")
+        tensors = {f"classifier.{name}": value for name, value in self.output.state_dict().items()}
+        return "ForAudioFrameClassification", {}, tensors

@@ -7,7 +7,7 @@ model is safetensors and needs no scikit-learn to run.
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from bab import CorpusError, DivergedError, Head, Options
-from bab.plugins.heads.shared.pool import mean_of
+from bab.plugins.heads.shared.pool import classification, mean_of
 
 
 class LogisticOptions(Options):
@@ -104,3 +104,7 @@ class Logistic(Head):
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """x f32[B, T, D], lengths i64[B] in frames -> logits f32[B, C]."""
         return mean_of(x, lengths) @ self.weight.T + self.bias
+
+    def as_transformers(self) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+        """See docs/plugins.md: `Wav2Vec2ForSequenceClassification`, above an identity."""
+        return classification(self.weight, self.bias, None)

@@ -7,13 +7,13 @@ them. So the mean may be taken first, and one frame per clip and layer is all th
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from bab import Head, Options
-from bab.plugins.heads.shared.pool import mean_of
+from bab.plugins.heads.shared.pool import classification, mean_of
 
 
 class PooledOptions(Options):
@@ -45,3 +45,8 @@ class Pooled(Head):
         """x f32[B, T, D], lengths i64[B] in frames -> logits f32[B, C]."""
         mean = mean_of(x, lengths)
         return cast(Tensor, self.output(self.dropout(self.projection(mean))))
+
+    def as_transformers(self) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+        """See docs/plugins.md: `Wav2Vec2ForSequenceClassification`, which is this very head."""
+        below = self.projection if isinstance(self.projection, nn.Linear) else None
+        return classification(self.output.weight, self.output.bias, below)

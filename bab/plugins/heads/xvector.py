@@ -13,14 +13,14 @@ to that field, and the deviation of a single frame is 0.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bab import Head, Options
+from bab import Head, NotApplicableError, Options
 
 WIDTHS = (512, 512, 512, 512, 1500)
 CONTEXTS = (5, 3, 3, 1, 1)
@@ -71,6 +71,22 @@ class XVector(Head):
         """x f32[B, T, D], lengths i64[B] in frames -> f32[B, size], after the last layer."""
         logits = cast(Tensor, self.classifier(self.embed(x, lengths)))
         return logits.relu() if self.relu else logits
+
+    def as_transformers(self) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+        """See docs/plugins.md: `Wav2Vec2ForXVector`, whose names these are.
+
+        The centres of its loss stay behind in training: zeros of two speakers stand for them.
+
+        Raises:
+            NotApplicableError: the ReLU of s3prl, which it hasn't got.
+        """
+        if self.relu:
+            raise NotApplicableError("head xvector with relu")
+        size = self.classifier.out_features
+        shape = {"tdnn_dim": WIDTHS, "tdnn_kernel": CONTEXTS, "tdnn_dilation": DILATIONS}
+        config = {name: list(values) for name, values in shape.items()}
+        tensors = {**self.state_dict(), "objective.weight": torch.zeros(size, 2)}
+        return "ForXVector", {**config, "xvector_output_dim": size}, tensors
 
 
 class Tdnn(nn.Module):

@@ -39,10 +39,23 @@ class LogMel(nn.Module):
         parts = [frames[:, i : i + step] for i in range(0, frames.shape[1], step)]
         return torch.cat([self._energies(part) for part in parts], 1)
 
+    def traceable(self, samples: Tensor) -> Tensor:
+        """`forward` in operations that ONNX has: frames by index, spectra by two matrices."""
+        first = torch.arange((samples.shape[1] - FIELD) // HOP + 1) * HOP
+        frames = self._tapered(samples[:, first[:, None] + torch.arange(FIELD)])
+        turns = torch.arange(FIELD)[:, None] * torch.arange(_FFT // 2 + 1) % _FFT
+        angles = turns.double() * (2 * torch.pi / _FFT)
+        parts = [torch.matmul(frames, matrix.float()) for matrix in (angles.cos(), angles.sin())]
+        return self._logarithms(parts[0].square() + parts[1].square())
+
     def _energies(self, frames: Tensor) -> Tensor:
         """f32[B, T, field] -> f32[B, T, mels]: Kaldi's steps, in Kaldi's order."""
+        return self._logarithms(torch.fft.rfft(self._tapered(frames), n=_FFT).abs().square())
+
+    def _tapered(self, frames: Tensor) -> Tensor:
         frames = frames - frames.mean(-1, keepdim=True)
         before = torch.cat([frames[..., :1], frames[..., :-1]], -1)
-        frames = (frames - _PREEMPHASIS * before) * self.window
-        power = torch.fft.rfft(frames, n=_FFT).abs().square()
+        return (frames - _PREEMPHASIS * before) * self.window
+
+    def _logarithms(self, power: Tensor) -> Tensor:
         return torch.matmul(power, self.banks).clamp(min=_FLOOR).log()

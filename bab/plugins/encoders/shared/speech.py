@@ -294,6 +294,18 @@ class Speech(Encoder):
             normed = None if normed is None else normed.masked_fill(~inside[..., None], 0.0)
         return Encoded(states, counts, local, normed)
 
+    def traceable(self, samples: Tensor) -> tuple[Tensor, ...]:
+        """See docs/plugins.md: all states of clips of one length, at least a field long, with no
+        branch that depends on the data. f32[B, S] -> f32[B, T, D] each."""
+        for norm in self._valid_norms:
+            norm.lengths = None
+        if self.normalize:  # as `standardise`, without padding
+            samples = samples - samples.mean(1, keepdim=True)
+            samples = samples / (samples.square().mean(1, keepdim=True) + 1e-7).sqrt()
+        out = self.model(samples, output_hidden_states=True)
+        self._local = self._normed = None
+        return (*out.hidden_states[:-1], out.last_hidden_state)
+
     def _input(self, waves: Waves) -> tuple[Tensor, Tensor]:
         """Zeros after each span, normalised, at least one field long; lengths to match."""
         inside = valid(waves.lengths, waves.samples.shape[1])

@@ -1,0 +1,1 @@
+"""A finished run as others load it: a transformers or ONNX folder with a model card."""
