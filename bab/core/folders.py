@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -14,9 +15,10 @@ from bab.core.names import file_name, short
 LOCK = ".lock"  # a run's folder has one from its first moment, and keeps it
 
 
-def place(runs: str, what: str, corpus: str, resolved: str, identifier: str) -> Path:
+def place(runs: str, what: str, corpus: str, encoder: Any, identifier: str) -> Path:
     """runs/<what>/<corpus>/<encoder>/<id>, in names that every file system takes."""
-    return Path(runs).joinpath(*map(file_name, (what, corpus, short(resolved), identifier)))
+    name = short(encoder.resolved, encoder.fingerprint)
+    return Path(runs).joinpath(*map(file_name, (what, corpus, name, identifier)))
 
 
 @contextmanager

@@ -68,11 +68,28 @@ def spelling(section: str, text: str) -> dict[str, Any]:
     return {"name": name, after: rest} if colon else {"name": name}
 
 
-def short(resolved: str) -> str:
-    """`hubert:/long/path/to/checkpoint+ast:base` -> `hubert-checkpoint+ast-base`."""
-    return "+".join(
-        f"{m.name}-{Path(m.weights).name}" if m.weights else m.name for m in members(resolved)
-    )
+def short(resolved: str, fingerprint: str) -> str:
+    """An encoder's name as part of a path: `hubert:base` -> `hubert-base`; with the beginning of
+    its fingerprint where a folder is named: `hubert:/data/mine+ast:base` -> `hubert-mine+ast-base-1a2b3c4d`."""
+    parts = members(resolved)
+    own = f"-{fingerprint[:8]}" if any(Path(m.weights).is_absolute() for m in parts) else ""
+    return "+".join(_called(m) for m in parts) + own
+
+
+def shown(resolved: str, fingerprint: str) -> str:
+    """The same for people: `hubert:base` as it is, a folder by its short name."""
+    own = any(Path(m.weights).is_absolute() for m in members(resolved))
+    return short(resolved, fingerprint) if own else resolved
+
+
+def _called(member: Member) -> str:
+    """What a folder is called by: not `model`, nor the id of a run."""
+    parts = Path(member.weights).parts if member.weights else ()
+    if Path(member.weights).is_absolute():
+        told = [p for p in parts[1:] if p != "model" and not re.fullmatch("[0-9a-f]{12}", p)]
+        parts = tuple(told) or parts
+    name = parts[-1] if parts else ""
+    return name if name.startswith(f"{member.name}-") else "-".join(filter(None, (member.name, name)))
 
 
 def file_name(text: str) -> str:

@@ -134,7 +134,7 @@ def _folder(
     """runs/pretrain/<corpora>/<encoder>/<id>."""
     first = "sample" if config.corpus.root is None else corpora[0].root.stem
     name = "+".join([f"{config.corpus.name}-{first}", *(c.name for c in corpora[1:])])
-    return folders.place(config.runs, "pretrain", name, encoder.resolved, identifier)
+    return folders.place(config.runs, "pretrain", name, encoder, identifier)
 
 
 def _info(config: PretrainConfig, encoder: Encoder, identifier: str, folder: Path) -> RunInfo:

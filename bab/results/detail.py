@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from bab.core.errors import BabError
+from bab.core.names import shown
 from bab.core.record import Record
 from bab.results.render import (
     Sheet,
@@ -95,7 +96,8 @@ def _detail_sheet(record: Record, section: str, numbers: Sequence[Score], unit: 
     rows = [[name, *(_score(by.get((name, m)), record) for m in metrics)] for name in names]
     title = {"group": f"per {unit}"}.get(section, section)
     if section in record.presets or section == "default":
-        title = f"{record.task}@{record.corpus}, {record.encoder}, {record.mode}: {section}"
+        encoder = shown(record.encoder, record.encoder_fingerprint)
+        title = f"{record.task}@{record.corpus}, {encoder}, {record.mode}: {section}"
     notes = [LEAKAGE] if record.leakage else []
     if record.leakage:
         title, metrics = f"{title} {LEAKY}", [f"{name} {LEAKY}" for name in metrics]

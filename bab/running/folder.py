@@ -31,7 +31,7 @@ def run_folder(config: RunConfig, parts: Parts, identifier: str) -> Path:
         for c in (config.corpus, config.test_corpus)
         if c is not None
     )
-    return place(config.runs, config.task.name, corpus, parts.encoder.resolved, identifier)
+    return place(config.runs, config.task.name, corpus, parts.encoder, identifier)
 
 
 def finished(folder: Path) -> Record | None:

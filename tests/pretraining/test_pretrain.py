@@ -164,6 +164,7 @@ def test_interrupted_or_killed_it_goes_on_to_the_same_bytes(go: Go, tmp_path: Pa
         codes.append((process.communicate()[1], process.returncode))
     assert codes[0][1] == 130 and "the same command goes on from here" in codes[0][0], codes[0]
     assert "Traceback" not in codes[0][0] and codes[1][1] == -signal.SIGKILL
+    assert "resuming from step" in codes[1][0]
     assert not (folder / "pretrain.json").exists()
     go(CONTRASTIVE, *sets)
     assert (folder / "model" / "model.safetensors").read_bytes() == expected

@@ -6,6 +6,7 @@ Weights are named, shaped and drawn as those of transformers' `Wav2Vec2GumbelVec
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +54,30 @@ class Quantiser(nn.Module):
         book = self.codevectors.view(self.groups, self.codes, -1)
         with torch.autocast(chosen.device.type, enabled=False):  # vectors are kept as they are
             return torch.einsum("ngv,gvd->ngd", chosen, book.float()).flatten(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """width: of a quantised vector, all groups together; projection: in which it is compared."""
+
+    groups: int
+    codes: int
+    width: int
+    projection: int
+
+
+BASE = Sizes(groups=2, codes=320, width=256, projection=256)  # wav2vec 2.0 base's
+
+
+def sizes_of(tensors: Mapping[str, Tensor]) -> Sizes | None:
+    """Of the quantiser in a checkpoint of `Wav2Vec2ForPreTraining`; None where it has none."""
+    book, compared = tensors.get("quantizer.codevectors"), tensors.get("project_q.weight")
+    if book is None or compared is None or book.ndim != 3 or compared.ndim != 2:
+        return None
+    (_, total, each), (projection, width) = book.shape, compared.shape
+    if width % each or total * each % width:
+        return None  # no quantiser that could be made
+    return Sizes(width // each, total * each // width, width, projection)
 
 
 def gumbel(frames: int, groups: int, codes: int, seed: int, device: torch.device) -> Tensor:
