@@ -72,6 +72,8 @@ if TYPE_CHECKING:
     from bab.data.splits import components as split_components
     from bab.results.segments import write_segments as write_segments
     from bab.results.table import table as table
+    from bab.running.embed import EmbedOptions as EmbedOptions
+    from bab.running.embed import embed as embed
     from bab.running.predict import PredictOptions as PredictOptions
     from bab.running.predict import predict as predict
     from bab.running.predictor import Predictor as Predictor
@@ -98,6 +100,7 @@ _SAME = {  # module -> names that are called the same there
     "bab.data.splits": "check_disjoint",
     "bab.results.segments": "write_segments",
     "bab.results.table": "table",
+    "bab.running.embed": "EmbedOptions embed",
     "bab.running.predict": "PredictOptions predict",
     "bab.running.predictor": "Predictor",
     "bab.running.runner": "run",

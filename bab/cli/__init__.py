@@ -12,6 +12,7 @@ from bab import __version__
 from bab.cli.bench import bench_command
 from bab.cli.convert import convert_command
 from bab.cli.data import data_group
+from bab.cli.embed import embed_command
 from bab.cli.info import info_command
 from bab.cli.listing import list_command
 from bab.cli.predict import predict_command
@@ -47,6 +48,7 @@ for _command in (
     bench_command,
     table_command,
     predict_command,
+    embed_command,
     convert_command,
     prepare_command,
     targets_command,

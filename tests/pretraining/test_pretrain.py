@@ -217,7 +217,7 @@ def test_a_collapse_is_said_once() -> None:
     info = RunInfo("x", ".", "pretrain", "rttm", "hubert", 500, {})
     watchers = observers([])
     watchers.join(Listener())
-    watch = Watch(pretrain_config(None, asked), Path(), watchers, lambda folder: None)
+    watch = Watch(pretrain_config(None, asked), Path(), watchers, lambda folder: None, 2)
     for step in range(1, 200):
         watch.bab_step(info, step, {"perplexity": 2.0 if step > 60 else 30.0})
     assert len(said) == 1 and "collapsed" in said[0]
