@@ -70,6 +70,8 @@ if TYPE_CHECKING:
     from bab.data.splits import by_group as split_by_group
     from bab.data.splits import check_disjoint as check_disjoint
     from bab.data.splits import components as split_components
+    from bab.explaining.explain import ExplainOptions as ExplainOptions
+    from bab.explaining.explain import explain as explain
     from bab.results.segments import write_segments as write_segments
     from bab.results.table import table as table
     from bab.running.embed import EmbedOptions as EmbedOptions
@@ -98,6 +100,7 @@ _SAME = {  # module -> names that are called the same there
     "bab.data.annotations": "fit_annotations open_format",
     "bab.data.content": "cache_root",
     "bab.data.splits": "check_disjoint",
+    "bab.explaining.explain": "ExplainOptions explain",
     "bab.results.segments": "write_segments",
     "bab.results.table": "table",
     "bab.running.embed": "EmbedOptions embed",

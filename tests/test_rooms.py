@@ -25,13 +25,14 @@ ARROWS: Mapping[str, set[str]] = {
     "data": {"core", "audio"},
     "targets": {"core", "audio", "data"},
     "running": {"core", "audio", "data", "config", "results"},
+    "explaining": {"core", "audio", "data", "config", "results", "running"},
     "pretraining": {"core", "audio", "data", "config", "targets"},
     "benching": {"core", "config", "running", "results"},
     "plugins": set(),  # `bab` alone: see test_plugins_import_bab_and_nothing_deeper
     "testing": {"core", "audio", "data"},
     "cli": {
         "core", "audio", "data", "config", "running", "targets", "pretraining", "benching",
-        "results", "plugins", "testing",
+        "results", "plugins", "testing", "explaining",
     },
 }  # fmt: skip
 # Of plugins.

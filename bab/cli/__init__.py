@@ -13,6 +13,7 @@ from bab.cli.bench import bench_command
 from bab.cli.convert import convert_command
 from bab.cli.data import data_group
 from bab.cli.embed import embed_command
+from bab.cli.explain import explain_command
 from bab.cli.info import info_command
 from bab.cli.listing import list_command
 from bab.cli.predict import predict_command
@@ -49,6 +50,7 @@ for _command in (
     table_command,
     predict_command,
     embed_command,
+    explain_command,
     convert_command,
     prepare_command,
     targets_command,

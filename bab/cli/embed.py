@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -60,8 +59,17 @@ def embed_command(
     encoder: str,
     files: tuple[str, ...],
     out: Path,
+    layer: str,
+    per: str,
+    format: str,
+    window: float | None,
+    segments: bool,
+    sets: tuple[str, ...],
+    device: str,
+    precision: str,
+    offline: bool,
+    trust_code: bool,
     quiet: bool,
-    **options: Any,
 ) -> None:
     """Write an encoder's states of recordings of any length, with their times.
 
@@ -81,9 +89,12 @@ def embed_command(
     from bab.config.corpora import refuse_other_sets
     from bab.running.embed import EmbedOptions, embed
 
-    refuse_other_sets(("encoder",), options["sets"])
+    refuse_other_sets(("encoder",), sets)
+    asked = EmbedOptions(
+        layer, per, format, window, segments, device, precision, sets, offline, trust_code
+    )
     with ticker(quiet) as display:
-        result = embed(encoder, files, out, EmbedOptions(**options), display.tell, display.say)
+        result = embed(encoder, files, out, asked, display.tell, display.say)
     before = f", {result.again} of them before" if result.again else ""
     hours = sum(result.files.values()) / 3600
     click.echo(f"{len(result.files)} embedded, {hours:.2f} h{before} -> {out}")

@@ -69,8 +69,8 @@ def spelling(section: str, text: str) -> dict[str, Any]:
 
 
 def short(resolved: str, fingerprint: str) -> str:
-    """An encoder's name as part of a path: `hubert:base` -> `hubert-base`; with the beginning of
-    its fingerprint where a folder is named: `hubert:/data/mine+ast:base` -> `hubert-mine+ast-base-1a2b3c4d`."""
+    """An encoder's name in a path: `hubert:base` -> `hubert-base`; with the beginning of its
+    fingerprint where it is a folder: `hubert:/data/mine` -> `hubert-mine-1a2b3c4d`."""
     parts = members(resolved)
     own = f"-{fingerprint[:8]}" if any(Path(m.weights).is_absolute() for m in parts) else ""
     return "+".join(_called(m) for m in parts) + own
@@ -89,7 +89,8 @@ def _called(member: Member) -> str:
         told = [p for p in parts[1:] if p != "model" and not re.fullmatch("[0-9a-f]{12}", p)]
         parts = tuple(told) or parts
     name = parts[-1] if parts else ""
-    return name if name.startswith(f"{member.name}-") else "-".join(filter(None, (member.name, name)))
+    own = name.startswith(f"{member.name}-")
+    return name if own else "-".join(filter(None, (member.name, name)))
 
 
 def file_name(text: str) -> str:

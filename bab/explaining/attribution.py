@@ -1,10 +1,11 @@
 """What of a sound an output depends on: integrated gradients and Grad-CAM, by captum.
 
-**Integrated gradients** (Sundararajan et al. 2017, arXiv 1703.01365) of the complex spectrogram: the
-sound is what an inverse STFT makes of it, so that each cell of time and frequency has its share, and
-all shares sum to the difference of the output from that of a baseline. The baseline is faint white
-noise, 20 dB below the sound: encoders that normalise their input (wav2vec2, HuBERT) hear a sound and
-its softer copies alike, so on the way from silence nothing would change but at its very beginning.
+**Integrated gradients** (Sundararajan et al. 2017, arXiv 1703.01365) of the complex spectrogram:
+the sound is what an inverse STFT makes of it, so that each cell of time and frequency has its
+share, and all shares sum to the difference of the output from that of a baseline. The baseline is
+faint white noise, 20 dB below the sound: encoders that normalise their input (wav2vec2, HuBERT)
+hear a sound and its softer copies alike, so on the way from silence nothing would change but at its
+very beginning.
 
 **Grad-CAM** (Selvaraju et al. 2017, arXiv 1610.02391) of the last layer of the convolutional front:
 its channels, weighted by the mean of the output's gradient, summed, negative sums cut off.
@@ -87,8 +88,8 @@ def grad_cam(score: Score, sound: Tensor, layer: nn.Module) -> NDArray[np.float6
     attr = _captum()
     heard = sound[None].clone().requires_grad_(True)
     values = attr.LayerGradCam(score, layer).attribute(heard, relu_attributions=True)
-    frames = values.detach()[0, 0].double().cpu().numpy()
-    return frames if frames.ndim == 1 else frames.sum(0)
+    frames: NDArray[np.float64] = values.detach()[0, 0].double().cpu().numpy()
+    return frames if frames.ndim == 1 else np.asarray(frames.sum(0))
 
 
 def last_convolution(encoder: Encoder, head: nn.Module) -> nn.Module | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,11 @@ class ExplainOptions:
 
 
 def explain(
-    folder: str | Path, file: str | Path, out: str | Path, asked: ExplainOptions = ExplainOptions()
+    folder: str | Path,
+    file: str | Path,
+    out: str | Path,
+    asked: ExplainOptions = ExplainOptions(),
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[Explained, list[Path]]:
     """Explain a model's answer to a stretch of a recording.
 
@@ -53,6 +57,8 @@ def explain(
         folder: a run's folder, or the `model` folder in it.
         file: of audio.
         out: the folder for the pictures and the numbers behind them.
+        asked: what to explain.
+        say: is told before the slow part begins.
 
     Returns:
         What was found, and the files that were written: pictures, and a JSON file.
@@ -84,9 +90,12 @@ def explain(
         answer = logits(waves[None])[0].float().cpu().numpy()
     aim = _aim(saved, answer, len(sound) / saved.encoder.sample_rate, asked, start)
     frames = torch.from_numpy(aim.frames).to(device)
+    seconds = len(sound) / saved.encoder.sample_rate
+    say(f"explaining {aim.name} in {start:g} to {start + seconds:g} s: 64 passes there and back")
 
     def score(samples: Tensor) -> Tensor:
-        return logits(samples)[:, frames, aim.column].mean(1)
+        mean: Tensor = logits(samples)[:, frames, aim.column].mean(1)
+        return mean
 
     done = _explained(saved, Path(file), start, sound, waves, score, aim, answer, tuple(notices))
     return done, _write(done, saved, Path(out), Path(file), asked)
@@ -138,7 +147,8 @@ def _sound(
             f"--start {start:g} --end {end:g}: {file} has {total:.2f} s; name a stretch inside"
         )
     if asked.end is None and end < total:
-        notices.append(f"{end - start:g} s of {total:.1f} s are explained: --start, --end for others")
+        told = f"{end - start:g} s of {total:.1f} s are explained"
+        notices.append(f"{told}: --start and --end name others")
     if encoder.max_seconds is not None and end - start > encoder.max_seconds:
         raise ConfigError(
             f"--end {end:g}: '{encoder.resolved}' takes in {encoder.max_seconds:g} s at once"
@@ -192,7 +202,7 @@ def _aim(
         return _Aim(column, np.array([frame]), f"{names[column]} at {asked.at:g} s")
     if sequence:
         said = np.flatnonzero(answer.argmax(1) == column)
-        said = said if len(said) else answer[:, column].argmax(keepdims=True)
+        said = said if len(said) else np.array([answer[:, column].argmax()])
     else:
         said = np.flatnonzero(answer[:, column] > 0)  # likelier than not
         said = said if len(said) else np.arange(len(answer))
@@ -211,7 +221,8 @@ def _probabilities(saved: Saved, answer: NDArray[np.float32]) -> NDArray[np.floa
     sizes = [len(group) for group in saved.labels.values()]
     if sum(sizes) != values.shape[1]:
         return values.softmax(-1).numpy()
-    return torch.cat([one.softmax(-1) for one in values.split(sizes, dim=-1)], dim=-1).numpy()
+    parts = torch.split(values, sizes, dim=-1)
+    return torch.cat([one.softmax(-1) for one in parts], dim=-1).numpy()
 
 
 def _spoken(

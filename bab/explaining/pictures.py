@@ -65,8 +65,8 @@ def figure(width: float, height: float, *paths: Path) -> Iterator[Any]:
         raise BabError("pictures need matplotlib: pip install 'bab[explain]'") from None
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        own = {"svg.hashsalt": "bab", "svg.fonttype": "none", "text.parse_math": False}
-        matplotlib.rcParams.update({**own, "font.size": 10})
+        own: Any = {"svg.hashsalt": "bab", "svg.fonttype": "none", "text.parse_math": False}
+        matplotlib.rcParams.update(own)
         empty = Figure(figsize=(width, height), layout="constrained")
         yield empty
         for path in paths:
@@ -115,7 +115,8 @@ def spectrogram(
 def hertz(panel: Any, rate: int) -> None:
     """An axis in hertz, spaced as the mel scale is."""
     panel.set_yscale("function", functions=(_mel, _hertz))
-    panel.set_yticks([tick for tick in (250, 500, 1000, 2000, 4000, 8000, 16000) if tick <= rate / 2])
+    ticks = (250, 500, 1000, 2000, 4000, 8000, 16000)
+    panel.set_yticks([tick for tick in ticks if tick <= rate / 2])
     panel.minorticks_off()
     panel.set_ylim(0, rate / 2)
     panel.set_ylabel("frequency (Hz)")
@@ -168,8 +169,9 @@ def _cam(page: Any, panel: Any, done: Explained) -> None:
         times, [0, done.rate / 2], share[None], cmap="viridis", vmin=0, vmax=1,
         alpha=(0.15 + 0.6 * share)[None], rasterized=True,
     )  # fmt: skip
-    page.colorbar(shown, ax=panel, label="share of the most", pad=0.01)
-    panel.set_title("Grad-CAM of the last convolution of the front", loc="left", fontsize=10)
+    beside = panel.inset_axes((1.01, 0.0, 0.012, 1.0))
+    page.colorbar(shown, cax=beside, label="share of the most")
+    panel.set_title("Grad-CAM of the last convolution", loc="left", fontsize=10)
 
 
 def _answer(panel: Any, done: Explained) -> None:
@@ -183,7 +185,8 @@ def _answer(panel: Any, done: Explained) -> None:
         colour = COLOURS.get(name, (FOR, *_OTHERS)[rank])
         values = np.append(done.probabilities[:, i], done.probabilities[-1, i])
         width = 2.0 if name == named else 1.0
-        panel.step(done.start + done.edges, values, where="post", color=colour, lw=width, label=name)
+        times = done.start + done.edges
+        panel.step(times, values, where="post", color=colour, lw=width, label=name)
     panel.set_ylim(0, 1.3 if done.segments else 1.05)
     panel.set_yticks([0, 0.5, 1])
     panel.set_ylabel("probability")

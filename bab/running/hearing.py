@@ -53,8 +53,8 @@ class Hearing:
             )
         if per == "frame" and encoder.grid.hop == 0:
             raise NotApplicableError(
-                f"--per frame: '{encoder.resolved}' gives one vector for each window: --per window, "
-                "or clip (`bab info ENCODER` lists its options)"
+                f"--per frame: '{encoder.resolved}' gives one vector for each window: --per "
+                "window, or clip (`bab info ENCODER` lists its options)"
             )
         view = View(window=window or min(WINDOW, longest or WINDOW))
         self.raster = raster_of(view, encoder.grid, longest, whole_clips=True)

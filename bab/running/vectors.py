@@ -1,7 +1,7 @@
 """Embeddings on disk: rows of numbers with their times, gathered as they come, written whole.
 
-Rows wait in a raw file, so that memory doesn't grow with a recording's length; only when all of them
-are there, and so their number is known, is the file that people read made of them.
+Rows wait in a raw file, so that memory doesn't grow with a recording's length; only when all of
+them are there, and so their number is known, is the file that people read made of them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Times = NDArray[np.float64]
 
 
 class Gathered:
-    """Rows f32[N, D] with times f64[N, 2] (start and duration, seconds), in files without a name."""
+    """Rows f32[N, D] with times f64[N, 2] (start, duration: seconds), in files without a name."""
 
     def __init__(self) -> None:
         self._rows, self._times = tempfile.TemporaryFile(), tempfile.TemporaryFile()

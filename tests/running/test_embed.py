@@ -114,11 +114,12 @@ def test_it_goes_on_where_it_stopped_and_names_what_is_broken(
     (tmp_path / "in/bad.wav").write_bytes(b"RIFF\0\0")
     command = ["embed", f"wav2vec2:{checkpoint}", str(tmp_path / "in"), "--out"]
     heard: list[str] = []
+    stopped: list[bool] = []
     own = module._Work._embedded
 
     def counting(self, recording, key):
-        if recording.name == "2" and "2" not in heard:
-            heard.append("2")
+        if recording.name == "2" and not stopped:
+            stopped.append(True)
             raise KeyboardInterrupt  # as a kill would: nothing of it is written
         heard.append(recording.name)
         return own(self, recording, key)
@@ -128,7 +129,7 @@ def test_it_goes_on_where_it_stopped_and_names_what_is_broken(
     assert main([*command, *out]) == 130
     before = (tmp_path / "out/0.npy").stat().st_mtime_ns
     assert main([*command, *out]) == 1
-    assert heard == ["0", "1", "2", "2", "bad"]
+    assert heard == ["0", "1", "2", "bad"]
     assert (tmp_path / "out/0.npy").stat().st_mtime_ns == before
     said = capsys.readouterr()
     assert "bad.wav" in said.err and "3 embedded" in said.out and "2 of them before" in said.out
@@ -150,7 +151,7 @@ def test_segments_ensembles_and_mistakes(checkpoint: Path, tmp_path: Path, capsy
     (tmp_path / "wav").mkdir()
     (tmp_path / f"wav/{Path(clip.path).name}").symlink_to(clip.path)
     lines = [
-        f"SPEAKER {clip.id} 1 {s.start:.3f} {s.duration:.3f} <NA> <NA> {s.label} <NA> <NA>"
+        f"SPEAKER {clip.id} 1 {s.start:.3f} {s.end - s.start:.3f} <NA> <NA> {s.label} <NA> <NA>"
         for s in clip.segments[:3]
     ]
     (tmp_path / f"rttm/{clip.id}.rttm").write_text("\n".join(lines) + "\n")
@@ -186,12 +187,16 @@ def test_features_are_those_of_a_run(checkpoint: Path, tmp_path: Path) -> None:
 
     noise(tmp_path / "a.wav", 35.0)
     bab.embed(
-        f"wav2vec2:{checkpoint}", [tmp_path / "a.wav"], tmp_path / "out", bab.EmbedOptions(per="clip")
+        f"wav2vec2:{checkpoint}",
+        [tmp_path / "a.wav"],
+        tmp_path / "out",
+        bab.EmbedOptions(per="clip"),
     )
     encoder = Wav2Vec2.load(str(checkpoint), Wav2Vec2.Options())
     clip = Clip("a", str(tmp_path / "a.wav"), 0.0, 35.0, "g")
     examples = Examples([clip], View(), encoder.grid, encoder.max_seconds, True)
     store = Store(tmp_path / "cache", budget=0)
-    source = FeatureSource(encoder, "last", store, tmp_path / "memo", torch.device("cpu"), pool=True)
+    cpu = torch.device("cpu")
+    source = FeatureSource(encoder, "last", store, tmp_path / "memo", cpu, pool=True)
     expected = source.inputs(examples.items).states[0, 0, 0].numpy()
     np.testing.assert_allclose(np.load(tmp_path / "out/embeddings.npy")[0], expected, atol=1e-5)

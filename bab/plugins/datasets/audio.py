@@ -1,7 +1,7 @@
 """Corpus `audio`: any folder of recordings, without annotations.
 
 FOLDER/
-  GROUP/.../RECORDING.wav      a group is the first folder below FOLDER: a child, a family, a session
+  GROUP/.../RECORDING.wav      a group is the first folder below FOLDER: a child, a family
   RECORDING.wav                a recording that lies in no folder is a group of its own
   train.txt dev.txt test.txt   optional: a recording on each line, its path below FOLDER
 """
@@ -39,10 +39,9 @@ class Audio(bab.Corpus):
             )
         ids = self._ids(paths)
         inner = [path.relative_to(self.root).parts for path in paths]
-        groups = [parts[0] if len(parts) > 1 else name for parts, name in zip(inner, ids, strict=True)]
         clips = [
-            whole_file(name, path, group, {}, self.notices)
-            for name, path, group in zip(ids, paths, groups, strict=True)
+            whole_file(name, path, parts[0] if len(parts) > 1 else name, {}, self.notices)
+            for name, path, parts in zip(ids, paths, inner, strict=True)
         ]
         alone = sum(len(parts) == 1 for parts in inner)
         if alone:
@@ -67,7 +66,8 @@ class Audio(bab.Corpus):
         whole = ["_".join(str(p.relative_to(self.root).as_posix()).split()) for p in paths]
         bare = [name[: -len(path.suffix)] for name, path in zip(whole, paths, strict=True)]
         times = Counter(bare)
-        ids = [short if times[short] == 1 else name for short, name in zip(bare, whole, strict=True)]
+        pairs = zip(bare, whole, strict=True)
+        ids = [short if times[short] == 1 else name for short, name in pairs]
         twice = [name for name, times in Counter(ids).items() if times > 1]
         if twice:
             first, second = [p for p, name in zip(paths, ids, strict=True) if name == twice[0]][:2]

@@ -73,6 +73,7 @@ def test_an_encoder_of_ones_own_is_called_by_what_it_is() -> None:
     mine = "wav2vec2:/data/runs/pretrain/hbn-x/wav2vec2-tiny/0123456789ab/model"
     assert short(mine, "aabbccddeeff0011") == "wav2vec2-tiny-aabbccdd"
     assert short("hubert:/data/mine+ast:base", "aabbccddee") == "hubert-mine+ast-base-aabbccdd"
-    assert short("hubert:base", "aabb") == "hubert-base" and shown("hubert:base", "aa") == "hubert:base"
+    assert short("hubert:base", "aabb") == "hubert-base"
+    assert shown("hubert:base", "aa") == "hubert:base"
     assert shown(mine, "11223344") == "wav2vec2-tiny-11223344"  # other weights, another name
     assert short("hubert:/model", "aabbccdd") == "hubert-model-aabbccdd"
