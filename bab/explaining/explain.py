@@ -25,6 +25,7 @@ from bab.explaining.pictures import Explained, draw
 from bab.running.saved import Saved, load_saved
 
 LONGEST = 10.0  # seconds that are explained where none are named
+SPACE = "space"
 _NONE = torch.empty(0)
 
 
@@ -83,7 +84,7 @@ def explain(
         """f32[B, S] -> f32[B, T, C]; T is 1 where a clip has one answer."""
         lengths = torch.full((len(samples),), samples.shape[1], device=samples.device)
         batch = Batch(Waves(samples, lengths), _NONE, _NONE, (), 0)
-        values, _ = model(batch)
+        values: Tensor = model(batch)[0]
         return values if values.ndim == 3 else values[:, None]
 
     with torch.no_grad():
@@ -185,8 +186,10 @@ def _aim(
         raise ConfigError(f"task '{saved.spec['task']['name']}' has {kind}")
     name = asked.token if sequence else asked.label
     if name is None:
-        first = 1 if sequence else 0  # the blank says nothing
-        column = first + int(_probabilities(saved, answer)[:, first:].max(0).argmax())
+        most = _probabilities(saved, answer).max(0)
+        if sequence:  # the blank and the space say nothing
+            most[[i for i, one in enumerate(names) if i == 0 or one == SPACE]] = -1
+        column = int(most.argmax())
     elif name in names:
         column = names.index(name)
     else:
@@ -210,7 +213,9 @@ def _aim(
 
 
 def _names(saved: Saved) -> list[str]:
-    return [name for group in saved.labels.values() for name in group]
+    """All labels; the token between words by a name that can be seen and typed."""
+    names = [name for group in saved.labels.values() for name in group]
+    return [SPACE if name == " " else name for name in names]
 
 
 def _probabilities(saved: Saved, answer: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -67,9 +67,9 @@ def write_layers(folder: str | Path, out: str | Path, formats: Sequence[str]) ->
             panel.bar(range(len(one.shares)), one.shares, color=colours)
             even = 1 / len(one.shares)
             panel.axhline(even, color="black", lw=0.8, ls="--")
-            panel.text(len(one.shares) - 0.45, even, "even", va="bottom", ha="right", fontsize=8)
+            panel.set_ylim(0, 1.1 * best)
             panel.set_xticks(range(len(one.shares)))
             panel.set_xlabel("layer (0: the input embedding)")
             panel.set_ylabel("weight")
-            panel.set_title(one.encoder, loc="left", fontsize=10)
+            panel.set_title(f"{one.encoder} (dashed: all alike)", loc="left", fontsize=10)
     return [out / "layers.csv", *paths]

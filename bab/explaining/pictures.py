@@ -102,13 +102,15 @@ def draw(done: Explained, *paths: Path) -> None:
 def spectrogram(
     panel: Any, sound: NDArray[np.float32], rate: int, start: float, colours: str
 ) -> None:
-    """The log-mel spectrogram of a sound, 70 dB from the loudest cell down."""
+    """The log-mel spectrogram of a sound, 70 dB from the loudest cell down; in grey it stays pale,
+    so that what is drawn over it can be seen."""
     power = _stft(sound, rate)
     bank, edges = mel_bank(power.shape[0], rate)
     mel = 10 * np.log10(bank @ power + 1e-12)
     times = start + (np.arange(mel.shape[1] + 1) - 0.5) * HOP
     top = float(mel.max())
-    panel.pcolormesh(times, edges, mel, cmap=colours, vmin=top - 70, vmax=top, rasterized=True)
+    most = top + 90 if colours == "Greys" else top
+    panel.pcolormesh(times, edges, mel, cmap=colours, vmin=top - 70, vmax=most, rasterized=True)
     hertz(panel, rate)
 
 
@@ -190,11 +192,13 @@ def _answer(panel: Any, done: Explained) -> None:
     panel.set_ylim(0, 1.3 if done.segments else 1.05)
     panel.set_yticks([0, 0.5, 1])
     panel.set_ylabel("probability")
-    panel.set_title("what the model says", loc="left", fontsize=10)
+    whole = " of the whole stretch" if len(done.probabilities) == 1 else ""
+    panel.set_title(f"what the model says{whole}", loc="left", fontsize=10)
     panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
-    for one in done.segments:
+    for number, one in enumerate(done.segments):
         if one.end > done.start and one.start < end:
-            colour = COLOURS.get(one.label, "#000000")
+            # Words follow each other without a gap: two greys keep them apart.
+            colour = COLOURS.get(one.label, ("#000000", "#8A8A8A")[number % 2])
             panel.plot([one.start, one.end], [1.1, 1.1], color=colour, lw=4, solid_capstyle="butt")
             middle = (max(one.start, done.start) + min(one.end, end)) / 2
             panel.text(middle, 1.16, one.label, ha="center", va="bottom", fontsize=8, clip_on=True)
