@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from bab.core.errors import BusyError
-from bab.core.names import file_name, short
+from bab.core.names import file_name
 
 LOCK = ".lock"  # a run's folder has one from its first moment, and keeps it
 
 
-def place(runs: str, what: str, corpus: str, encoder: Any, identifier: str) -> Path:
+def place(runs: str, what: str, corpus: str, encoder: str, identifier: str) -> Path:
     """runs/<what>/<corpus>/<encoder>/<id>, in names that every file system takes."""
-    name = short(encoder.resolved, encoder.fingerprint)
-    return Path(runs).joinpath(*map(file_name, (what, corpus, name, identifier)))
+    return Path(runs).joinpath(*map(file_name, (what, corpus, encoder, identifier)))
 
 
 @contextmanager

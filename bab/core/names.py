@@ -76,21 +76,13 @@ def short(resolved: str, fingerprint: str) -> str:
     return "+".join(_called(m) for m in parts) + own
 
 
-def shown(resolved: str, fingerprint: str) -> str:
-    """The same for people: `hubert:base` as it is, a folder by its short name."""
-    own = any(Path(m.weights).is_absolute() for m in members(resolved))
-    return short(resolved, fingerprint) if own else resolved
-
-
 def _called(member: Member) -> str:
     """What a folder is called by: not `model`, nor the id of a run."""
-    parts = Path(member.weights).parts if member.weights else ()
-    if Path(member.weights).is_absolute():
-        told = [p for p in parts[1:] if p != "model" and not re.fullmatch("[0-9a-f]{12}", p)]
-        parts = tuple(told) or parts
-    name = parts[-1] if parts else ""
-    own = name.startswith(f"{member.name}-")
-    return name if own else "-".join(filter(None, (member.name, name)))
+    parts = Path(member.weights).parts
+    told = [p for p in parts[1:] if p != "model" and not re.fullmatch("[0-9a-f]{12}", p)] or parts
+    name = told[-1] if told else ""
+    own = Path(member.weights).is_absolute() and name.startswith(f"{member.name}-")
+    return name if own else f"{member.name}-{name}".rstrip("-")
 
 
 def file_name(text: str) -> str:

@@ -85,7 +85,8 @@ def explain(
         lengths = torch.full((len(samples),), samples.shape[1], device=samples.device)
         batch = Batch(Waves(samples, lengths), _NONE, _NONE, (), 0)
         values: Tensor = model(batch)[0]
-        return values if values.ndim == 3 else values[:, None]
+        framed: Tensor = values if values.ndim == 3 else values[:, None]
+        return framed
 
     with torch.no_grad():
         answer = logits(waves[None])[0].float().cpu().numpy()

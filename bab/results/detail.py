@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from bab.core.errors import BabError
-from bab.core.names import shown
 from bab.core.record import Record
 from bab.results.render import (
     Sheet,
@@ -16,6 +15,7 @@ from bab.results.render import (
     latex,
     markdown,
     number,
+    shown,
     span,
 )
 from bab.results.summary import LEAKAGE, LEAKY

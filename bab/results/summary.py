@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from bab.core.errors import BabError
-from bab.core.names import shown
 from bab.core.record import Record
 from bab.results import compare
+from bab.results.render import shown
 
 DONE = "done"
 LEAKY = "†"

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from bab.config.corpora import open_corpus
 from bab.config.resolve import corpus_config, encoder_config
+from bab.core import names
 from bab.core.atomic import write_json, write_text
 from bab.core.device import keep_memory, refuse_precision, resolve_device
 from bab.core.errors import AudioError, BabError, ConfigError, InterruptedRunError
@@ -32,6 +33,7 @@ from bab.core.record import now, versions
 from bab.core.types import Permissions, Tell
 from bab.data.content import content_id
 from bab.running.assembly import open_encoder
+from bab.running.ensemble import Ensemble
 from bab.running.hearing import Hearing
 from bab.running.recordings import Recording, recordings, seconds_of
 from bab.running.vectors import KINDS, Gathered, paths_of, write
@@ -96,13 +98,8 @@ def embed(
     refuse_precision(device, asked.precision)
     if device == "cpu":
         keep_memory()
-    config = encoder_config(encoder, asked.sets)
-    whole, members = open_encoder(config, asked.offline, asked.trust_code)
-    if len(members) > 1 and asked.per != "clip":
-        raise ConfigError(
-            f"--per {asked.per}: the encoders of '{encoder}' have frames and windows of their own; "
-            "together they give one vector per clip (--per clip)"
-        )
+    members = _members(encoder, asked)
+    whole = members[0] if len(members) == 1 else Ensemble(members, "concat")
     ears = [
         Hearing(one, asked.layer, asked.per, asked.window, torch.device(device), asked.precision)
         for one in members
@@ -214,16 +211,16 @@ class _Work:
     def _read_state(self) -> tuple[dict[str, dict[str, Any]], set[str]]:
         """What this encoder and these options have done here; and all names that were ever done."""
         known: dict[str, dict[str, Any]] = {}
-        names: set[str] = set()
+        once: set[str] = set()
         for path in sorted(self.state.glob("*.json")):
             try:
                 done = json.loads(path.read_text(encoding="utf-8"))
-                names.add(done["name"])
+                once.add(done["name"])
             except (OSError, ValueError, KeyError):
                 continue  # damaged: made again
             if done["made_by"] == self.made_by:
                 known[path.stem] = done
-        return known, names
+        return known, once
 
     def _refuse_foreign(self) -> None:
         """Raises BabError: a file that would be replaced and wasn't written here."""
@@ -239,9 +236,9 @@ class _Work:
 
     def _write_tables(self) -> None:
         """`index.csv`, of clips the table of all, and `embedding.json`: of this call's options."""
-        names = {r.name: i for i, r in enumerate(self.listed)}
+        places = {r.name: i for i, r in enumerate(self.listed)}
         mine = [d for d in self.known.values() if d["name"] in self.result.files]
-        mine.sort(key=lambda done: names[done["name"]])
+        mine.sort(key=lambda done: places[done["name"]])
         if self.asked.per == "clip" and mine:
             gathered = Gathered()
             try:
@@ -253,7 +250,7 @@ class _Work:
         write_text(self.out / INDEX, self._index(mine))
         kept = ("name", "path", "digest", "start", "seconds", "rows")
         left = [{"path": path, "why": why} for path, why in self.result.left.items()]
-        waiting = [n for n in names if n not in self.result.files]
+        waiting = [n for n in places if n not in self.result.files]
         bad = {r.name for r in self.listed if (r.path or r.name) in self.result.left}
         write_json(
             self.out / FILE,
@@ -309,6 +306,24 @@ class _Work:
 
 def _digest(value: Any) -> str:
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=12).hexdigest()
+
+
+def _members(encoder: str, asked: EmbedOptions) -> list[Encoder]:
+    """The encoder that was named, or several.
+
+    Raises:
+        BabError: weights that can't be had; of several, frames, windows or options.
+    """
+    specs = [member.spec for member in names.members(encoder)]
+    if len(specs) > 1 and asked.per != "clip":
+        raise ConfigError(
+            f"--per {asked.per}: the encoders of '{encoder}' have frames and windows of their own; "
+            "together they give one vector per clip (--per clip)"
+        )
+    if len(specs) > 1 and asked.sets:
+        raise ConfigError(f"--set {asked.sets[0]}: of several encoders options can't be set here")
+    configs = [encoder_config(spec, asked.sets) for spec in specs]
+    return [open_encoder(one, asked.offline, asked.trust_code)[0] for one in configs]
 
 
 def _check(asked: EmbedOptions) -> None:
