@@ -22,6 +22,7 @@ from bab.core.types import Batch, Clip, Output, Segment, Waves
 from bab.explaining import attribution
 from bab.explaining.attribution import Score, Shares
 from bab.explaining.pictures import Explained, draw
+from bab.running.model import Model
 from bab.running.saved import Saved, load_saved
 
 LONGEST = 10.0  # seconds that are explained where none are named
@@ -79,28 +80,27 @@ def explain(
     model = saved.model.to(device)
     start, sound, notices = _sound(saved, Path(file), asked)
     waves = torch.from_numpy(sound).to(device)
-
-    def logits(samples: Tensor) -> Tensor:
-        """f32[B, S] -> f32[B, T, C]; T is 1 where a clip has one answer."""
-        lengths = torch.full((len(samples),), samples.shape[1], device=samples.device)
-        batch = Batch(Waves(samples, lengths), _NONE, _NONE, (), 0)
-        values: Tensor = model(batch)[0]
-        framed: Tensor = values if values.ndim == 3 else values[:, None]
-        return framed
-
     with torch.no_grad():
-        answer = logits(waves[None])[0].float().cpu().numpy()
+        answer = _logits(model, waves[None])[0].float().cpu().numpy()
     aim = _aim(saved, answer, len(sound) / saved.encoder.sample_rate, asked, start)
     frames = torch.from_numpy(aim.frames).to(device)
     seconds = len(sound) / saved.encoder.sample_rate
     say(f"explaining {aim.name} in {start:g} to {start + seconds:g} s: 64 passes there and back")
 
     def score(samples: Tensor) -> Tensor:
-        mean: Tensor = logits(samples)[:, frames, aim.column].mean(1)
+        mean: Tensor = _logits(model, samples)[:, frames, aim.column].mean(1)
         return mean
 
     done = _explained(saved, Path(file), start, sound, waves, score, aim, answer, tuple(notices))
     return done, _write(done, saved, Path(out), Path(file), asked)
+
+
+def _logits(model: Model, samples: Tensor) -> Tensor:
+    """f32[B, S] -> f32[B, T, C]; T is 1 where a clip has one answer."""
+    lengths = torch.full((len(samples),), samples.shape[1], device=samples.device)
+    values: Tensor = model(Batch(Waves(samples, lengths), _NONE, _NONE, (), 0))[0]
+    framed: Tensor = values if values.ndim == 3 else values[:, None]
+    return framed
 
 
 def _explained(

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from bab.config.corpora import open_corpus
 from bab.config.resolve import corpus_config, encoder_config

@@ -112,7 +112,8 @@ def test_it_points_at_what_was_planted(
     svg = paths[1].read_text()
     assert "frequency (Hz)" in svg and "time in the recording (s)" in svg and "KCHI" in svg
     facts = json.loads(paths[2].read_text())
-    assert facts["logit"] == pytest.approx(shares.output) and len(facts["grad_cam"]) == len(done.cam)
+    assert facts["logit"] == pytest.approx(shares.output)
+    assert len(facts["grad_cam"]) == len(done.cam)
 
 
 def test_one_frame_and_a_stretch(detector: Path, corpus: Path, tmp_path: Path) -> None:
