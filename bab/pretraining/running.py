@@ -137,7 +137,8 @@ class Running:
     @property
     def groups(self) -> int:
         """Of the objective's quantiser; 0 where it has none."""
-        return int(getattr(self.objective, "groups", 0))
+        groups = getattr(self.objective, "groups", 0)
+        return groups if isinstance(groups, int) else 0
 
     def notice(self, message: str) -> None:
         self.life.watchers.bab_notice(run=self.info, message=message)
