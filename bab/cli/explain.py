@@ -71,12 +71,13 @@ def explain_command(
 
         written = write_errors(model, out, errors, kinds, lambda line: click.echo(line, err=True))
     else:
+        from bab.cli.display import ticker
         from bab.explaining.explain import ExplainOptions, explain
 
         assert file is not None
         options = ExplainOptions(label, token, at, start, end, kinds, device, offline, trust_code)
-        told = lambda line: click.echo(line, err=True)  # noqa: E731
-        done, written = explain(model, file, out, options, told)
+        with ticker() as display:
+            done, written = explain(model, file, out, options, display.say, display.tell)
         for line in done.notices:
             click.echo(f"note: {line}", err=True)
         shares = done.shares

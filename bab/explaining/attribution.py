@@ -29,6 +29,7 @@ FFT, HOP = 0.032, 0.008  # seconds, of the spectrogram that is attributed to
 _FAINT = 0.1  # the baseline's share of the sound's root mean square: -20 dB
 _STEPS = 64
 _PER_PASS = 4  # steps that go through the model together
+PASSES = _STEPS // _PER_PASS  # of integrated gradients, and a few more
 Score = Callable[[Tensor], Tensor]  # f32[B, S] -> f32[B], what is explained
 
 
@@ -90,6 +91,20 @@ def grad_cam(score: Score, sound: Tensor, layer: nn.Module) -> NDArray[np.float6
     values = attr.LayerGradCam(score, layer).attribute(heard, relu_attributions=True)
     frames: NDArray[np.float64] = values.detach()[0, 0].double().cpu().numpy()
     return frames if frames.ndim == 1 else np.asarray(frames.sum(0))
+
+
+@torch.no_grad()
+def fills_up(hear: Callable[[Tensor], Tensor], sound: Tensor, layer: nn.Module) -> bool:
+    """Does half of the sound give as many frames as all of it? Then short sounds are filled up to
+    one length (AST, CLAP), and a layer's frames reach beyond the sound."""
+    lengths: list[int] = []
+    hook = layer.register_forward_hook(lambda _, __, out: lengths.append(out.shape[-1]))
+    try:
+        hear(sound[None])
+        hear(sound[None, : max(1, len(sound) // 2)])
+    finally:
+        hook.remove()
+    return len(lengths) == 2 and lengths[0] == lengths[1] > 1
 
 
 def last_convolution(encoder: Encoder, head: nn.Module) -> nn.Module | None:

@@ -18,7 +18,7 @@ from bab.core.device import resolve_device
 from bab.core.errors import BabError, ConfigError, NotApplicableError, did_you_mean
 from bab.core.names import file_name
 from bab.core.record import now, versions
-from bab.core.types import Batch, Clip, Output, Segment, Waves
+from bab.core.types import Batch, Clip, Output, Segment, Tell, Waves
 from bab.explaining import attribution
 from bab.explaining.attribution import Score, Shares
 from bab.explaining.pictures import Explained, draw
@@ -52,6 +52,7 @@ def explain(
     out: str | Path,
     asked: ExplainOptions = ExplainOptions(),
     say: Callable[[str], None] = lambda line: None,
+    tell: Tell = lambda stage, done, total, unit: None,
 ) -> tuple[Explained, list[Path]]:
     """Explain a model's answer to a stretch of a recording.
 
@@ -60,7 +61,7 @@ def explain(
         file: of audio.
         out: the folder for the pictures and the numbers behind them.
         asked: what to explain.
-        say: is told before the slow part begins.
+        say: is told before the slow part begins; tell: how far it is.
 
     Returns:
         What was found, and the files that were written: pictures, and a JSON file.
@@ -85,9 +86,14 @@ def explain(
     aim = _aim(saved, answer, len(sound) / saved.encoder.sample_rate, asked, start)
     frames = torch.from_numpy(aim.frames).to(device)
     seconds = len(sound) / saved.encoder.sample_rate
-    say(f"explaining {aim.name} in {start:g} to {start + seconds:g} s: 64 passes there and back")
+    say(f"explaining {aim.name} in {start:g} to {start + seconds:g} s")
+
+    passes = 0
 
     def score(samples: Tensor) -> Tensor:
+        nonlocal passes
+        passes += 1
+        tell("explaining", min(passes, attribution.PASSES), attribution.PASSES, "passes")
         mean: Tensor = _logits(model, samples)[:, frames, aim.column].mean(1)
         return mean
 
@@ -118,6 +124,10 @@ def _explained(
     shares = attribution.integrated_gradients(score, waves, rate)
     layer = attribution.last_convolution(saved.encoder, saved.model.head)
     cam = None if layer is None else attribution.grad_cam(score, waves, layer)
+    most, seconds = saved.encoder.max_seconds, len(sound) / rate
+    if cam is not None and layer is not None and most is not None:
+        if attribution.fills_up(lambda part: _logits(saved.model, part), waves, layer):
+            cam = cam[: max(1, round(len(cam) * min(1.0, seconds / most)))]
     if cam is None:
         notices = (*notices, "no Grad-CAM: neither encoder nor head has a convolution")
     lost = abs(shares.delta) / max(1e-6, abs(shares.output - shares.baseline))
@@ -127,7 +137,6 @@ def _explained(
             f"integrated gradients miss {lost:.0%} of the difference from the baseline: read them "
             "with care",
         )
-    seconds = len(sound) / rate
     edges = saved.encoder.grid.edges(len(answer), seconds) if len(answer) > 1 else _whole(seconds)
     return Explained(
         file.name, start, sound, rate, aim.name, shares, cam, _probabilities(saved, answer),

@@ -71,6 +71,13 @@ def test_a_front_made_by_hand_is_seen_where_the_tone_is() -> None:
     assert cam[inside(len(cam), 4.0, segments, "KCHI")].sum() > 0.5 * cam.sum()
 
 
+def test_an_encoder_that_fills_short_sounds_up_is_noticed() -> None:
+    front, wave = ToneFront(), torch.randn(8000)
+    assert not attribution.fills_up(front.score, wave, front.conv)
+    padded = lambda x: front.score(nn.functional.pad(x, (0, 16000 - x.shape[1])))  # noqa: E731
+    assert attribution.fills_up(padded, wave, front.conv)
+
+
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return planted.lay(tmp_path_factory.mktemp("planted") / "corpus")
