@@ -70,9 +70,13 @@ if TYPE_CHECKING:
     from bab.data.splits import by_group as split_by_group
     from bab.data.splits import check_disjoint as check_disjoint
     from bab.data.splits import components as split_components
+    from bab.explaining.explain import ExplainOptions as ExplainOptions
+    from bab.explaining.explain import explain as explain
     from bab.exporting.export import export as export
     from bab.results.segments import write_segments as write_segments
     from bab.results.table import table as table
+    from bab.running.embed import EmbedOptions as EmbedOptions
+    from bab.running.embed import embed as embed
     from bab.running.maker import PredictOptions as PredictOptions
     from bab.running.predict import predict as predict
     from bab.running.predictor import Predictor as Predictor
@@ -102,6 +106,8 @@ _SAME = {  # module -> names that are called the same there
     "bab.results.table": "table",
     "bab.running.maker": "PredictOptions",
     "bab.running.predict": "predict",
+    "bab.explaining.explain": "ExplainOptions explain",
+    "bab.running.embed": "EmbedOptions embed",
     "bab.running.predictor": "Predictor",
     "bab.running.runner": "run",
 }

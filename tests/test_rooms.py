@@ -25,6 +25,7 @@ ARROWS: Mapping[str, set[str]] = {
     "data": {"core", "audio"},
     "targets": {"core", "audio", "data"},
     "running": {"core", "audio", "data", "config", "results"},
+    "explaining": {"core", "audio", "data", "config", "results", "running"},
     "pretraining": {"core", "audio", "data", "config", "targets"},
     "benching": {"core", "config", "running", "results"},
     "exporting": {"core", "audio", "data", "config", "running", "results"},
@@ -32,7 +33,7 @@ ARROWS: Mapping[str, set[str]] = {
     "testing": {"core", "audio", "data"},
     "cli": {
         "core", "audio", "data", "config", "running", "targets", "pretraining", "benching",
-        "exporting", "results", "plugins", "testing",
+        "exporting", "explaining", "results", "plugins", "testing",
     },
 }  # fmt: skip
 # Of plugins.

@@ -15,6 +15,8 @@ from bab import __version__
 from bab.cli.bench import bench_command
 from bab.cli.convert import convert_command
 from bab.cli.data import data_group
+from bab.cli.embed import embed_command
+from bab.cli.explain import explain_command
 from bab.cli.export import export_command
 from bab.cli.info import info_command
 from bab.cli.listing import list_command
@@ -52,6 +54,8 @@ for _command in (
     table_command,
     predict_command,
     export_command,
+    embed_command,
+    explain_command,
     convert_command,
     prepare_command,
     targets_command,

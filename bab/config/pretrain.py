@@ -131,6 +131,8 @@ class PretrainConfig(Strict):
         whole = self.model_dump(mode="json")
         for key in ("device", "runs", "observers", "quiet", "offline", "trust_code", "probe"):
             del whole[key]
-        del whole["train"]["save_every"], whole["train"]["workers"], whole["targets"]
+        for key in ("save_every", "save_minutes", "workers"):
+            del whole["train"][key]
+        del whole["targets"]
         del whole["corpus"]["root"], whole["also"]
         return whole

@@ -174,7 +174,8 @@ class RunConfig(Strict):
         for key in ("device", "runs", "observers", "quiet", "offline", "trust_code"):
             del whole[key]
         whole["cache"] = {"dtype": self.cache.dtype} if self.mode == "probe" else {}
-        del whole["train"]["save_every"], whole["train"]["workers"]
+        for key in ("save_every", "save_minutes", "workers"):
+            del whole["train"][key]
         if self.mode == "probe":
             del whole["freeze"], whole["train"]["layer_decay"]
         if "kfold" not in self.protocol:

@@ -9,14 +9,14 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from bab.core.errors import BusyError
-from bab.core.names import file_name, short
+from bab.core.names import file_name
 
 LOCK = ".lock"  # a run's folder has one from its first moment, and keeps it
 
 
-def place(runs: str, what: str, corpus: str, resolved: str, identifier: str) -> Path:
+def place(runs: str, what: str, corpus: str, encoder: str, identifier: str) -> Path:
     """runs/<what>/<corpus>/<encoder>/<id>, in names that every file system takes."""
-    return Path(runs).joinpath(*map(file_name, (what, corpus, short(resolved), identifier)))
+    return Path(runs).joinpath(*map(file_name, (what, corpus, encoder, identifier)))
 
 
 @contextmanager

@@ -68,11 +68,21 @@ def spelling(section: str, text: str) -> dict[str, Any]:
     return {"name": name, after: rest} if colon else {"name": name}
 
 
-def short(resolved: str) -> str:
-    """`hubert:/long/path/to/checkpoint+ast:base` -> `hubert-checkpoint+ast-base`."""
-    return "+".join(
-        f"{m.name}-{Path(m.weights).name}" if m.weights else m.name for m in members(resolved)
-    )
+def short(resolved: str, fingerprint: str) -> str:
+    """An encoder's name in a path: `hubert:base` -> `hubert-base`; with the beginning of its
+    fingerprint where it is a folder: `hubert:/data/mine` -> `hubert-mine-1a2b3c4d`."""
+    parts = members(resolved)
+    own = f"-{fingerprint[:8]}" if any(Path(m.weights).is_absolute() for m in parts) else ""
+    return "+".join(_called(m) for m in parts) + own
+
+
+def _called(member: Member) -> str:
+    """What a folder is called by: not `model`, nor the id of a run."""
+    parts = Path(member.weights).parts
+    told = [p for p in parts[1:] if p != "model" and not re.fullmatch("[0-9a-f]{12}", p)] or parts
+    name = told[-1] if told else ""
+    own = Path(member.weights).is_absolute() and name.startswith(f"{member.name}-")
+    return name if own else f"{member.name}-{name}".rstrip("-")
 
 
 def file_name(text: str) -> str:

@@ -57,6 +57,9 @@ class TrainConfig(Strict):
     hold: NonNegativeInt = Field(default=0, description="tri-stage: steps at the peak")
     eval_every: PositiveInt = Field(default=100, description="steps between evaluations on dev")
     save_every: PositiveInt = Field(default=100, description="steps between checkpoints")
+    save_minutes: PositiveFloat = Field(
+        default=10.0, description="minutes of training after which one is due in any case"
+    )
     patience: PositiveInt | None = Field(
         default=None,
         description="stop after so many evaluations without a better one; null = never",

@@ -88,6 +88,10 @@ class Trainer:
         newest = checkpoint.latest(training.folder)
         if newest is not None:
             self.state = checkpoint.restore(newest, self.bundle, self.optimizer)
+            if self.state.step < training.config.steps:
+                told = f"resuming from step {self.state.step} of {training.config.steps}"
+                training.watchers.bab_notice(run=training.info, message=told)
+        self.saved = time.monotonic()
         self.wrapped, self.stepper = self.accelerator.prepare(self.bundle, self.optimizer)
         # One process without a loss scale needs none of Accelerate's care, which costs as much as
         # a small head's step.
@@ -126,7 +130,8 @@ class Trainer:
             evaluated = last or (step + 1) % self.training.config.eval_every == 0
             if evaluated:
                 self._evaluate()
-            if evaluated or stopping or (step + 1) % self.training.config.save_every == 0:
+            late = time.monotonic() - self.saved >= 60 * self.training.config.save_minutes
+            if evaluated or stopping or late or (step + 1) % self.training.config.save_every == 0:
                 self._save()
             if stopping and not last:
                 raise InterruptedRunError(
@@ -267,6 +272,7 @@ class Trainer:
         )
 
     def _save(self) -> None:
+        self.saved = time.monotonic()
         if not self.accelerator.is_main_process:
             return
         if self.accelerator.scaler is not None:

@@ -51,24 +51,6 @@ class Located:
     name: str
 
 
-# ------------------------------------------------------------------------------ the grammar
-
-
-def parse(spec: str) -> tuple[str, str | None]:
-    """`encoder[:weights]` -> (encoder, weights or None).
-
-    Raises:
-        WeightsError: an empty encoder or an empty part after the colon.
-    """
-    name, colon, weights = spec.strip().partition(":")
-    if not name or (colon and not weights):
-        raise WeightsError(
-            f"'{spec}' is not an encoder: write NAME or NAME:WEIGHTS, "
-            "as in hubert, hubert:base, hubert:owner/name or hubert:/a/folder"
-        )
-    return name, weights if colon else None
-
-
 def locate(
     weights: str, *, encoder: str, hub: Mapping[str, str], known: Iterable[str], offline: bool
 ) -> Located:

@@ -22,6 +22,7 @@ from bab.core.components import build_encoder, freeze
 from bab.core.errors import ConfigError
 from bab.core.interfaces import Corpus, Encoder, Objective
 from bab.core.lifecycle import lifecycle
+from bab.core.names import short
 from bab.core.record import RunInfo
 from bab.core.seeds import derive
 from bab.core.types import Permissions
@@ -134,7 +135,8 @@ def _folder(
     """runs/pretrain/<corpora>/<encoder>/<id>."""
     first = "sample" if config.corpus.root is None else corpora[0].root.stem
     name = "+".join([f"{config.corpus.name}-{first}", *(c.name for c in corpora[1:])])
-    return folders.place(config.runs, "pretrain", name, encoder.resolved, identifier)
+    called = short(encoder.resolved, encoder.fingerprint)
+    return folders.place(config.runs, "pretrain", name, called, identifier)
 
 
 def _info(config: PretrainConfig, encoder: Encoder, identifier: str, folder: Path) -> RunInfo:

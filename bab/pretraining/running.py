@@ -87,7 +87,8 @@ class Running:
             self.notice(f"{crops.short} clip(s) shorter than audio.minimum are left out")
         scorer = Pretraining(self.encoder)
         if self.life.main:
-            self.life.watchers.join(Watch(config, folder, self.life.watchers, self.export))
+            watch = Watch(config, folder, self.life.watchers, self.export, self.groups)
+            self.life.watchers.join(watch)
         state = Trainer(
             Training(
                 scorer,
@@ -133,6 +134,12 @@ class Running:
         self.life.accelerator.wait_for_everyone()
         return result
 
+    @property
+    def groups(self) -> int:
+        """Of the objective's quantiser; 0 where it has none."""
+        groups = getattr(self.objective, "groups", 0)
+        return groups if isinstance(groups, int) else 0
+
     def notice(self, message: str) -> None:
         self.life.watchers.bab_notice(run=self.info, message=message)
 
@@ -176,7 +183,7 @@ class Running:
             batches = [replace(collate(places, 0, i), step=step) for i, places in enumerate(plan)]
             losses = dev_losses(scorer, self.objective, batches, self.life.accelerator)
             # Where all codes are one, nothing is left to be told apart: that loss is worth nothing.
-            lost = collapsed(losses, config.objective.options.get("groups", 0))
+            lost = collapsed(losses, self.groups)
             return losses, -math.inf if lost else -losses["loss"]
 
         return evaluate

@@ -83,9 +83,12 @@ class Watch:
         folder: Path,
         watchers: Watchers,
         export: Callable[[Path], None],
+        groups: int,
     ) -> None:
-        """folder: the run's; watchers: are told; export: writes the encoder as it is now."""
+        """folder: the run's; watchers: are told; export: writes the encoder as it is now; groups:
+        of the quantiser, 0 where there is none."""
         self.config = config
+        self.groups = groups
         self.folder = folder
         self.watchers = watchers
         self.export = export
@@ -93,12 +96,11 @@ class Watch:
 
     @hookimpl
     def bab_step(self, run: RunInfo, step: int, values: Mapping[str, float]) -> None:
-        groups = self.config.objective.options.get("groups", 0)
-        self.low = self.low + 1 if collapsed(values, groups) else 0
+        self.low = self.low + 1 if collapsed(values, self.groups) else 0
         if self.low == _PATIENCE:
             what = (
                 "one code per group: a higher objective.diversity_weight,"
-                if groups
+                if self.groups
                 else ("a cluster or two:")
             )
             told = (

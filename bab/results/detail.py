@@ -15,6 +15,7 @@ from bab.results.render import (
     latex,
     markdown,
     number,
+    shown,
     span,
 )
 from bab.results.summary import LEAKAGE, LEAKY
@@ -95,7 +96,8 @@ def _detail_sheet(record: Record, section: str, numbers: Sequence[Score], unit: 
     rows = [[name, *(_score(by.get((name, m)), record) for m in metrics)] for name in names]
     title = {"group": f"per {unit}"}.get(section, section)
     if section in record.presets or section == "default":
-        title = f"{record.task}@{record.corpus}, {record.encoder}, {record.mode}: {section}"
+        encoder = shown(record.encoder, record.encoder_fingerprint)
+        title = f"{record.task}@{record.corpus}, {encoder}, {record.mode}: {section}"
     notes = [LEAKAGE] if record.leakage else []
     if record.leakage:
         title, metrics = f"{title} {LEAKY}", [f"{name} {LEAKY}" for name in metrics]

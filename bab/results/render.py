@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bab.core.errors import BabError, did_you_mean
+from bab.core.names import short
 
 FORMATS = ("markdown", "csv", "latex", "json")
 _LATEX = {
@@ -157,3 +158,9 @@ def _finite(value: object) -> object:
 
 def _missing(value: object) -> bool:
     return value is None or (isinstance(value, float) and not math.isfinite(value))
+
+
+def shown(encoder: str, fingerprint: str) -> str:
+    """An encoder for people: as the record has it, a folder by its short name."""
+    name = short(encoder, fingerprint)
+    return name if fingerprint and name.endswith(f"-{fingerprint[:8]}") else encoder

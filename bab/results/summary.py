@@ -19,6 +19,7 @@ from typing import Any
 from bab.core.errors import BabError
 from bab.core.record import Record
 from bab.results import compare
+from bab.results.render import shown
 
 DONE = "done"
 LEAKY = "†"
@@ -31,7 +32,7 @@ BASELINE = "fbank"  # the encoder that relative scores start from
 # and who watched it; what the record holds by its real name (encoder, corpus).
 _IRRELEVANT = (
     "seed", "device", "runs", "observers", "quiet", "offline", "trust_code", "cache", "bootstrap",
-    "train.save_every", "encoder.weights", "corpus.root", "test_corpus.root",
+    "train.save_every", "train.save_minutes", "encoder.weights", "corpus.root", "test_corpus.root",
 )  # fmt: skip
 
 
@@ -80,7 +81,8 @@ class Row:
     table's own columns, `fbank` at 0 and the best at 1000. Both need every column.
     """
 
-    encoder: str
+    encoder: str  # as records have it
+    called: str  # the same for people: a folder by its short name
     mode: str
     head: str
     settings: str
@@ -350,8 +352,10 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 def _row(key: tuple[str, ...], cells: Sequence[Sequence[Record]], marks: Sequence[str]) -> Row:
     encoder, mode, head, settings = key
     costs = [r.cost for members in cells for r in _done(members)]
+    prints = [r.encoder_fingerprint for members in cells for r in members]
     return Row(
         encoder,
+        shown(encoder, max(prints, default="")),
         mode,
         head,
         settings,

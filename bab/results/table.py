@@ -72,7 +72,7 @@ def _sheet(summary: Summary, notes: Sequence[str]) -> Sheet:
     headers += ["seeds", "parameters", "audio s/s"]
     rows = []
     for row in summary.rows:
-        words = [row.encoder, row.mode, row.head, *([row.settings] if settings else [])]
+        words = [row.called, row.mode, row.head, *([row.settings] if settings else [])]
         cells = [
             _cell(cell, column.unit)
             for cell, column in zip(row.cells, summary.columns, strict=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bab.config.run import RunConfig
 from bab.core.folders import LOCK, place
+from bab.core.names import short
 from bab.core.record import Record
 from bab.results.record import RECORD, load
 from bab.running.parts import Parts
@@ -31,7 +32,8 @@ def run_folder(config: RunConfig, parts: Parts, identifier: str) -> Path:
         for c in (config.corpus, config.test_corpus)
         if c is not None
     )
-    return place(config.runs, config.task.name, corpus, parts.encoder.resolved, identifier)
+    encoder = short(parts.encoder.resolved, parts.encoder.fingerprint)
+    return place(config.runs, config.task.name, corpus, encoder, identifier)
 
 
 def finished(folder: Path) -> Record | None:

@@ -291,6 +291,7 @@ CHANGES = {  # every key, another value, and whether the result may then differ
     "train.betas": ("[0.1, 0.2]", True), "train.eps": ("1e-3", True), "train.clip": ("null", True),
     "train.schedule": ("linear", True), "train.warmup": ("1", True),
     "train.eval_every": ("7", True), "train.save_every": ("7", False),
+    "train.save_minutes": ("1.5", False),
     "train.hold": ("7", True), "train.workers": ("2", False),
     "train.patience": ("1", True), "train.precision": ("bf16", True),
     "train.layer_decay": ("0.5", True), "device": ("cpu", False), "skip_bad": ("true", True),

@@ -21,6 +21,7 @@ from train_worker import batch, make_job
 from bab.core import checkpoint
 from bab.core.device import one_thread
 from bab.core.errors import DivergedError, InterruptedRunError
+from bab.core.observers import hookimpl
 from bab.core.options import TrainConfig
 from bab.core.trainer import Bundle, Trainer, parameter_groups, schedule
 
@@ -125,6 +126,36 @@ def test_asked_to_stop_it_saves_and_goes_on_to_the_same_weights(tmp_path: Path) 
     Trainer(whole).fit()
     for name, value in whole.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], value), name
+
+
+def test_time_makes_a_checkpoint_due_too_and_resuming_is_told(tmp_path: Path) -> None:
+    config = TrainConfig(steps=6, batch=12, eval_every=100, save_every=100, save_minutes=1e-9)
+    asked = iter([False] * 3 + [True])
+    first = make_job(tmp_path, config, stop=lambda: next(asked))
+    saved: list[int] = []
+    first.watchers.join(Told(saved, []))
+    with pytest.raises(InterruptedRunError):
+        Trainer(first).fit()
+    assert saved == [1, 2, 3, 4]
+    again, lines = make_job(tmp_path, config), list[str]()
+    again.watchers.join(Told([], lines))
+    Trainer(again).fit()
+    assert lines == ["resuming from step 4 of 6"]
+
+
+class Told:
+    """What was saved, and said."""
+
+    def __init__(self, saved: list[int], lines: list[str]) -> None:
+        self.saved, self.lines = saved, lines
+
+    @hookimpl
+    def bab_checkpoint(self, step: int) -> None:
+        self.saved.append(step)
+
+    @hookimpl
+    def bab_notice(self, message: str) -> None:
+        self.lines.append(message)
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(tmp_path: Path) -> None:

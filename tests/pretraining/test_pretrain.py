@@ -164,6 +164,7 @@ def test_interrupted_or_killed_it_goes_on_to_the_same_bytes(go: Go, tmp_path: Pa
         codes.append((process.communicate()[1], process.returncode))
     assert codes[0][1] == 130 and "the same command goes on from here" in codes[0][0], codes[0]
     assert "Traceback" not in codes[0][0] and codes[1][1] == -signal.SIGKILL
+    assert "resuming from step" in codes[1][0]
     assert not (folder / "pretrain.json").exists()
     go(CONTRASTIVE, *sets)
     assert (folder / "model" / "model.safetensors").read_bytes() == expected
@@ -216,7 +217,7 @@ def test_a_collapse_is_said_once() -> None:
     info = RunInfo("x", ".", "pretrain", "rttm", "hubert", 500, {})
     watchers = observers([])
     watchers.join(Listener())
-    watch = Watch(pretrain_config(None, asked), Path(), watchers, lambda folder: None)
+    watch = Watch(pretrain_config(None, asked), Path(), watchers, lambda folder: None, 2)
     for step in range(1, 200):
         watch.bab_step(info, step, {"perplexity": 2.0 if step > 60 else 30.0})
     assert len(said) == 1 and "collapsed" in said[0]

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -24,7 +23,6 @@ from bab import (
     Encoder,
     Loss,
     Objective,
-    Options,
     PluginError,
     Scorer,
     Term,
@@ -32,30 +30,13 @@ from bab import (
 )
 from bab.plugins.objectives.shared.diversity import unused_codes
 from bab.plugins.objectives.shared.negatives import similarities
-from bab.plugins.objectives.shared.quantiser import Quantiser, gumbel
-
-
-class ContrastiveOptions(Options):
-    """What can be set under `objective`. Defaults are those of wav2vec 2.0 base."""
-
-    groups: int = Field(2, gt=0, description="groups of codes")
-    codes: int = Field(320, gt=1, description="codes in each group")
-    codevector_dim: int = Field(256, gt=0, description="width of a quantised vector, all groups")
-    projection: int = Field(256, gt=0, description="width in which states and targets are compared")
-    negatives: int = Field(100, gt=0, description="other masked frames that each is compared with")
-    temperature: float = Field(0.1, gt=0, description="what cosines are divided by")
-    diversity_weight: float = Field(0.1, ge=0, description="weight of the code diversity")
-    gumbel_max: float = Field(2.0, gt=0, description="temperature of the choice at the first step")
-    gumbel_decay: float = Field(0.999995, gt=0, le=1, description="its factor per step")
-    gumbel_min: float = Field(0.5, gt=0, description="where its decay ends")
-
-    @model_validator(mode="after")
-    def _divisible(self) -> ContrastiveOptions:
-        if self.codevector_dim % self.groups:
-            raise ValueError(
-                f"codevector_dim {self.codevector_dim} is no multiple of groups {self.groups}"
-            )
-        return self
+from bab.plugins.objectives.shared.quantiser import (
+    BASE,
+    ContrastiveOptions,
+    Quantiser,
+    gumbel,
+    sizes_of,
+)
 
 
 class Contrastive(Objective):
@@ -77,23 +58,35 @@ class Contrastive(Objective):
     }  # fmt: skip
     source = "Baevski et al. 2020 (arXiv 2006.11477); transformers' Wav2Vec2ForPreTraining"
     quantizer: Quantiser
+    project_hid: nn.Linear
+    project_q: nn.Linear
 
     def __init__(self, dim: int, sizes: Sequence[int], options: ContrastiveOptions) -> None:
         """sizes: of no labels: there are none. `attach` makes the quantiser."""
         super().__init__(dim, sizes, options)
         self.options = options
-        self.project_hid = nn.Linear(dim, options.projection)
-        self.project_q = nn.Linear(options.codevector_dim, options.projection)
+        self._dim = dim
+        self.groups = options.groups or BASE.groups
+        self.codes = options.codes or BASE.codes
 
     def attach(self, encoder: Encoder) -> None:
-        """See `Objective.attach`: the quantiser is as wide as the local features."""
+        """See `Objective.attach`: the quantiser is as wide as the local features, and of the size
+        of the checkpoint's where the options don't say otherwise."""
         if encoder.local_dim is None:
             raise ConfigError(
                 f"objective 'contrastive' can't pretrain '{encoder.resolved}': it has no "
                 "convolutional features to quantise; wav2vec2, hubert and wavlm have"
             )
-        o = self.options
-        self.quantizer = Quantiser(encoder.local_dim, o.groups, o.codes, o.codevector_dim)
+        o, there = self.options, sizes_of(encoder.extras()) or BASE
+        self.groups, self.codes = o.groups or there.groups, o.codes or there.codes
+        width, projection = o.codevector_dim or there.width, o.projection or there.projection
+        if width % self.groups:
+            raise ConfigError(
+                f"objective.codevector_dim {width} is no multiple of objective.groups {self.groups}"
+            )
+        self.project_hid = nn.Linear(self._dim, projection)
+        self.project_q = nn.Linear(width, projection)
+        self.quantizer = Quantiser(encoder.local_dim, self.groups, self.codes, width)
 
     def gumbel_temperature(self, step: int) -> float:
         """The temperature of the choice of codes at a step, from 0."""
@@ -138,9 +131,8 @@ class Contrastive(Objective):
 
     def _noise(self, sizes: Sequence[int], seeds: Sequence[int], device: torch.device) -> Tensor:
         """f32[N, G, V] for the masked frames of all examples, each example's from its own seed."""
-        o = self.options
         draws = [
-            gumbel(size, o.groups, o.codes, derive_seed(seed, "gumbel"), device)
+            gumbel(size, self.groups, self.codes, derive_seed(seed, "gumbel"), device)
             for size, seed in zip(sizes, seeds, strict=True)
         ]
         return torch.cat(draws)
@@ -175,8 +167,8 @@ class Contrastive(Objective):
             if tensors[name].shape != tensor.shape:
                 raise ConfigError(
                     f"the checkpoint's '{name}' is {list(tensors[name].shape)}, but objective "
-                    f"'contrastive' has {list(tensor.shape)}: set objective.groups, codes, "
-                    "codevector_dim and projection as the checkpoint's config.json says"
+                    f"'contrastive' has {list(tensor.shape)}: leave objective.groups, codes, "
+                    "codevector_dim and projection unset, and they are the checkpoint's"
                 )
         self.load_state_dict({name: tensors[name] for name in own})
         return True

@@ -316,7 +316,24 @@ def test_what_can_not_be_pretrained() -> None:
     with pytest.raises(PluginError, match="mask"):
         objective.counts(batch)
     with pytest.raises(ValueError, match="multiple of groups"):
-        Contrastive.Options(groups=3)
+        Contrastive.Options(groups=3, codevector_dim=256)
+    with pytest.raises(ConfigError, match=r"multiple of objective\.groups"):
+        Contrastive(encoder.dim, [], Contrastive.Options(groups=3)).attach(encoder)
+
+
+def test_sizes_that_are_not_named_are_the_checkpoints() -> None:
+    """The shipped one's quantiser has 64 codes a group and is 128 wide: not base's."""
+    encoder = Wav2Vec2.load("tiny", Wav2Vec2.Options())
+    objective = Contrastive(encoder.dim, [], Contrastive.Options())
+    objective.attach(encoder)
+    assert objective.load_pretrained(encoder.extras())
+    assert (objective.groups, objective.codes) == (2, 64)
+    for name, tensor in objective.state_dict().items():
+        assert torch.equal(tensor, encoder.extras()[name]), name
+    other = Contrastive(encoder.dim, [], Contrastive.Options(codes=320))
+    other.attach(encoder)
+    with pytest.raises(ConfigError, match=r"leave objective\.groups"):
+        other.load_pretrained(encoder.extras())
 
 
 def test_any_encoder_with_local_features() -> None:
