@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from bab.core.errors import BabError
 from bab.core.record import Record
+from bab.results.notes import made, rare
 from bab.results.render import (
     Sheet,
     as_json,
@@ -18,9 +20,6 @@ from bab.results.render import (
     span,
 )
 from bab.results.summary import LEAKAGE, LEAKY
-
-if TYPE_CHECKING:
-    pass
 
 
 class Score(NamedTuple):
@@ -79,7 +78,7 @@ def detail(record: Record, format: str = "markdown") -> str:
     if format == "csv":
         marked = {"run": record.id, "leakage": record.leakage}
         return flat([{**marked, **one._asdict()} for one in numbers])
-    unit = str(record.bootstrap.get("unit", "group"))
+    unit = str(record.jackknife.get("unit", "group"))
     sheets = [
         _detail_sheet(record, section, [one for one in numbers if one.section == section], unit)
         for section in dict.fromkeys(one.section for one in numbers)
@@ -96,11 +95,24 @@ def _detail_sheet(record: Record, section: str, numbers: Sequence[Score], unit: 
     title = {"group": f"per {unit}"}.get(section, section)
     if section in record.presets or section == "default":
         title = f"{record.task}@{record.corpus}, {record.encoder}, {record.mode}: {section}"
-    notes = [LEAKAGE] if record.leakage else []
+    notes = []
+    if section == next(iter(record.presets), "default"):
+        notes = [*filter(None, [made(record), rare(record)]), *_without(record, section)]
+    notes += [LEAKAGE] if record.leakage else []
     if record.leakage:
         title, metrics = f"{title} {LEAKY}", [f"{name} {LEAKY}" for name in metrics]
     headers = [unit if section == "group" else "", *metrics]
     return Sheet(headers, rows, title=title, notes=notes)
+
+
+def _without(record: Record, preset: str) -> list[str]:
+    """Which scores have no interval though others have, by reason."""
+    reasons: dict[str, list[str]] = defaultdict(list)
+    values = record.presets.get(preset, {})
+    for metric, why in values.get("no_interval", {}).items():
+        reasons[why].append(metric)
+    some = values.get("intervals")
+    return [f"no interval of {', '.join(n)}: {why}" for why, n in reasons.items()] if some else []
 
 
 def _score(one: Score | None, record: Record) -> str:

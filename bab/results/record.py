@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 RECORD = "record.json"
 LOCK = ".lock"  # a run's folder has one from its first moment
-FORMAT = 1
-_NUMBERS = ("metrics", "dev", "cost", "groups", "subgroups", "intervals", "presets", "resamples")
+FORMAT = 2
+_OLD = 1  # the format of a bootstrap's resamples, which nothing is compared by any more
+_NUMBERS = ("metrics", "dev", "cost", "groups", "subgroups", "intervals", "presets", "jackknife")
 
 
 class Skipped(NamedTuple):
@@ -64,11 +65,15 @@ def load(path: StrPath) -> Record:
         raise BabError(f"{file}: is not JSON ({error}): repeat the run with --force") from None
     if not isinstance(values, dict) or "format" not in values:
         raise BabError(f"{file}: is not a record (it has no format number)")
-    if values["format"] != FORMAT:
+    if values["format"] not in (_OLD, FORMAT):
         raise BabError(
-            f"{file}: has format {values['format']!r}, this bab reads format {FORMAT}: read it "
-            "with the version that wrote it (versions.bab in the file), or repeat the run"
+            f"{file}: has format {values['format']!r}, this bab reads formats {_OLD} and {FORMAT}: "
+            "read it with the version that wrote it (versions.bab in the file), or repeat the run"
         )
+    if values["format"] == _OLD:
+        values.pop("resamples", None)
+        before = values.pop("bootstrap", {})
+        values["jackknife"] = {"unit": before.get("unit", "group")} if before else {}
     known = {f.name for f in dataclasses.fields(Record)}
     if unknown := sorted(set(values) - known):
         raise BabError(f"{file}: has unknown fields: {', '.join(unknown)}")

@@ -298,7 +298,7 @@ CHANGES = {  # every key, another value, and whether the result may then differ
     "cache.budget_gb": ("1", False), "cache.dtype": ("float16", False), "runs": ("x", False),
     "test_corpus": ("toy-corpus", True), "test_names": ("distinct", False),
     "allow_leakage": ("true", True),
-    "observers": ("[]", False), "quiet": ("true", False), "bootstrap": ("10", True),
+    "observers": ("[]", False), "quiet": ("true", False),
 }  # fmt: skip
 
 

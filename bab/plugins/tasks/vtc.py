@@ -23,6 +23,7 @@ from bab.plugins.tasks.shared.rttm import write_rttms
 from bab.plugins.tasks.shared.segments import (
     Timeline,
     heard,
+    intersect,
     last_pause,
     marked,
     multi_hot,
@@ -45,7 +46,9 @@ class VoiceType(bab.Task):
     head = "frames"
     objective = "multilabel"
     view = View(window=4.0, crop=True)
+    version = "2"  # 1: the means were also over voices that were predicted and never spoken
     presets = ("f1", "high-precision")
+    means = frozenset(METRICS)
     primary = "f1"
     units: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys(METRICS, ""),
@@ -154,6 +157,12 @@ class VoiceType(bab.Task):
         """In the last pause that is too long to be closed."""
         frames = math.ceil(self.options.fill_gaps / grid.seconds_per_frame) + 2
         return last_pause(output, list(thresholds_of(labels["voice"], tuned).values()), frames)
+
+    def amounts(self, reference: Clip) -> dict[str, float]:
+        """Annotated seconds of each voice."""
+        spans = scored(reference)
+        times = {v: intersect(spoken(reference.segments, v), spans) for v in self.options.classes}
+        return {voice: float((time[:, 1] - time[:, 0]).sum()) for voice, time in times.items()}
 
     def statistics(self, reference: Clip, prediction: Prediction | None) -> dict[str, float]:
         """Seconds per class inside the annotated time: "KCHI/tp", "KCHI/fp", "KCHI/fn", ..."""
