@@ -352,7 +352,8 @@ class Task(Component):
         raise NotImplementedError
 
     def tune(self, outputs: Sequence[Output], grid: Grid, labels: Labels) -> dict[str, Any]:
-        """Thresholds and the like for each of `presets`, from dev outputs only."""
+        """Thresholds and the like for each of `presets`, from dev outputs only. What a preset has
+        under "notices", a list of texts, stands among the record's notices."""
         return {name: {} for name in self.presets}
 
     def decode(

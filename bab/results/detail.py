@@ -98,6 +98,8 @@ def _detail_sheet(record: Record, section: str, numbers: Sequence[Score], unit: 
     notes = []
     if section == next(iter(record.presets), "default"):
         notes = [*filter(None, [made(record), rare(record)]), *_without(record, section)]
+    own = f"{section}: "  # what was said of tuning this preset
+    notes += [text.removeprefix(own) for text in record.notices if text.startswith(own)]
     notes += [LEAKAGE] if record.leakage else []
     if record.leakage:
         title, metrics = f"{title} {LEAKY}", [f"{name} {LEAKY}" for name in metrics]

@@ -90,11 +90,24 @@ def make_record(
             *filter(None, [data.leakage]),
             *parts.corpus.notices,
             *notices,
+            *tuning_notices(folds),
             *context.watchers.problems,
             *filter(None, [task.notice]),
         ],
         created=now(),
     )
+
+
+def tuning_notices(folds: Sequence[FoldResult]) -> list[str]:
+    """What a task said of its tuning: the `notices` of what it tuned, by preset."""
+    said: dict[str, list[int]] = defaultdict(list)
+    for number, fold in enumerate(folds, start=1):
+        for preset, values in fold.tuned.items():
+            for text in values.get("notices", ()):
+                said[f"{preset}: {text}"].append(number)
+    if len(folds) == 1:
+        return list(said)
+    return [f"{text} (fold {', '.join(map(str, which))})" for text, which in said.items()]
 
 
 def _dev(folds: Sequence[FoldResult]) -> dict[str, float]:

@@ -31,7 +31,7 @@ from bab.plugins.tasks.shared.segments import (
     spoken,
     thresholds_of,
 )
-from bab.plugins.tasks.shared.thresholds import best_f1, curve, high_precision
+from bab.plugins.tasks.shared.thresholds import best_f1, curve, high_precision, missed
 from bab.plugins.tasks.shared.voices import VOICES, VoiceTypeOptions
 
 
@@ -131,12 +131,14 @@ class VoiceType(bab.Task):
             name: curve(outputs, time, column, name, *self._milliseconds())
             for column, name in enumerate(labels["voice"])
         }
-        precise = {n: high_precision(one, self.options.recall_floor) for n, one in curves.items()}
+        floor = self.options.recall_floor
+        precise = {n: high_precision(one, floor) for n, one in curves.items()}
         return {
             "f1": {"thresholds": {name: best_f1(one) for name, one in curves.items()}},
             "high-precision": {
-                "thresholds": {name: threshold for name, (threshold, _) in precise.items()},
-                "reached": {name: reached for name, (_, reached) in precise.items()},
+                "thresholds": {name: one.threshold for name, one in precise.items()},
+                "reached": {name: one.reached for name, one in precise.items()},
+                "notices": missed(precise, floor),
             },
         }
 
