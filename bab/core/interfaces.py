@@ -371,7 +371,8 @@ class Task(Component):
     def statistics(self, reference: Clip, prediction: Prediction | None) -> dict[str, float]:
         """Sums that `metrics` is a function of, for one clip; None = nothing was predicted for it.
 
-        Additive, so that pooling over clips and leaving groups out are exact and fast.
+        Additive, so that pooling over clips and leaving groups out are exact and fast. Sums called
+        "confusion\\tNAME\\tROW\\tCOLUMN" stand in the record as a matrix.
         """
         raise NotImplementedError
 

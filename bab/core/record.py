@@ -63,6 +63,7 @@ class Record:
     presets: dict[str, dict[str, Any]] = field(default_factory=dict)
     groups: dict[str, dict[str, float]] = field(default_factory=dict)
     subgroups: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    confusion: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     dev: dict[str, float] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
     tuned: dict[str, Any] = field(default_factory=dict)

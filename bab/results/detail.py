@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from bab.core.errors import BabError
 from bab.core.record import Record
+from bab.results import confusion
 from bab.results.notes import made, rare
 from bab.results.render import (
     Sheet,
@@ -59,11 +60,13 @@ def scores(record: Record) -> list[Score]:
     return numbers
 
 
-def detail(record: Record, format: str = "markdown") -> str:
-    """One run's scores: per class and preset with 95 % intervals, then per group and subgroup.
+def detail(record: Record, format: str = "markdown", matrices: bool = True) -> str:
+    """One run's scores: per class and preset with 95 % intervals, what was taken for what, then per
+    group and subgroup.
 
     Args:
         format: markdown | csv (one line per number) | latex | json.
+        matrices: whether the first preset's confusion is shown too.
 
     Raises:
         BabError: an unknown format, or a run that has no result.
@@ -74,7 +77,8 @@ def detail(record: Record, format: str = "markdown") -> str:
     numbers = scores(record)
     if format == "json":
         leaky = {"id": record.id, "leakage": record.leakage}
-        return as_json({**leaky, "scores": [one._asdict() for one in numbers]})
+        plain = {"scores": [one._asdict() for one in numbers], "confusion": record.confusion}
+        return as_json(leaky | plain)
     if format == "csv":
         marked = {"run": record.id, "leakage": record.leakage}
         return flat([{**marked, **one._asdict()} for one in numbers])
@@ -83,6 +87,8 @@ def detail(record: Record, format: str = "markdown") -> str:
         _detail_sheet(record, section, [one for one in numbers if one.section == section], unit)
         for section in dict.fromkeys(one.section for one in numbers)
     ]
+    if matrices:
+        sheets += confusion.sheets(record)
     return markdown(sheets) if format == "markdown" else latex(sheets)
 
 

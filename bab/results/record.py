@@ -21,7 +21,17 @@ RECORD = "record.json"
 LOCK = ".lock"  # a run's folder has one from its first moment
 FORMAT = 2
 _OLD = 1  # the format of a bootstrap's resamples, which nothing is compared by any more
-_NUMBERS = ("metrics", "dev", "cost", "groups", "subgroups", "intervals", "presets", "jackknife")
+_NUMBERS = (
+    "metrics",
+    "dev",
+    "cost",
+    "groups",
+    "subgroups",
+    "intervals",
+    "presets",
+    "jackknife",
+    "confusion",
+)
 
 
 class Skipped(NamedTuple):

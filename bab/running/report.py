@@ -77,6 +77,7 @@ def make_record(
             name: headline.of(part) for name, part in _shown(task, tested, groups.members).items()
         },
         subgroups=_subgroups(headline, tested),
+        confusion=headline.confusion(tested),
         dev=_dev(folds),
         tuned=folds[0].tuned if len(folds) == 1 else {str(i): f.tuned for i, f in enumerate(folds)},
         labels={key: list(names) for key, names in folds[0].labels.items()},

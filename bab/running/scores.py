@@ -14,6 +14,8 @@ from bab.core.interfaces import Task
 from bab.core.types import Clip, Prediction, Trial
 
 References = Sequence[Clip | Trial]
+_CONFUSION = "confusion\t"
+_MATRIX = 20  # rows of a matrix above which a record doesn't hold it
 
 
 class Scorecard:
@@ -62,13 +64,36 @@ class Scorecard:
         # Sums of what comes before and behind a group: taking its own from the whole would leave
         # dust where nothing is left.
         totals = [self._total(members) for members in groups]
-        keys = list(dict.fromkeys(key for total in totals for key in total))
+        names = dict.fromkeys(key for total in totals for key in total)
+        keys = [key for key in names if not key.startswith(_CONFUSION)]
         table = np.array([[total.get(key, 0.0) for key in keys] for total in totals])
         nothing = np.zeros_like(table[:1])
         before = np.concatenate([nothing, np.cumsum(table, axis=0)[:-1]])
         behind = np.concatenate([np.cumsum(table[::-1], axis=0)[::-1][1:], nothing])
         sums = (before + behind).tolist()
         return [self.task.metrics(dict(zip(keys, row, strict=True))) for row in sums]
+
+    def confusion(self, references: References) -> dict[str, dict[str, dict[str, float]]]:
+        """What was taken for what: matrix -> row (true) -> column (said) -> amount, of tasks whose
+        statistics say it."""
+        if self.task.pairs or type(self.task).statistics is Task.statistics:
+            return {}
+        matrices: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+        for one in references:
+            assert isinstance(one, Clip)
+            known = self.statistics.get(one.id)
+            if known is None:  # a task whose metrics don't follow from sums
+                known = self.task.statistics(one, self.predictions.get(one.id))
+            for key, value in known.items():
+                if key.startswith(_CONFUSION):
+                    _, name, row, column = key.split("\t")
+                    cells = matrices[name][row]
+                    cells[column] = cells.get(column, 0.0) + value
+        return {
+            name: {row: dict(sorted(cells.items())) for row, cells in sorted(rows.items())}
+            for name, rows in matrices.items()
+            if len(rows) <= _MATRIX
+        }
 
     def _rows(self, references: References) -> NDArray[np.float64]:
         """f64[N, 2]: 1 where a trial is of one speaker, and its score."""

@@ -238,6 +238,18 @@ def test_detail_lists_classes_presets_groups_and_subgroups() -> None:
         detail(make(status="failed", reason="broke"))
 
 
+def test_detail_shows_what_was_taken_for_what() -> None:
+    matrix = {"a": {"a": 6.0, "b": 2.0}, "b": {"a": 1.0, "b": 3.0, "nothing": 1.0}}
+    record = make(confusion={"kind": matrix, "overlap annotated": {"a": {"a": 1.25, "b": 0.5}}})
+    words = " ".join(detail(record).split())
+    assert "| | a | b | nothing | in all | missed | false alarms | error rate |" in words
+    assert "| a | 6 | 2 | | 8 | 0.250 | 0.125 | 0.375 |" in words
+    assert "| b | 1 | 3 | 1 | 5 | 0.400 | 0.400 | 0.800 |" in words
+    assert "### overlap annotated" in words and "| a | 1.25 | 0.50 |" in words
+    assert "overlap annotated" not in detail(record, matrices=False)
+    assert json.loads(detail(record, "json"))["confusion"]["kind"] == matrix
+
+
 # --- rows against each other --------------------------------------------------------------------
 
 

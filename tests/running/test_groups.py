@@ -120,3 +120,27 @@ def test_word_errors_have_no_upper_bound() -> None:
     low, high = scores.intervals["wer"]
     assert low * high == pytest.approx(scores.metrics["wer"] ** 2)
     assert groups.sizes("wer") == [2.0] * 5 and groups.rare == {}
+
+
+def test_clips_are_counted_by_what_they_were_taken_for() -> None:
+    task = made("classify", labels=["kind"])
+    clips = [clip(i, "s", "aab"[i % 3]) for i in range(9)]
+    said = [Prediction(c.id, labels={"kind": "a" if i else "b"}) for i, c in enumerate(clips[:8])]
+    matrices = Scorecard(task, clips, said).confusion(clips)
+    assert matrices == {"kind": {"a": {"a": 5, "b": 1}, "b": {"a": 2, "nothing": 1}}}
+    many = [clip(i, "s", f"k{i}") for i in range(21)]
+    assert Scorecard(task, many, []).confusion(many) == {}  # too many to look at
+
+
+def test_valence_has_a_matrix_though_its_metrics_are_no_sums() -> None:
+    task = made("valence")
+    clips = [
+        Clip(f"c{i}", "x.wav", 0, 1, f"s{i % 3}", labels={"valence": v})
+        for i, v in enumerate(["positive", "distress", "positive"])
+    ]
+    said = [
+        Prediction(c.id, labels={"valence": "positive"}, scores={"valence=positive": 0.6})
+        for c in clips
+    ]
+    matrix = Scorecard(task, clips, said).confusion(clips)["valence"]
+    assert matrix == {"distress": {"positive": 1}, "positive": {"positive": 2}}

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bab import Clip, CorpusError, Grid, Labels, Output, Prediction, Task, write_text
+from bab.plugins.tasks.shared import confusion
 from bab.plugins.tasks.shared.finite import refuse_diverged
 
 PER_CLASS = 20  # classes above which a record doesn't list each one's scores
@@ -154,7 +155,8 @@ class ClipTask(Task):
 
     def statistics(self, reference: Clip, prediction: Prediction | None) -> dict[str, float]:
         """Counts of one clip: "clips" and "right", and per kind and class "<kind>\t<class>\tclips",
-        "...\tgiven" and "...\tright". Right as a whole: in every label that the clip has."""
+        "...\tgiven" and "...\tright". Right as a whole: in every label that the clip has. And what
+        was taken for what (`shared.confusion`)."""
         sums: dict[str, float] = {}
         right = True
         for kind in self.kinds:
@@ -162,6 +164,7 @@ class ClipTask(Task):
             if not true:
                 continue
             given = "" if prediction is None else prediction.labels[kind]
+            sums[confusion.key(kind, true, given or "nothing")] = 1.0
             sums[f"{kind}\t{true}\tclips"] = 1.0
             if given:
                 sums[f"{kind}\t{given}\tgiven"] = 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,3 +162,16 @@ def missed(choices: Mapping[str, Choice], floor: float) -> list[str]:
         f"the recall of {', '.join(below)} stays below task.recall_floor={floor:g} on dev at every "
         "threshold from that of the best F1 upwards: the threshold of the best F1 is kept"
     ]
+
+
+def presets(curves: Mapping[str, Curve], floor: float) -> dict[str, Any]:
+    """What is tuned for "f1" and "high-precision": thresholds, and what is to be said of them."""
+    precise = {name: high_precision(one, floor) for name, one in curves.items()}
+    return {
+        "f1": {"thresholds": {name: best_f1(one) for name, one in curves.items()}},
+        "high-precision": {
+            "thresholds": {name: one.threshold for name, one in precise.items()},
+            "reached": {name: one.reached for name, one in precise.items()},
+            "notices": missed(precise, floor),
+        },
+    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 import bab
@@ -26,6 +28,11 @@ class VoiceTypeOptions(bab.Options):
         le=1.0,
         description="recall that the preset high-precision must reach on dev; where no threshold "
         "as high as that of the best F1 does, it keeps that one, and says so",
+    )
+
+    convention: Literal["bab", "segma"] = Field(
+        "bab",
+        description="segma: also the preset and metric of the published script (docs/protocols.md)",
     )
 
     @field_validator("classes")
