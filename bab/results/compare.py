@@ -69,7 +69,6 @@ class Contest(NamedTuple):
     variances: Floats
     freedoms: Floats
     groups: int = 0
-    one_seed: bool = False
     why: str = ""
 
 
@@ -116,8 +115,15 @@ def contest(cells: Sequence[Sequence[Record]]) -> Contest:
     }
     members = tuple(whole)
     groups = len(names)
+    there = sum(bool(cell) for cell in cells)
+    why = ""
+    if len(members) < there:
+        why = f"{there - len(members)} of {there} can't be compared: "
+        undefined = any(not np.isfinite(one.left_out).all() for one in samples.values())
+        why += "undefined without one of the groups" if undefined else "older, or of other groups"
+    if groups < jackknife.TOO_FEW:
+        why = f"{groups} groups, {jackknife.TOO_FEW} are needed"
     if groups < jackknife.TOO_FEW or len(members) < 2:
-        why = "nothing to compare" if groups >= jackknife.TOO_FEW else f"{groups} groups"
         return Contest(members, none, none, none, groups, why=why)
     values = np.array([one.value for one in whole.values()])
     left_out = np.array([one.left_out for one in whole.values()])
@@ -130,11 +136,7 @@ def contest(cells: Sequence[Sequence[Record]]) -> Contest:
             own = (float(over_groups[i, j]), jackknife.freedom(a.sizes))
             parts = [own, *a.between_seeds, *b.between_seeds]
             variances[i, j], freedoms[i, j] = jackknife.satterthwaite(parts)
-    one_seed = any(len(one.seeds) == 1 for one in whole.values())
-    there = [i for i, cell in enumerate(cells) if cell]
-    others = len(there) - len(members)
-    why = f"{others} of {len(there)} can't be compared: older records, or other groups"
-    return Contest(members, values, variances, freedoms, groups, one_seed, why if others else "")
+    return Contest(members, values, variances, freedoms, groups, why)
 
 
 def differences(held: Contest) -> dict[tuple[int, int], Difference]:

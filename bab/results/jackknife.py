@@ -142,7 +142,8 @@ def step_down(values: Floats, variances: Floats, freedoms: Floats) -> list[int]:
     worse = []
     while len(left) > 1:
         low, high = left[0], left[-1]
-        if not float(values[high] - values[low]) > margin(variances, freedoms, left, low, high):
-            break
+        chance = margin(variances, freedoms, left, low, high)
+        if not 0 < chance < float(values[high] - values[low]):
+            break  # also where nothing varies: then nothing can be told
         worse.append(left.pop(0))
     return worse

@@ -86,7 +86,7 @@ class Scorecard:
                 known = self.task.statistics(one, self.predictions.get(one.id))
             for key, value in known.items():
                 if key.startswith(_CONFUSION):
-                    _, name, row, column = key.split("\t")
+                    _, name, row, column = key.split("\t", 3)
                     cells = matrices[name][row]
                     cells[column] = cells.get(column, 0.0) + value
         return {

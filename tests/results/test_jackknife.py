@@ -18,8 +18,8 @@ def test_of_a_mean_it_is_students_interval() -> None:
     assert variance == pytest.approx(values.var(ddof=1) / 12)
     assert jackknife.freedom([3.0] * 12) == pytest.approx(11)
     wanted = scipy.stats.ttest_1samp(values, 0).confidence_interval()
-    found = jackknife.bounds(mean, variance, 11.0, "plain")
-    assert found == (pytest.approx(wanted.low), pytest.approx(wanted.high))
+    made = jackknife.bounds(mean, variance, 11.0, "plain")
+    assert made == (pytest.approx(wanted.low), pytest.approx(wanted.high))
 
 
 def test_uneven_groups_count_for_fewer() -> None:

@@ -27,10 +27,12 @@ def thresholds(outputs: Sequence[Output], grid: Grid, classes: Sequence[str]) ->
     for column, name in enumerate(classes):
         truth = np.concatenate([_touched(output, grid, name) for output in outputs])
         scores = np.concatenate([probabilities(o.values[:, column]) for o in outputs])
-        found = scores[:, None] > RASTER
-        wrong = (found ^ truth[:, None]).sum(axis=0)
-        right = (found & truth[:, None]).sum(axis=0)
-        whole = 2 * right + wrong
+        below = np.searchsorted(RASTER, scores, side="left")  # thresholds that a score exceeds
+        right, marked = (
+            np.cumsum(np.bincount(some, minlength=len(RASTER) + 1)[::-1])[::-1][1:]
+            for some in (below[truth], below)
+        )
+        whole = marked + truth.sum()
         f1 = np.divide(2 * right, whole, out=np.ones(len(RASTER)), where=whole > 0)
         chosen[name] = float(RASTER[int(f1.argmax())])
     return chosen

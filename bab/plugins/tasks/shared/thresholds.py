@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -142,7 +143,7 @@ def high_precision(curve: Curve, floor: float) -> Choice:
     """
     start = best_f1(curve)
     if curve.relevant == 0:
-        return Choice(start, 0.0, False)
+        return Choice(start, math.nan, False)
     higher = curve.thresholds >= start - EQUAL
     reaching = higher & (curve.recall >= floor - EQUAL)
     if not reaching.any():
@@ -155,12 +156,16 @@ def high_precision(curve: Curve, floor: float) -> Choice:
 
 def missed(choices: Mapping[str, Choice], floor: float) -> list[str]:
     """What is to be said of classes whose recall stays below the floor; nothing of none."""
-    below = [f"{name} ({one.recall:.2f})" for name, one in choices.items() if not one.reached]
+    absent = [name for name, one in choices.items() if math.isnan(one.recall)]
+    below = [f"{n} ({one.recall:.2f})" for n, one in choices.items() if not one.reached]
+    below = [text for text in below if "nan" not in text]
+    said = [f"{', '.join(absent)} not in dev: threshold .5"] if absent else []
     if not below:
-        return []
+        return said
     return [
+        *said,
         f"the recall of {', '.join(below)} stays below task.recall_floor={floor:g} on dev at every "
-        "threshold from that of the best F1 upwards: the threshold of the best F1 is kept"
+        "threshold from that of the best F1 upwards: the threshold of the best F1 is kept",
     ]
 
 
