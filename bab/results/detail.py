@@ -9,6 +9,7 @@ from typing import NamedTuple
 from bab.core.errors import BabError
 from bab.core.record import Record
 from bab.results import confusion
+from bab.results.jackknife import TOO_FEW
 from bab.results.notes import made, rare
 from bab.results.render import (
     Sheet,
@@ -119,8 +120,13 @@ def _without(record: Record, preset: str) -> list[str]:
     values = record.presets.get(preset, {})
     for metric, why in values.get("no_interval", {}).items():
         reasons[why].append(metric)
-    some = values.get("intervals")
-    return [f"no interval of {', '.join(n)}: {why}" for why, n in reasons.items()] if some else []
+    if len(record.jackknife.get("groups", ())) < TOO_FEW:
+        return []
+    every = not values.get("intervals") and len(reasons) == 1
+    return [
+        f"no intervals: {why}" if every else f"no interval of {', '.join(names)}: {why}"
+        for why, names in reasons.items()
+    ]
 
 
 def _score(one: Score | None, record: Record) -> str:

@@ -11,7 +11,8 @@ from bab.results.render import number
 SHOWN = 5  # names in one line; the rest is counted
 OLD = (
     "an earlier bab's record: its intervals, by bootstrap, are too narrow and stand in no table, "
-    "nor is it marked; the same `bab run` makes it anew"
+    "nor is it marked; means over classes count one that was predicted and never occurs; the same "
+    "`bab run` makes it anew"
 )
 ONE_SEED = (
     "one seed: trained models are compared, not encoders (`bab bench --seeds 0,1,2` tells them "

@@ -366,3 +366,8 @@ def test_fbank_keeps_a_clips_mean_where_whole_clips_are_told_apart() -> None:
     assert cmvn("gender", "encoder.cmvn=utterance") == "utterance"
     assert cmvn("gender", encoder="hubert+fbank") == "none"
     assert cmvn("gender", "encoder.fbank.cmvn=utterance", encoder="hubert+fbank") == "utterance"
+
+
+def test_a_key_that_is_gone_says_what_to_do() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key 'bootstrap'.*docs/intervals.md.*leave it"):
+        run_config(None, {"encoder": "fbank", "task": "vtc"}, ["bootstrap=20"])

@@ -87,3 +87,5 @@ def test_stepping_down_stops_at_the_first_that_is_not_shown_to_be_worse() -> Non
     for gap, marked in ((0.99 * point, []), (1.01 * point, [0])):
         pair = jackknife.step_down(np.array([0, gap]), even[:2, :2], np.full((2, 2), 9.0))
         assert pair == marked
+    # Where nothing varies, nothing can be told.
+    assert jackknife.step_down(np.array([0.1, 0.9]), np.zeros((2, 2)), np.ones((2, 2))) == []

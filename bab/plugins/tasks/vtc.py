@@ -48,7 +48,6 @@ class VoiceType(bab.Task):
     head = "frames"
     objective = "multilabel"
     view = View(window=4.0, crop=True)
-    version = "2"  # 1: the means were also over voices that were predicted and never spoken
     presets: tuple[str, ...] = ("f1", "high-precision")
     means = frozenset((*METRICS, segma.METRIC))
     primary = "f1"

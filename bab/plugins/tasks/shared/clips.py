@@ -51,7 +51,6 @@ class ClipTask(Task):
     level = "clip"
     head = "pooled"
     objective = "cross_entropy"
-    version = "2"  # 1: macro-F1 was also over classes that were predicted and never occur
     units: ClassVar[Mapping[str, str]] = UNITS
     means = frozenset({"macro_f1", "uar"})
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"probe": PROBE, "finetune": FINETUNE}
