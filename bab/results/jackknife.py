@@ -72,7 +72,7 @@ def bounds(
     """The 95 % interval of a metric, by the delta method on its scale; NaN where it has none."""
     x = np.asarray(value, dtype=np.float64) / (100.0 if scale == "percent" else 1.0)
     half = student(df) * np.sqrt(variance) / (100.0 if scale == "percent" else 1.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # far out: 0 or the top
         if scale == "rate":
             return x * np.exp(-half / x), x * np.exp(half / x)
         if scale == "plain":
@@ -119,7 +119,7 @@ def margin(variances: Floats, freedoms: Floats, members: Sequence[int], a: int, 
 
     variances, freedoms: f64[K, K], of the pairs' differences. The variance is the mean of the
     pair's own and of all pairs' mean, and so are the degrees of freedom: v of the pair, v (K - 1)
-    of all (which by themselves marked up to .064 of tables where encoders are unequally noisy).
+    of all (which by themselves marked up to .064 of tables; see docs/decisions.md).
     """
     rows, columns = np.triu_indices(len(members), 1)
     picked = np.asarray(members)
