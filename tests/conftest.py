@@ -55,6 +55,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     base = tmp_path_factory.mktemp("model")
     asked = {"encoder": "fbank", "task": "vtc", "observers": [], "runs": str(base / "runs")}
-    sets = ["train.steps=30", "train.eval_every=15", "train.lr=0.01", "bootstrap=0"]
+    sets = ["train.steps=30", "train.eval_every=15", "train.lr=0.01"]
     sets.append(f"cache.dir={base / 'cache'}")
     return run(run_config(None, asked, sets))[1]

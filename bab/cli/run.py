@@ -80,8 +80,10 @@ def run_command(
     record, folder = run(config, force)
     if not leads():
         return
-    click.echo(detail(record, "markdown").rstrip())
+    click.echo(detail(record, matrices=False).rstrip())
     click.echo(f"\nRun folder: {folder}")
+    if record.confusion:
+        click.echo(f"What was taken for what: bab table {folder} --detail")
     if (folder / "record.json").stat().st_mtime < began:
         click.echo("It was done before; --force repeats it.")
 

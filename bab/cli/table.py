@@ -9,7 +9,7 @@ import click
 
 
 @click.command("table")
-@click.argument("runs", default="runs", type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, metavar="[RUNS]")
 @click.option(
     "--format",
     "form",
@@ -25,7 +25,12 @@ import click
     type=click.Path(path_type=Path),
     help="No runs: a leaderboard of SUPERB's ten tasks, each model with its superb_s.",
 )
-@click.option("--compare", nargs=2, metavar="A B", help="Encoder A less B, paired, per task.")
+@click.option(
+    "--compare",
+    nargs=2,
+    metavar="A B [C ...]",
+    help="Two encoders or more, every two of them, paired, per task.",
+)
 @click.option(
     "--subgroups", "view", flag_value="subgroups", help="Scores by subgroup (age, gender)."
 )
@@ -34,22 +39,24 @@ import click
 )
 @click.option("--per-layer", "view", flag_value="layers", help="Runs of single layers, as curves.")
 def table_command(
-    runs: Path,
+    runs: tuple[str, ...],
     form: str,
     detail: bool,
     superb: Path | None,
     compare: tuple[str, str] | None,
     view: Literal["subgroups", "recordings", "layers"] | None,
 ) -> None:
-    """Print the results of all runs in a folder, side by side.
+    """Print the results of all runs in the folder RUNS (default: runs), side by side.
 
-    Different versions of a task or a corpus never share a table.
+    Different versions of a task or a corpus never share a table. What the marks and intervals say,
+    and what they can't, is in docs/intervals.md.
 
     \b
     Examples:
       bab table
       bab table runs/vtc --format csv > vtc.csv
       bab table --compare hubert:base fbank
+      bab table runs/vtc --compare hubert:base wavlm:base fbank
       bab table runs/vtc/rttm-sample/fbank/0123456789ab --detail
     """
     from bab.core.errors import BabError
@@ -62,21 +69,37 @@ def table_command(
 
         click.echo(leaderboard(superb, form))
         return
-    if not runs.exists():
-        raise BabError(f"{runs}: there is no such folder. `bab run` makes it; `--runs` names it")
+    folder, more = _folder(runs, comparing=bool(compare))
     if compare or view:
         from bab.results import breakdown
 
-        records, _ = record.collect(runs)
+        records, _ = record.collect(folder)
         if compare:
-            click.echo(breakdown.versus(records, *compare, form))
+            click.echo(breakdown.versus(records, [*compare, *more], form))
         if view:
             click.echo(breakdown.show(records, view, form))
         return
     if not detail:
-        click.echo(table(runs, form))
+        click.echo(table(folder, form))
         return
-    path = runs / "record.json" if runs.is_dir() else runs
+    path = folder / "record.json" if folder.is_dir() else folder
     if not path.is_file():
-        raise BabError(f"{runs} holds no record.json: name the folder of one finished run")
+        raise BabError(f"{folder} holds no record.json: name the folder of one finished run")
     click.echo(whole(record.load(path), form))
+
+
+def _folder(given: tuple[str, ...], comparing: bool) -> tuple[Path, list[str]]:
+    """The folder of runs, and what else was given: the third and further encoders of --compare.
+
+    Raises:
+        BabError: no such folder, or several.
+    """
+    from bab.core.errors import BabError
+
+    folders = [name for name in given if not comparing or Path(name).exists()]
+    if len(folders) > 1:
+        raise BabError(f"one folder of runs at a time: {' '.join(folders)}")
+    folder = Path(folders[0] if folders else "runs")
+    if not folder.exists():
+        raise BabError(f"{folder}: there is no such folder. `bab run` makes it; `--runs` names it")
+    return folder, [name for name in given if name not in folders]

@@ -73,8 +73,16 @@ def _canonical(
     return clean, wrong
 
 
+# Keys that were there once, and what is to be done about them.
+_RETIRED = {
+    "bootstrap": "nothing is drawn any more for the intervals (docs/intervals.md): leave it out",
+}
+
+
 def unknown(path: str, source: str, known: Mapping[str, Any] | Sequence[str]) -> str:
     """The message for a key that isn't there: one of the same name elsewhere, or a near sibling."""
+    if path in _RETIRED:
+        return f"unknown key '{path}' (from {source}): {_RETIRED[path]}"
     parent, dot, leaf = path.rpartition(".")
     siblings = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == parent]
     near = [f"{parent}{dot}{name}" for name in get_close_matches(leaf, siblings)]

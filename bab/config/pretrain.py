@@ -78,7 +78,7 @@ class ProbeConfig(Strict):
     task: str = Field(default="vtc", description="what is probed")
     corpus: str | None = Field(default=None, description="corpus[:root]; null = the task's")
     sets: tuple[str, ...] = Field(
-        default=("train.steps=200", "bootstrap=0"), description="KEY=VALUE as for `bab run --set`"
+        default=("train.steps=200",), description="KEY=VALUE as for `bab run --set`"
     )
 
 

@@ -160,9 +160,6 @@ class RunConfig(Strict):
         default=("progress", "jsonl"), description="who watches the run (`bab list observers`)"
     )
     quiet: bool = Field(default=False, description="progress as a few plain lines")
-    bootstrap: NonNegativeInt = Field(
-        default=1000, description="resamples behind each 95 % interval; 0 = no intervals"
-    )
 
     def identity(self) -> dict[str, Any]:
         """Everything that may change the result: what a run's id is hashed over.

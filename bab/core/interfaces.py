@@ -285,6 +285,8 @@ class Task(Component):
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     # True: metrics follow from summed `statistics`. False (AUC, EER): only `score` gives them.
     additive: ClassVar[bool] = True
+    means: ClassVar[frozenset[str]] = frozenset()  # metrics that are means over classes
+    rates: ClassVar[frozenset[str]] = frozenset()  # metrics of "%" that may exceed 100: word errors
     notice: ClassVar[str] = ""  # stands in every output (e.g. "research only")
 
     def __init__(self, options: Any) -> None:
@@ -350,7 +352,8 @@ class Task(Component):
         raise NotImplementedError
 
     def tune(self, outputs: Sequence[Output], grid: Grid, labels: Labels) -> dict[str, Any]:
-        """Thresholds and the like for each of `presets`, from dev outputs only."""
+        """Thresholds and the like for each of `presets`, from dev outputs only. What a preset has
+        under "notices", a list of texts, stands among the record's notices."""
         return {name: {} for name in self.presets}
 
     def decode(
@@ -368,7 +371,8 @@ class Task(Component):
     def statistics(self, reference: Clip, prediction: Prediction | None) -> dict[str, float]:
         """Sums that `metrics` is a function of, for one clip; None = nothing was predicted for it.
 
-        Additive, so that pooling over clips and resampling groups are exact and fast.
+        Additive, so that pooling over clips and leaving groups out are exact and fast. Sums called
+        "confusion\\tNAME\\tROW\\tCOLUMN" stand in the record as a matrix.
         """
         raise NotImplementedError
 
@@ -376,12 +380,10 @@ class Task(Component):
         """The metrics from summed statistics."""
         raise NotImplementedError
 
-    def resample(
-        self, names: Sequence[str], table: NDArray[np.float64]
-    ) -> list[Mapping[str, float]]:
-        """`metrics` of each row of f64[resamples, names]; a task may know a faster way to the same
-        numbers, with NaN for those that a row has not."""
-        return [self.metrics(dict(zip(names, row, strict=True))) for row in table.tolist()]
+    def amounts(self, reference: Clip) -> dict[str, float]:
+        """How much of each class (the CLASS of a metric "f1/CLASS") a clip's reference holds, in
+        seconds, clips or words; "" where there are no classes. Intervals weigh groups by it."""
+        return {"": 1.0}
 
     def score(
         self, references: Sequence[Clip | Trial], predictions: Mapping[str, Prediction]

@@ -59,11 +59,11 @@ class Record:
     units: dict[str, str] = field(default_factory=dict)
     primary: str = ""
     higher_is_better: bool = True
-    bootstrap: dict[str, Any] = field(default_factory=dict)
-    resamples: dict[str, Any] = field(default_factory=dict)
+    jackknife: dict[str, Any] = field(default_factory=dict)
     presets: dict[str, dict[str, Any]] = field(default_factory=dict)
     groups: dict[str, dict[str, float]] = field(default_factory=dict)
     subgroups: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    confusion: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     dev: dict[str, float] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
     tuned: dict[str, Any] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Record:
     notices: list[str] = field(default_factory=list)
     reason: str = ""
     created: str = ""
-    format: int = 1
+    format: int = 2
 
     @classmethod
     def failed(

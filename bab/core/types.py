@@ -59,7 +59,7 @@ class Clip:
     path: str
     start: float
     end: float
-    group: str  # child, speaker or family: never in two splits, and the unit of the bootstrap
+    group: str  # child, speaker or family: never in two splits; what intervals leave out
     speaker: str | None = None
     voices: tuple[str, ...] = ()  # who is heard, where known: none may be in two splits
     labels: Mapping[str, str] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from bab.core.errors import BabError
 from bab.exporting.settings import settings
 from bab.exporting.source import Source
 from bab.results.detail import detail
+from bab.results.notes import groups_of
 from bab.results.render import Sheet, amount, markdown
 
 _MANY = 60  # labels that a card lists
@@ -257,12 +258,7 @@ def _results(source: Source, head: bool) -> Iterator[str]:
         return
     if not head:
         yield "These are of the whole model, of which this is the encoder."
-    drawn = record.bootstrap
-    if record.intervals:
-        over = f"{drawn.get('units')} {drawn.get('unit')}s ({drawn.get('samples')} resamples)"
-        yield f"On {record.split}, with 95 % intervals over {over}."
-    else:
-        yield f"On {record.split}; intervals were not computed."
+    yield f"On {record.split}." if record.intervals else f"On {record.split}, without intervals."
     kept = {
         name: values
         for name, values in record.subgroups.items()
@@ -271,19 +267,17 @@ def _results(source: Source, head: bool) -> Iterator[str]:
     encoder = public(record.encoder)
     bare = dataclasses.replace(record, groups={}, subgroups=kept, encoder=encoder)
     yield detail(bare).rstrip()
-    if any(name.startswith("recall/") for name in record.metrics):
-        yield "There is no table of confusions: recall and precision of each class stand above."
 
 
 def _limits(source: Source, folder: Folder) -> Iterator[str]:
     record, saved = source.record, source.saved
     if record is not None and record.leakage:
         yield "The splits share speakers, groups or recordings: the figures are too high."
-    units = record.bootstrap.get("units", 0) if record else 0
-    if record is not None and 0 < units < _FEW:
+    units, unit = groups_of(record) if record else (0, "")
+    if 0 < units < _FEW:
         yield (
-            f"Test holds {units} {record.bootstrap.get('unit', 'group')}s: so few that the "
-            "intervals are themselves unsure, and other voices may give other figures."
+            f"Test holds {units} {unit}: so few that the intervals are themselves unsure, and "
+            "other voices may give other figures."
         )
     if record is not None and not source.fold and (source.folder / "folds").is_dir():
         yield (

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from bab.core.errors import BabError, did_you_mean
 from bab.core.record import Record
-from bab.results import compare
+from bab.results import compare, jackknife
+from bab.results.notes import ONE_SEED
 from bab.results.render import Sheet, as_json, check_format, flat, latex, markdown, number, span
-from bab.results.summary import DONE, LEAKAGE, LEAKY, Table, arrange
+from bab.results.summary import DONE, LEAKAGE, LEAKY, Column, Table, arrange
 
 View = Literal["subgroups", "recordings", "layers"]
 _NOTHING: Mapping[View, str] = {
@@ -39,67 +41,89 @@ class PartScore(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """The paired difference A less B on one column; better: the encoder that is certainly better.
+    """The paired difference A less B on one column; better: the encoder that is shown to be.
 
-    low, high: None where the records keep nothing to resample.
+    low, high: None where nothing can be told; why: what keeps it from being said which is better.
     """
 
     column: str
     metric: str
     mode: str
     settings: str
+    encoder_a: str
+    encoder_b: str
     a: float
     b: float
     difference: float
     low: float | None
     high: float | None
     better: str
+    why: str
+    one_seed: bool
 
 
-def gaps(records: Sequence[Record], a: str, b: str) -> list[Gap]:
-    """Encoder A against encoder B, for each column and way of training that both have.
+def gaps(records: Sequence[Record], names: Sequence[str]) -> list[Gap]:
+    """Every two of some encoders, for each column and way of training that both have.
 
     Raises:
-        BabError: an encoder that no record has, or nothing that both did.
+        BabError: fewer than two encoders, one that no record has, or nothing that two of them did.
     """
     table = arrange([r for r in records if r.status == DONE])
-    names = {key[0] for key in table.keys}
-    for name in (a, b):
-        if name not in names:
-            raise BabError(f"no run is of encoder '{name}': {did_you_mean(name, names)}")
-    rows = list(zip(table.keys, table.cells, strict=True))
-    pairs = [
-        (key, *cells)
-        for key, left in rows
-        for other, right in rows
-        # Rows are named by all their heads, and one encoder may have run more tasks than another.
-        if (key[0], other[0]) == (a, b) and (key[1], key[3]) == (other[1], other[3])
-        for cells in zip(table.columns, left, right, strict=True)
+    known = {key[0] for key in table.keys}
+    names = list(dict.fromkeys(names))
+    for name in names:
+        if name not in known:
+            raise BabError(f"no run is of encoder '{name}': {did_you_mean(name, known)}")
+    if len(names) < 2:
+        raise BabError(f"'{names[0]}' can only be compared with another encoder: name two or more")
+    # Rows are named by all their heads, and one encoder may have run more tasks than another: what
+    # is compared is of one column, mode, settings and head.
+    alike: dict[tuple[int, str, str, str], dict[str, tuple[Record, ...]]] = defaultdict(dict)
+    for key, cells in zip(table.keys, table.cells, strict=True):
+        for j, members in enumerate(cells):
+            if members and key[0] in names:
+                alike[j, key[1], key[3], members[0].head][key[0]] = members
+    listed = [
+        gap
+        for (j, mode, settings, _), cells in sorted(alike.items())
+        for gap in _pairs(table.columns[j], (mode, settings), names, cells)
     ]
-    differences = []
-    for key, column, left, right in pairs:
-        if left and right and left[0].head == right[0].head:
-            one, two = compare.score(left), compare.score(right)
-            gap = compare.difference(left, right)
-            better = ""
-            if gap is not None and not gap.low <= 0 <= gap.high:
-                better = a if (gap.value > 0) == column.higher_is_better else b
-            low, high = (gap.low, gap.high) if gap is not None else (None, None)
-            place = (column.label, column.metric, key[1], key[3])
-            differences.append(Gap(*place, one, two, one - two, low, high, better))
-    if not differences:
-        raise BabError(f"'{a}' and '{b}' have no task, mode and settings in common")
-    return differences
+    if not listed:
+        raise BabError(f"{', '.join(map(repr, names))} have no task, mode and settings in common")
+    return listed
 
 
-def versus(records: Sequence[Record], a: str, b: str, format: str = "markdown") -> str:
-    """`gaps`, printed: one line per column.
+def _pairs(
+    column: Column,
+    how: tuple[str, str],
+    names: Sequence[str],
+    cells: Mapping[str, Sequence[Record]],
+) -> Iterator[Gap]:
+    there = [name for name in names if name in cells]
+    held = compare.contest([cells[name] for name in there])
+    told = compare.differences(held)
+    few = 0 < held.groups < jackknife.MARKED
+    for (i, a), (j, b) in combinations(enumerate(there), 2):
+        one, two = compare.score(cells[a]), compare.score(cells[b])
+        gap = told.get((i, j), compare.Difference(one - two))
+        better, why = "", ""
+        if gap.apart is None:
+            why = f"{held.groups} groups" if few else held.why or "no spread between groups"
+        elif gap.apart:
+            better = a if (gap.value > 0) == column.higher_is_better else b
+        seeds = min(len(cells[a]), len(cells[b]))
+        place = (column.label, column.metric, *how, a, b, one, two, gap.value)
+        yield Gap(*place, gap.low, gap.high, better, why, seeds == 1)
+
+
+def versus(records: Sequence[Record], names: Sequence[str], format: str = "markdown") -> str:
+    """`gaps`, printed: one line per column and pair.
 
     Raises:
         BabError: an unknown format, or see `gaps`.
     """
     check_format(format)
-    differences = gaps(records, a, b)
+    differences = gaps(records, names)
     if format == "json":
         return as_json([gap._asdict() for gap in differences])
     if format == "csv":
@@ -109,15 +133,27 @@ def versus(records: Sequence[Record], a: str, b: str, format: str = "markdown") 
     for gap in differences:
         unit = units.get(gap.column, "")
         interval = "" if gap.low is None or gap.high is None else span(gap.low, gap.high, unit)
-        verdict = gap.better or ("within noise" if interval else "not available")
+        unknown = f"can't be told: {gap.why}"
+        verdict = gap.better or (unknown if gap.why else "within noise")
         values = [number(v, unit) for v in (gap.a, gap.b, gap.difference)]
-        rows.append([f"{gap.column} {gap.metric}", gap.mode, gap.settings, *values])
-        rows[-1] += [interval, verdict]
-    headers = ["task", "mode", "settings", a, b, "difference", "95 % interval", "better"]
-    notes = ["paired: both encoders on the same resampled groups (and seeds)"]
-    notes += [LEAKAGE] if any(LEAKY in gap.column for gap in differences) else []
-    sheet = Sheet(headers, rows, text=3, notes=notes)
+        where = [f"{gap.column} {gap.metric}", gap.mode, gap.settings]
+        rows.append([*where, gap.encoder_a, gap.encoder_b, *values, interval, verdict])
+    headers = ["task", "mode", "settings", "A", "B", "A's", "B's", "A less B", "95 % interval"]
+    sheet = Sheet([*headers, "better"], rows, text=5, notes=_said(differences))
     return markdown([sheet]) if format == "markdown" else latex([sheet])
+
+
+def _said(differences: Sequence[Gap]) -> list[str]:
+    """How the differences were judged."""
+    notes = ["paired: the same group is left out of both, one after the other (docs/intervals.md)"]
+    if len({name for gap in differences for name in (gap.encoder_a, gap.encoder_b)}) > 2:
+        notes.append(
+            "the intervals of a task hold all together in 95 % of cases (studentised range of all "
+            "that are compared on it)"
+        )
+    notes.append("within noise: not shown to differ, which isn't to say equal")
+    notes += [ONE_SEED] if any(gap.one_seed for gap in differences) else []
+    return notes + ([LEAKAGE] if any(LEAKY in gap.column for gap in differences) else [])
 
 
 def entries(records: Sequence[Record], view: View) -> list[PartScore]:
@@ -149,7 +185,7 @@ def _parts(table: Table, view: View) -> Iterator[PartScore]:
 
 
 def _unit(record: Record) -> str:
-    return str(record.bootstrap.get("unit", "group"))
+    return str(record.jackknife.get("unit", "group"))
 
 
 def _layers(table: Table) -> Iterator[PartScore]:

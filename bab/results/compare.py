@@ -1,69 +1,162 @@
 """Rows of a table against each other: differences with intervals, marks, ranks, relative scores.
 
-A record keeps its headline metric in each bootstrap resample of its groups, and all runs draw the
-same resamples. So the difference of two rows in one resample is a paired difference, whatever the
-metric, and no prediction has to be read again (Efron and Tibshirani 1993, chapter 16).
+A record keeps its headline metric without each of its groups in turn. Leaving the same group out of
+two runs pairs them, whatever the metric, and no prediction has to be read again.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from statistics import fmean
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from statistics import fmean, variance
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bab.core.record import Record
-from bab.results.bootstrap import Difference
+from bab.results import jackknife
 from bab.results.superb import relative
 
 BEST, TIED = "best", "within noise"
-_FEW = 0.5  # share of resamples that must be defined, as in bab.core.intervals
+Floats = NDArray[np.float64]
 
 
-def resamples(records: Sequence[Record]) -> tuple[str, NDArray[np.float64]] | None:
-    """(hash of the groups, f64[samples]): the mean over seeds in each resample of the groups.
+class Sample(NamedTuple):
+    """A cell: its mean over seeds, and the same without each group. seeds: the values of each."""
 
-    With several seeds, each resample draws seeds too (with replacement): the spread is over groups
-    and seeds. None where a record keeps none, or they are not of the same groups.
+    names: tuple[str, ...]
+    sizes: tuple[float, ...]
+    scale: jackknife.Scale
+    value: float
+    left_out: tuple[float, ...]
+    seeds: tuple[float, ...]
+
+    @property
+    def between_seeds(self) -> list[tuple[float, float]]:
+        """(variance of the mean over seeds, its degrees of freedom); nothing of one seed."""
+        count = len(self.seeds)
+        return [(variance(self.seeds) / count, count - 1.0)] if count > 1 else []
+
+
+class Bounds(NamedTuple):
+    """An interval, or why there is none."""
+
+    low: float | None = None
+    high: float | None = None
+    why: str = ""
+
+
+class Difference(NamedTuple):
+    """A metric of A less that of B on the same groups; low, high: None where nothing can be told.
+
+    apart: whether they differ, None where that can't be said.
     """
-    kept: list[Mapping[str, Any]] = [r.resamples for r in sorted(records, key=lambda r: r.seed)]
-    names = {(one.get("groups"), len(one.get("values", ()))) for one in kept}
-    if len(names) != 1 or not all(one.get("values") for one in kept):
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    apart: bool | None = None
+
+
+class Contest(NamedTuple):
+    """Cells that can be compared: which of those given, their values f64[K], and the variance and
+    degrees of freedom of each pair's difference, f64[K, K]; why the others, or all, can't be."""
+
+    members: tuple[int, ...]
+    values: Floats
+    variances: Floats
+    freedoms: Floats
+    groups: int = 0
+    why: str = ""
+
+
+def sample(records: Sequence[Record]) -> Sample | None:
+    """What a cell's records keep; None where they keep nothing, or are of different groups."""
+    kept = [r.jackknife for r in sorted(records, key=lambda r: r.seed)]
+    names = {tuple(one.get("groups", ())) for one in kept}
+    if len(names) != 1 or not all(one.get("left_out") for one in kept):
         return None
-    table = np.array([one["values"] for one in kept], dtype=np.float64)  # [seeds, samples]
-    seeds, samples = table.shape
-    drawn = np.random.default_rng(0).integers(0, seeds, (seeds, samples))
-    if seeds == 1:
-        drawn[:] = 0
-    return str(kept[0]["groups"]), np.take_along_axis(table, drawn, axis=0).mean(axis=0)
+    values = tuple(
+        r.metrics.get(r.primary, math.nan) for r in sorted(records, key=lambda r: r.seed)
+    )
+    table = np.array([one["left_out"] for one in kept], dtype=np.float64)  # [seeds, groups]
+    left_out = tuple(table.mean(axis=0).tolist())
+    sizes, scale = tuple(kept[0]["sizes"]), kept[0]["scale"]
+    return Sample(names.pop(), sizes, scale, fmean(values), left_out, values)
 
 
-def interval(values: NDArray[np.float64], level: float = 0.95) -> tuple[float, float] | None:
-    """The percentile interval; None where the metric is undefined in most resamples."""
-    finite = values[np.isfinite(values)]
-    if not len(finite) or len(finite) < _FEW * len(values):
-        return None
-    tail = 100 * (1 - level) / 2
-    low, high = np.percentile(finite, [tail, 100 - tail]).tolist()
-    return low, high
+def interval(records: Sequence[Record]) -> Bounds:
+    """The 95 % interval of a cell, over groups and seeds."""
+    one = sample(records)
+    if one is None:
+        return Bounds(why="nothing kept to tell it from")
+    if why := jackknife.why_not(one.value, one.left_out, one.scale):
+        return Bounds(why=why)
+    over_groups = float(jackknife.variance(np.array(one.left_out), one.value))
+    parts = [(over_groups, jackknife.freedom(one.sizes)), *one.between_seeds]
+    total, df = jackknife.satterthwaite(parts)
+    low, high = jackknife.bounds(one.value, total, df, one.scale)
+    return Bounds(float(low), float(high))
 
 
-def difference(a: Sequence[Record], b: Sequence[Record]) -> Difference | None:
-    """The headline metric of A's runs less that of B's, with the paired interval.
+def contest(cells: Sequence[Sequence[Record]]) -> Contest:
+    """What can be compared among the cells of a column, paired by group."""
+    none = np.empty(0)
+    samples = {i: one for i, cell in enumerate(cells) if cell and (one := sample(cell)) is not None}
+    if not samples:
+        return Contest((), none, none, none, why="the records keep nothing to compare them by")
+    names, _ = Counter(one.names for one in samples.values()).most_common(1)[0]
+    whole = {
+        i: one
+        for i, one in samples.items()
+        if one.names == names and np.isfinite([one.value, *one.left_out]).all()
+    }
+    members = tuple(whole)
+    groups = len(names)
+    there = sum(bool(cell) for cell in cells)
+    why = ""
+    if len(members) < there:
+        why = f"{there - len(members)} of {there} can't be compared: "
+        undefined = any(not np.isfinite(one.left_out).all() for one in samples.values())
+        why += "undefined without one of the groups" if undefined else "older, or of other groups"
+    if groups < jackknife.TOO_FEW:
+        why = f"{groups} groups, {jackknife.TOO_FEW} are needed"
+    if groups < jackknife.TOO_FEW or len(members) < 2:
+        return Contest(members, none, none, none, groups, why=why)
+    values = np.array([one.value for one in whole.values()])
+    left_out = np.array([one.left_out for one in whole.values()])
+    over_groups = jackknife.variance(
+        left_out[:, None] - left_out[None], values[:, None] - values[None]
+    )
+    variances, freedoms = np.zeros_like(over_groups), np.ones_like(over_groups)
+    for i, a in enumerate(whole.values()):
+        for j, b in enumerate(whole.values()):
+            own = (float(over_groups[i, j]), jackknife.freedom(a.sizes))
+            parts = [own, *a.between_seeds, *b.between_seeds]
+            variances[i, j], freedoms[i, j] = jackknife.satterthwaite(parts)
+    return Contest(members, values, variances, freedoms, groups, why)
 
-    a, b: the runs of two cells of one column, over seeds. None where it can't be told: resamples
-    that were not kept (bootstrap=0, a single group), or are of other groups.
-    """
-    left, right = resamples(a), resamples(b)
-    if left is None or right is None or left[0] != right[0] or len(left[1]) != len(right[1]):
-        return None
-    bounds = interval(left[1] - right[1])
-    if bounds is None:
-        return None
-    return Difference(score(a) - score(b), *bounds)
+
+def differences(held: Contest) -> dict[tuple[int, int], Difference]:
+    """Of every two of the contest's cells, by their places among those given. The intervals hold
+    all together in 95 % of cases (Tukey's, on the studentised range); of two cells it is the paired
+    interval on Student's t. With fewer than five groups nothing is called apart."""
+    gaps: dict[tuple[int, int], Difference] = {}
+    if not len(held.values):
+        return gaps
+    every = range(len(held.members))
+    for i, one in enumerate(held.members):
+        for j, two in enumerate(held.members):
+            value = float(held.values[i] - held.values[j])
+            if i == j or not held.variances[i, j]:
+                gaps[one, two] = Difference(value, apart=None if value else False)
+                continue
+            half = jackknife.margin(held.variances, held.freedoms, every, i, j)
+            apart = abs(value) > half if held.groups >= jackknife.MARKED else None
+            gaps[one, two] = Difference(value, value - half, value + half, apart)
+    return gaps
 
 
 def score(records: Sequence[Record]) -> float:
@@ -71,26 +164,26 @@ def score(records: Sequence[Record]) -> float:
     return fmean(r.metrics.get(r.primary, math.nan) for r in records)
 
 
-def marks(cells: Sequence[Sequence[Record]], higher_is_better: bool) -> list[str]:
-    """For each cell of a column: BEST, TIED (its paired interval to the best holds 0), or "".
+def marks(cells: Sequence[Sequence[Record]], higher_is_better: bool) -> tuple[list[str], str]:
+    """For each cell of a column BEST, TIED (not shown to be worse than it) or "", and why there are
+    none, or not of all.
 
     A cell is the records of its seeds; an empty one has no mark, nor has a column with one cell.
     """
-    sign = 1 if higher_is_better else -1
-    scores = [sign * score(cell) if cell else math.nan for cell in cells]
-    known = [i for i, value in enumerate(scores) if math.isfinite(value)]
     marked = [""] * len(cells)
-    if len(known) < 2:
-        return marked
-    top = max(known, key=lambda i: scores[i])
-    for i in known:
-        if scores[i] == scores[top]:
-            marked[i] = BEST
-            continue
-        gap = difference(cells[top], cells[i])
-        if gap is not None and gap.low <= 0 <= gap.high:
-            marked[i] = TIED
-    return marked
+    if sum(bool(cell) for cell in cells) < 2:
+        return marked, ""
+    held = contest(cells)
+    if not len(held.values):
+        return marked, f"no marks: {held.why}"
+    if held.groups < jackknife.MARKED:
+        return marked, f"no marks: {held.groups} groups, {jackknife.MARKED} are needed"
+    values = held.values if higher_is_better else -held.values
+    worse = jackknife.step_down(values, held.variances, held.freedoms)
+    for place, i in enumerate(held.members):
+        if place not in worse:
+            marked[i] = BEST if values[place] == values.max() else TIED
+    return marked, held.why
 
 
 def ranks(values: Sequence[Sequence[float | None]], higher: Sequence[bool]) -> list[float | None]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from bab.core.errors import BabError
 from bab.core.record import Record
+from bab.results import confusion
+from bab.results.jackknife import TOO_FEW
+from bab.results.notes import made, rare
 from bab.results.render import (
     Sheet,
     as_json,
@@ -19,9 +23,6 @@ from bab.results.render import (
     span,
 )
 from bab.results.summary import LEAKAGE, LEAKY
-
-if TYPE_CHECKING:
-    pass
 
 
 class Score(NamedTuple):
@@ -61,11 +62,13 @@ def scores(record: Record) -> list[Score]:
     return numbers
 
 
-def detail(record: Record, format: str = "markdown") -> str:
-    """One run's scores: per class and preset with 95 % intervals, then per group and subgroup.
+def detail(record: Record, format: str = "markdown", matrices: bool = True) -> str:
+    """One run's scores: per class and preset with 95 % intervals, what was taken for what, then per
+    group and subgroup.
 
     Args:
         format: markdown | csv (one line per number) | latex | json.
+        matrices: whether the first preset's confusion is shown too.
 
     Raises:
         BabError: an unknown format, or a run that has no result.
@@ -76,15 +79,18 @@ def detail(record: Record, format: str = "markdown") -> str:
     numbers = scores(record)
     if format == "json":
         leaky = {"id": record.id, "leakage": record.leakage}
-        return as_json({**leaky, "scores": [one._asdict() for one in numbers]})
+        plain = {"scores": [one._asdict() for one in numbers], "confusion": record.confusion}
+        return as_json(leaky | plain)
     if format == "csv":
         marked = {"run": record.id, "leakage": record.leakage}
         return flat([{**marked, **one._asdict()} for one in numbers])
-    unit = str(record.bootstrap.get("unit", "group"))
+    unit = str(record.jackknife.get("unit", "group"))
     sheets = [
         _detail_sheet(record, section, [one for one in numbers if one.section == section], unit)
         for section in dict.fromkeys(one.section for one in numbers)
     ]
+    if matrices:
+        sheets += confusion.sheets(record)
     return markdown(sheets) if format == "markdown" else latex(sheets)
 
 
@@ -98,11 +104,31 @@ def _detail_sheet(record: Record, section: str, numbers: Sequence[Score], unit: 
     if section in record.presets or section == "default":
         encoder = shown(record.encoder, record.encoder_fingerprint)
         title = f"{record.task}@{record.corpus}, {encoder}, {record.mode}: {section}"
-    notes = [LEAKAGE] if record.leakage else []
+    notes = []
+    if section == next(iter(record.presets), "default"):
+        notes = [*filter(None, [made(record), rare(record)]), *_without(record, section)]
+    own = f"{section}: "  # what was said of tuning this preset
+    notes += [text.removeprefix(own) for text in record.notices if text.startswith(own)]
+    notes += [LEAKAGE] if record.leakage else []
     if record.leakage:
         title, metrics = f"{title} {LEAKY}", [f"{name} {LEAKY}" for name in metrics]
     headers = [unit if section == "group" else "", *metrics]
     return Sheet(headers, rows, title=title, notes=notes)
+
+
+def _without(record: Record, preset: str) -> list[str]:
+    """Which scores have no interval though others have, by reason."""
+    reasons: dict[str, list[str]] = defaultdict(list)
+    values = record.presets.get(preset, {})
+    for metric, why in values.get("no_interval", {}).items():
+        reasons[why].append(metric)
+    if len(record.jackknife.get("groups", ())) < TOO_FEW:
+        return []
+    every = not values.get("intervals") and len(reasons) == 1
+    return [
+        f"no intervals: {why}" if every else f"no interval of {', '.join(names)}: {why}"
+        for why, names in reasons.items()
+    ]
 
 
 def _score(one: Score | None, record: Record) -> str:

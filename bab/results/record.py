@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,8 +20,21 @@ if TYPE_CHECKING:
 
 RECORD = "record.json"
 LOCK = ".lock"  # a run's folder has one from its first moment
-FORMAT = 1
-_NUMBERS = ("metrics", "dev", "cost", "groups", "subgroups", "intervals", "presets", "resamples")
+FORMAT = 2
+_OLD = 1  # the format of a bootstrap's resamples, which nothing is compared by any more
+# Options that came after format 1, by task: what a record of that format ran with.
+_LATER: Mapping[str, Mapping[str, str]] = {"vtc": {"convention": "bab"}}
+_NUMBERS = (
+    "metrics",
+    "dev",
+    "cost",
+    "groups",
+    "subgroups",
+    "intervals",
+    "presets",
+    "jackknife",
+    "confusion",
+)
 
 
 class Skipped(NamedTuple):
@@ -64,11 +78,13 @@ def load(path: StrPath) -> Record:
         raise BabError(f"{file}: is not JSON ({error}): repeat the run with --force") from None
     if not isinstance(values, dict) or "format" not in values:
         raise BabError(f"{file}: is not a record (it has no format number)")
-    if values["format"] != FORMAT:
+    if values["format"] not in (_OLD, FORMAT):
         raise BabError(
-            f"{file}: has format {values['format']!r}, this bab reads format {FORMAT}: read it "
-            "with the version that wrote it (versions.bab in the file), or repeat the run"
+            f"{file}: has format {values['format']!r}, this bab reads formats {_OLD} and {FORMAT}: "
+            "read it with the version that wrote it (versions.bab in the file), or repeat the run"
         )
+    if values["format"] == _OLD:
+        _updated(values)
     known = {f.name for f in dataclasses.fields(Record)}
     if unknown := sorted(set(values) - known):
         raise BabError(f"{file}: has unknown fields: {', '.join(unknown)}")
@@ -80,6 +96,17 @@ def load(path: StrPath) -> Record:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BabError(f"{file}: {where}: {first['msg']}: repeat the run with --force") from None
+
+
+def _updated(values: dict[str, Any]) -> None:
+    """A record of format 1 as it is held now: what its bootstrap drew is of no use any more."""
+    values.pop("resamples", None)
+    before = values.pop("bootstrap", None)
+    if isinstance(before, dict):
+        values["jackknife"] = {"unit": before.get("unit", "group")}
+    task = (values.get("config") or {}).get("task")
+    if isinstance(task, dict) and isinstance(options := task.get("options"), dict):
+        task["options"] = {**_LATER.get(str(values.get("task")), {}), **options}
 
 
 def _numbers(value: Any) -> Any:

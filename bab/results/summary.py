@@ -19,6 +19,7 @@ from typing import Any
 from bab.core.errors import BabError
 from bab.core.record import Record
 from bab.results import compare
+from bab.results.notes import column_notes, newest, old
 from bab.results.render import shown
 
 DONE = "done"
@@ -55,8 +56,9 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class TableCell:
-    """One row in one column. low, high: over groups and seeds; the mean of the seeds' intervals
-    where the records keep no resamples. mark: "best", "within noise" of the best, or "".
+    """One row in one column. low, high: over groups and seeds, or no_interval says why there is
+    none; old: of a record that an earlier bab wrote, whose interval is too narrow. mark: "best",
+    "within noise" of the best, or "".
 
     deviation: sample standard deviation over seeds, None with one. status and reason say what
     failed or doesn't apply; with a value, which of its seeds are missing. leakage: in one of the
@@ -72,6 +74,8 @@ class TableCell:
     reason: str
     mark: str = ""
     leakage: bool = False
+    no_interval: str = ""
+    old: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,7 @@ def arrange(records: Sequence[Record]) -> Table:
         tuple(sorted(rows)),
         tuple(tuple(members[i]) for i in order),
         tuple(_column(title, members[i]) for i, title in zip(order, titles, strict=True)),
-        tuple(tuple(tuple(rows[key].get(i, ())) for i in order) for key in sorted(rows)),
+        tuple(tuple(tuple(newest(rows[key].get(i, ()))) for i in order) for key in sorted(rows)),
     )
 
 
@@ -146,16 +150,24 @@ def summarise(records: Sequence[Record]) -> Summary:
         BabError: see `arrange`.
     """
     table = arrange(records)
+    names = [", ".join(filter(None, (key[0], key[1], key[3]))) for key in table.keys]
+    done = [[_done(members) for members in row] for row in table.cells]
     marks = [
-        compare.marks([_done(row[j]) for row in table.cells], column.higher_is_better)
+        compare.marks([row[j] for row in done], column.higher_is_better)
         for j, column in enumerate(table.columns)
     ]
     rows = [
-        _row(key, cells, [column[i] for column in marks])
+        _row(key, cells, [column[i] for column, _ in marks])
         for i, (key, cells) in enumerate(zip(table.keys, table.cells, strict=True))
     ]
     rows, notes = _ranked(rows, table.columns)
-    told = dict.fromkeys(note for one in table.members for r in one for note in _notes(r))
+    told = [
+        note
+        for j, (column, (_, why)) in enumerate(zip(table.columns, marks, strict=True))
+        for note in column_notes(
+            column.label, {k: c[j] for k, c in zip(names, done, strict=True)}, why
+        )
+    ]
     return Summary(table.columns, tuple(rows), (*told, *notes))
 
 
@@ -382,30 +394,17 @@ def _cell(members: Sequence[Record], mark: str) -> TableCell | None:
     if rest:
         reason = f"seed {', '.join(str(r.seed) for r in rest)}: {reason}"
     values = [r.metrics.get(r.primary, math.nan) for r in done]
-    intervals = [r.intervals[r.primary] for r in done if r.primary in r.intervals]
-    low = high = None
-    if len(intervals) == len(done):
-        low, high = _mean([low for low, _ in intervals]), _mean([high for _, high in intervals])
-    resampled = compare.resamples(done)
-    if resampled is not None and (both := compare.interval(resampled[1])) is not None:
-        low, high = both
+    bounds = compare.interval(done)
     return TableCell(
         statistics.fmean(values),
-        low,
-        high,
+        bounds.low,
+        bounds.high,
         statistics.stdev(values) if len(values) > 1 else None,
         tuple(r.seed for r in done),
         status,
         reason,
         mark,
         any(r.leakage for r in done),
+        bounds.why,
+        any(old(r) for r in done),
     )
-
-
-def _notes(record: Record) -> list[str]:
-    """What a reader of the table must know of a record."""
-    if record.status != DONE or not record.bootstrap.get("samples") or not record.intervals:
-        return []
-    unit, units = record.bootstrap.get("unit", "group"), record.bootstrap.get("units", "?")
-    each = "" if unit == "group" else f" (each one {unit})"
-    return [f"{_name(record)}: 95 % intervals by bootstrap over {units} groups{each}"]

@@ -6,12 +6,12 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from textwrap import shorten
-from typing import TYPE_CHECKING
 
 from bab.core.atomic import StrPath
 from bab.core.errors import BabError
 from bab.core.record import Record
 from bab.results.compare import BEST, TIED
+from bab.results.record import collect
 from bab.results.render import (
     Sheet,
     amount,
@@ -25,11 +25,12 @@ from bab.results.render import (
 )
 from bab.results.summary import LEAKAGE, LEAKY, Column, Row, Summary, TableCell, summarise
 
-if TYPE_CHECKING:
-    pass
-from bab.results.record import collect
-
-_LEGEND = "★ best; ≈ within noise of it: the paired 95 % interval of the difference holds 0"
+_LEGEND = (
+    "★ best; ≈ within noise: not shown to be worse than it, which isn't to say equal. Each group "
+    "in turn is left out of all rows; the worst is compared with the best, on the studentised "
+    "range of as many as are left, and goes. Of equal rows, one is called worse in some 5 tables "
+    "of 100"
+)
 
 
 def table(source: StrPath | Sequence[Record], format: str = "markdown") -> str:
@@ -141,6 +142,7 @@ def _flat_rows(summary: Summary) -> list[dict[str, object]]:
                     "reason": cell.reason,
                     "mark": cell.mark,
                     "leakage": cell.leakage,
+                    "no_interval": cell.no_interval,
                     "rank": row.rank,
                     "relative": row.relative,
                     "parameters": row.parameters,

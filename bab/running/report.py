@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 import platform
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import chain, islice
 from statistics import fmean
-from typing import Any
 
 import torch
 
 from bab.core.device import peak_memory
 from bab.core.interfaces import Encoder, Task
 from bab.core.record import Record, now, versions
-from bab.core.types import Clip, Trial
+from bab.core.types import Clip
 from bab.data.batches import WaveSource
 from bab.data.windows import regions
-from bab.results.bootstrap import percentiles
 from bab.running.context import Context, FoldResult
 from bab.running.data import Data
+from bab.running.groups import Groups, kept, scored
 from bab.running.scores import References, Scorecard
 
 _MAX_SUBGROUPS = 20  # values of a label above which it is no grouping (an id, a free text)
@@ -50,12 +47,9 @@ def make_record(
         for preset in task.presets
     }
     headline = cards[task.presets[0]]
-    groups = _grouped(tested, clips)
-    rows = {preset: card.resampled(groups, config.bootstrap) for preset, card in cards.items()}
-    scores: dict[str, dict[str, Any]] = {
-        preset: {"metrics": card.of(tested), "intervals": percentiles(rows[preset])}
-        for preset, card in cards.items()
-    }
+    groups = Groups(task, tested, clips)
+    scores = {preset: scored(card, groups) for preset, card in cards.items()}
+    first = scores[task.presets[0]]
     return Record(
         id=context.info.id,
         status="done",
@@ -72,20 +66,18 @@ def make_record(
         seed=config.seed,
         protocol=config.rounds,
         split="test",
-        metrics=scores[task.presets[0]]["metrics"],
-        intervals=scores[task.presets[0]]["intervals"],
+        metrics=first.metrics,
+        intervals=first.intervals,
         units=dict(task.units),
         primary=task.primary,
         higher_is_better=task.higher_is_better,
-        bootstrap={
-            "samples": config.bootstrap,
-            "unit": parts.corpus.unit,
-            "units": len(groups),
+        jackknife=kept(groups, parts.corpus.unit, task.primary, first),
+        presets={preset: one.shown() for preset, one in scores.items()},
+        groups={
+            name: headline.of(part) for name, part in _shown(task, tested, groups.members).items()
         },
-        resamples=_resamples(rows[task.presets[0]], task.primary, groups),
-        presets=scores,
-        groups={name: headline.of(part) for name, part in _shown(task, tested, groups).items()},
         subgroups=_subgroups(headline, tested),
+        confusion=headline.confusion(tested),
         dev=_dev(folds),
         tuned=folds[0].tuned if len(folds) == 1 else {str(i): f.tuned for i, f in enumerate(folds)},
         labels={key: list(names) for key, names in folds[0].labels.items()},
@@ -99,6 +91,7 @@ def make_record(
             *filter(None, [data.leakage]),
             *parts.corpus.notices,
             *notices,
+            *tuning_notices(folds),
             *context.watchers.problems,
             *filter(None, [task.notice]),
         ],
@@ -106,30 +99,22 @@ def make_record(
     )
 
 
-def _resamples(
-    rows: Sequence[Mapping[str, float]], primary: str, groups: Mapping[str, References]
-) -> dict[str, Any]:
-    """The headline metric in each resample, and a hash of the groups that were drawn from."""
-    if not rows:
-        return {}
-    names = hashlib.blake2b(repr(sorted(groups)).encode(), digest_size=6).hexdigest()
-    values = [float(f"{row.get(primary, math.nan):.7g}") for row in rows]
-    return {"groups": names, "metric": primary, "values": values}
+def tuning_notices(folds: Sequence[FoldResult]) -> list[str]:
+    """What a task said of its tuning: the `notices` of what it tuned, by preset."""
+    said: dict[str, list[int]] = defaultdict(list)
+    for number, fold in enumerate(folds, start=1):
+        for preset, values in fold.tuned.items():
+            for text in values.get("notices", ()):
+                said[f"{preset}: {text}"].append(number)
+    if len(folds) == 1:
+        return list(said)
+    return [f"{text} (fold {', '.join(map(str, which))})" for text, which in said.items()]
 
 
 def _dev(folds: Sequence[FoldResult]) -> dict[str, float]:
     """The best dev scores, averaged over the folds."""
     names = set.intersection(*(set(f.dev) for f in folds))
     return {name: fmean(f.dev[name] for f in folds) for name in folds[0].dev if name in names}
-
-
-def _grouped(tested: References, clips: Sequence[Clip]) -> dict[str, list[Clip | Trial]]:
-    """References by group; a trial belongs to the group of its enrolment."""
-    group = {clip.id: clip.group for clip in clips}
-    members: dict[str, list[Clip | Trial]] = defaultdict(list)
-    for one in tested:
-        members[group[one.id if isinstance(one, Clip) else one.enrol]].append(one)
-    return dict(members)
 
 
 def _shown(

@@ -23,7 +23,7 @@ from bab.core.errors import BabError, ConfigError
 from bab.core.record import Record
 from bab.results.record import collect, load, save
 
-QUICK = ["--set", "train.steps=10", "--set", "train.eval_every=10", "--set", "bootstrap=20"]
+QUICK = ["--set", "train.steps=10", "--set", "train.eval_every=10"]
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +82,7 @@ def test_what_fails_is_recorded_while_the_rest_goes_on(
     grid = {
         "encoders": ["fbank"],
         "tasks": [sick, "vtc@esc50", "vtc@childproject"],
-        "set": {"train": {"steps": 4}, "bootstrap": 0},
+        "set": {"train": {"steps": 4}},
         "jobs": 2,
     }
     (here / "grid.yaml").write_text(json.dumps(grid))
@@ -103,7 +103,7 @@ def test_what_fails_is_recorded_while_the_rest_goes_on(
 def test_interrupted_it_goes_on(here: Path) -> None:
     command = [sys.executable, "-m", "bab.cli", "bench", "--encoders", "fbank", "--tasks", "vtc"]
     command += ["--seeds", "0,1", "--set", "train.steps=60", "--set", "train.save_every=5"]
-    command += ["--set", "bootstrap=0", "--set", "train.eval_every=60"]
+    command += ["--set", "train.eval_every=60"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 90
     while not list(here.glob("runs/vtc/*/*/*/checkpoints/step-*")):
@@ -128,7 +128,7 @@ def test_interrupted_it_goes_on(here: Path) -> None:
 def test_a_worker_that_is_killed_takes_only_its_own_run_with_it(here: Path) -> None:
     command = [sys.executable, "-m", "bab.cli", "bench", "--encoders", "fbank", "--tasks", "vtc"]
     command += ["--seeds", "0,1", "--set", "train.steps=60", "--set", "train.save_every=5"]
-    command += ["--set", "bootstrap=0", "--set", "train.eval_every=60"]
+    command += ["--set", "train.eval_every=60"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 90
     while not list(here.glob("runs/vtc/*/*/*/checkpoints/step-*")):

@@ -24,7 +24,6 @@ from bab.running.runner import run
 RATES, SEEDS = (1e-3, 3e-2), (0, 1)
 OPTIONS = {"encoder": "fbank", "task": "classify", "corpus": "donateacry", "quiet": True}
 SETS = ['task.labels=["reason"]', "train.batch=4", "train.steps=30", "train.eval_every=10"]
-SETS += ["bootstrap=20"]
 
 
 @pytest.fixture(scope="session")

@@ -211,7 +211,7 @@ def here(place, monkeypatch) -> Path:
     return place
 
 
-QUICK = ("--set", "train.steps=4", "--set", "bootstrap=20")
+QUICK = ("--set", "train.steps=4")
 
 
 def test_run_table_and_predict(here):

@@ -299,7 +299,7 @@ CHANGES = {  # every key, another value, and whether the result may then differ
     "cache.budget_gb": ("1", False), "cache.dtype": ("float16", False), "runs": ("x", False),
     "test_corpus": ("toy-corpus", True), "test_names": ("distinct", False),
     "allow_leakage": ("true", True),
-    "observers": ("[]", False), "quiet": ("true", False), "bootstrap": ("10", True),
+    "observers": ("[]", False), "quiet": ("true", False),
 }  # fmt: skip
 
 
@@ -367,3 +367,8 @@ def test_fbank_keeps_a_clips_mean_where_whole_clips_are_told_apart() -> None:
     assert cmvn("gender", "encoder.cmvn=utterance") == "utterance"
     assert cmvn("gender", encoder="hubert+fbank") == "none"
     assert cmvn("gender", "encoder.fbank.cmvn=utterance", encoder="hubert+fbank") == "utterance"
+
+
+def test_a_key_that_is_gone_says_what_to_do() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key 'bootstrap'.*docs/intervals.md.*leave it"):
+        run_config(None, {"encoder": "fbank", "task": "vtc"}, ["bootstrap=20"])

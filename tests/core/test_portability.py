@@ -56,7 +56,7 @@ def test_no_file_imports_a_module_that_only_posix_has_but_in_a_try():
 
 
 def test_a_run_and_its_model(tmp_path):
-    few = ("--set", "train.steps=2", "--set", "train.batch=2", "--set", "bootstrap=2")
+    few = ("--set", "train.steps=2", "--set", "train.batch=2")
     ran = bab(tmp_path, "run", "--encoder", "fbank", "--task", "gender", "--quiet", *few)
     assert ran.returncode == 0, ran.stderr
     (record,) = tmp_path.glob("runs/*/*/*/*/record.json")

@@ -19,7 +19,7 @@ from bab.results.table import table
 from bab.running.runner import run
 
 Go = Callable[..., tuple[Record, Path]]
-QUICK = ("train.steps=4", "train.eval_every=4", "train.batch=8", "bootstrap=20")
+QUICK = ("train.steps=4", "train.eval_every=4", "train.batch=8")
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_frames_of_one_corpus_on_another(go: Go) -> None:
     assert folder.parent.parent.name == "rttm-sample-to-childproject-sample"
     assert sorted(record.groups) == ids("childproject", None)  # its sample lists no splits
     assert record.data["train"]["clips"] == len(ids("rttm", "train"))
-    assert record.bootstrap["unit"] == "child" and not record.leakage
+    assert record.jackknife["unit"] == "child" and not record.leakage
     told = "Trained and tuned on rttm, tested on childproject: all of it, as it lists no splits."
     assert told in record.notices
     alone, _ = go("vtc")

@@ -89,7 +89,7 @@ def detector(corpus: Path) -> Path:
     asked = {"encoder": "fbank", "task": "vtc", "corpus": f"rttm:{corpus}", "observers": []}
     sets = [
         "head.conv=16", "train.steps=120", "train.eval_every=60", "train.lr=1e-2",
-        "train.batch=8", "view.window=2.0", "bootstrap=0", CLASSES,
+        "train.batch=8", "view.window=2.0", CLASSES,
         f"cache.dir={corpus.parent / 'cache'}",
     ]  # fmt: skip
     record, folder = run(run_config(None, {**asked, "runs": str(corpus.parent / "runs")}, sets))
@@ -163,7 +163,7 @@ def test_the_worst_errors_of_frames(detector: Path, corpus: Path, tmp_path: Path
 
 def test_layer_weights_are_those_of_the_mix(tmp_path: Path, capsys) -> None:
     asked = {"encoder": "hubert:random-tiny", "task": "gender", "corpus": "kaldi", "observers": []}
-    sets = ["train.steps=5", "bootstrap=0", f"cache.dir={tmp_path / 'cache'}"]
+    sets = ["train.steps=5", f"cache.dir={tmp_path / 'cache'}"]
     _, folder = run(run_config(None, {**asked, "runs": str(tmp_path / "runs")}, sets))
     (one,) = layer_weights(folder)
     tensors = bab.read_tensors(folder / "model/model.safetensors")
@@ -185,7 +185,7 @@ def test_layer_weights_are_those_of_the_mix(tmp_path: Path, capsys) -> None:
 
 def test_tokens_of_a_text_model(tmp_path: Path, capsys) -> None:
     asked = {"encoder": "fbank", "task": "asr", "corpus": "kaldi", "observers": []}
-    sets = ["train.steps=5", "bootstrap=0", f"cache.dir={tmp_path / 'cache'}"]
+    sets = ["train.steps=5", f"cache.dir={tmp_path / 'cache'}"]
     _, folder = run(run_config(None, {**asked, "runs": str(tmp_path / "runs")}, sets))
     wrong = worst_errors(folder, 2)
     assert "%" in wrong[0].unit and wrong[0].reference
@@ -219,7 +219,7 @@ def test_a_trained_convolutional_front(corpus: Path, tmp_path: Path) -> None:
     asked = {"encoder": "hubert:random-tiny", "task": "vtc", "corpus": f"rttm:{corpus}"}
     sets = [
         f"encoder.size={size}", "encoder.dropout=0", "freeze=none", "train.steps=200",
-        "train.eval_every=50", "train.lr=3e-3", "train.batch=8", "view.window=2.0", "bootstrap=0",
+        "train.eval_every=50", "train.lr=3e-3", "train.batch=8", "view.window=2.0",
         CLASSES, "mode=finetune", f"runs={tmp_path / 'runs'}",
     ]  # fmt: skip
     _, folder = run(run_config(None, {**asked, "observers": []}, sets))

@@ -198,7 +198,7 @@ def test_continued_pretraining_takes_the_quantiser_along(go: Go, tmp_path: Path)
 
 
 def test_a_probe_says_what_the_loss_is_worth(go: Go) -> None:
-    quick = "probe.sets=[train.steps=5, train.eval_every=5, bootstrap=0]"
+    quick = "probe.sets=[train.steps=5, train.eval_every=5]"
     _, folder = go(MASKED, "probe.every=10", quick, "probe.task=vtc")
     found = [x for x in logged(folder, "evaluated") if x["split"] == "probe/vtc"]
     assert [line["step"] for line in found] == [10, 20]
@@ -353,9 +353,9 @@ def test_a_clip_is_heard_as_far_as_its_file_goes(tmp_path: Path) -> None:
 
 
 def test_a_settings_file_serves_runs_and_pretraining(tmp_path: Path) -> None:
-    (tmp_path / "bab.toml").write_text('runs = "here"\nbootstrap = 5\n[audio]\ncrop = 3.0\n')
+    (tmp_path / "bab.toml").write_text('runs = "here"\nfolds = 5\n[audio]\ncrop = 3.0\n')
     asked = {"encoder": "hubert", "objective": "contrastive", "corpus": "rttm"}
     made = pretrain_config(None, asked, folder=tmp_path)
     assert (made.runs, made.audio.crop) == ("here", 3.0)
     run = run_config(None, {"encoder": "fbank", "task": "vtc"}, folder=tmp_path)
-    assert (run.runs, run.bootstrap) == ("here", 5)
+    assert (run.runs, run.folds) == ("here", 5)

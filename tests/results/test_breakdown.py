@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_records import kept
 
 from bab.cli import main
 from bab.core.errors import BabError
@@ -22,8 +23,9 @@ RATES = [0.2, 0.9, 0.4, 0.7, 0.1, 0.8]
 
 
 def make(name: str, encoder: str, shift: float = 0.0, **changes: Any) -> Record:
-    picks = np.random.default_rng(0).integers(0, len(RATES), (300, len(RATES)))
-    rates = np.asarray(RATES) + shift
+    # Each encoder takes the groups in its own way: the difference has a spread.
+    rates = np.asarray(RATES) + shift + shift / 10 * np.cos(np.arange(len(RATES)))
+    rates += shift - (rates - RATES).mean()
     record = Record(
         id=name,
         status="done",
@@ -42,8 +44,7 @@ def make(name: str, encoder: str, shift: float = 0.0, **changes: Any) -> Record:
         split="test",
         primary="accuracy",
         metrics={"accuracy": float(rates.mean())},
-        resamples={"groups": "g", "metric": "accuracy", "values": rates[picks].mean(1).tolist()},
-        bootstrap={"samples": 300, "unit": "speaker", "units": 6},
+        jackknife=kept(rates.tolist(), metric="accuracy", unit="speaker"),
         groups={"s1": {"accuracy": 0.5 + shift}, "s2": {"accuracy": 0.25}},
         subgroups={"age": {"4": {"accuracy": 0.5 + shift}, "12": {"accuracy": 0.7}}},
         config={"layers": "mix"},
@@ -53,32 +54,65 @@ def make(name: str, encoder: str, shift: float = 0.0, **changes: Any) -> Record:
 
 def test_one_encoder_against_another() -> None:
     records = [make("a", "fbank"), make("b", "hubert", 0.1), make("c", "hubert", 0.2, seed=1)]
-    (gap,) = breakdown.gaps(records, "hubert", "fbank")
-    assert gap.difference == pytest.approx(0.15) == pytest.approx(gap.a - gap.b)
-    assert gap.low is not None and 0.09 < gap.low <= 0.15 <= gap.high < 0.21  # type: ignore[operator]
-    assert gap.better == "hubert"
-    (back,) = breakdown.gaps(records, "fbank", "hubert")
-    assert back.difference == pytest.approx(-0.15) and back.better == "hubert"
-    lower = [dataclasses.replace(r, higher_is_better=False) for r in records]
-    assert breakdown.gaps(lower, "hubert", "fbank")[0].better == "fbank"
-    text = " ".join(breakdown.versus(records, "hubert", "fbank").split())
-    assert "| gender@kaldi accuracy | probe | | 0.667 | 0.517 | 0.150 | [" in text
-    bare = [dataclasses.replace(r, resamples={}) for r in records]
-    assert "not available" in breakdown.versus(bare, "hubert", "fbank")
-    assert json.loads(breakdown.versus(bare, "hubert", "fbank", "json"))[0]["low"] is None
+    records.append(make("d", "fbank", 0.01, seed=1))
+    (gap,) = breakdown.gaps(records, ["hubert", "fbank"])
+    assert gap.difference == pytest.approx(0.145) == pytest.approx(gap.a - gap.b)
+    assert gap.low is not None and gap.low < 0 < 0.145 < gap.high  # type: ignore[operator]
+    assert gap.better == gap.why == ""  # its two seeds are as far apart as that
+    (gap,) = breakdown.gaps(records[:2], ["hubert", "fbank"])
+    assert gap.low is not None and 0.09 < gap.low < 0.1 < gap.high < 0.11  # type: ignore[operator]
+    assert gap.better == "hubert" and gap.one_seed
+    (back,) = breakdown.gaps(records[:2], ["fbank", "hubert"])
+    assert back.difference == pytest.approx(-0.1) and back.better == "hubert"
+    lower = [dataclasses.replace(r, higher_is_better=False) for r in records[:2]]
+    assert breakdown.gaps(lower, ["hubert", "fbank"])[0].better == "fbank"
+    text = " ".join(breakdown.versus(records[:2], ["hubert", "fbank"]).split())
+    assert "| gender@kaldi accuracy | probe | | hubert | fbank | 0.617 | 0.517 | 0.100 | [" in text
+    assert "one seed: trained models" in text
+    bare = [dataclasses.replace(r, jackknife={}) for r in records]
+    assert "can't be told" in breakdown.versus(bare, ["hubert", "fbank"])
+    assert json.loads(breakdown.versus(bare, ["hubert", "fbank"], "json"))[0]["low"] is None
     with pytest.raises(BabError, match="did you mean 'hubert'"):
-        breakdown.gaps(records, "huber", "fbank")
+        breakdown.gaps(records, ["huber", "fbank"])
+    with pytest.raises(BabError, match="name two or more"):
+        breakdown.gaps(records, ["fbank", "fbank"])
     with pytest.raises(BabError, match="in common"):
-        breakdown.gaps([records[0], make("d", "ast", mode="finetune")], "ast", "fbank")
+        other = make("d", "ast", mode="finetune")
+        breakdown.gaps([records[0], other], ["ast", "fbank"])
+
+
+def test_few_groups_give_an_interval_and_no_verdict() -> None:
+    few = [0.2, 0.5, 0.4, 0.3]
+    records = [
+        make("a", "fbank", jackknife=kept(few)),
+        make("b", "hubert", jackknife=kept([0.6, 0.91, 0.8, 0.7])),
+    ]
+    records[1].metrics["accuracy"] = 0.7525
+    records[0].metrics["accuracy"] = 0.35
+    (gap,) = breakdown.gaps(records, ["hubert", "fbank"])
+    assert gap.low is not None and gap.low > 0 and gap.better == "" and gap.why == "4 groups"
+
+
+def test_several_encoders_are_compared_together() -> None:
+    """The intervals of all pairs are wider than each pair's own would be."""
+    records = [make(name, name, shift) for name, shift in (("a", 0.0), ("b", 0.1), ("c", 0.3))]
+    pairs = {(g.encoder_a, g.encoder_b): g for g in breakdown.gaps(records, ["c", "a", "b"])}
+    assert list(pairs) == [("c", "a"), ("c", "b"), ("a", "b")]
+    (alone,) = breakdown.gaps(records, ["a", "b"])
+    both = pairs["a", "b"]
+    assert both.low is not None and alone.low is not None and both.low < alone.low
+    text = breakdown.versus(records, ["c", "a", "b"])
+    assert "hold all together" in text and text.count("gender@kaldi") == 3
+    assert "hold all together" not in breakdown.versus(records, ["a", "b"])
 
 
 def test_encoders_are_compared_on_what_both_have_run() -> None:
     records = [make("a", "fbank"), make("b", "hubert", 0.1)]
     records.append(make("c", "fbank", task="phonemes", head="ctc"))  # one row: "ctc, pooled"
-    (gap,) = breakdown.gaps(records, "hubert", "fbank")
+    (gap,) = breakdown.gaps(records, ["hubert", "fbank"])
     assert gap.column == "gender@kaldi"
     with pytest.raises(BabError, match="in common"):  # of other heads nothing is said
-        breakdown.gaps([records[0], make("d", "hubert", head="logistic")], "hubert", "fbank")
+        breakdown.gaps([records[0], make("d", "hubert", head="logistic")], ["hubert", "fbank"])
 
 
 def test_scores_by_subgroup_and_group_are_averaged_over_seeds() -> None:
@@ -123,6 +157,13 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     runs = str(tmp_path / "runs")
     assert main(["table", runs, "--compare", "hubert", "fbank", "--format", "csv"]) == 0
     assert "hubert" in capsys.readouterr().out.splitlines()[1]
+    save(make("c", "ast", 0.2), tmp_path / "runs" / "c")
+    assert main(["table", runs, "--compare", "hubert", "fbank", "ast", "--format", "csv"]) == 0
+    assert len(capsys.readouterr().out.split()) == 4
+    assert main(["table", runs, "--compare", "hubert", "fbank", "asd"]) == 2
+    assert "did you mean 'ast'" in capsys.readouterr().err
+    assert main(["table", runs, runs]) == 2
+    assert "one folder of runs" in capsys.readouterr().err
     assert main(["table", runs, "--subgroups"]) == 0
     assert "by age" in capsys.readouterr().out
     assert main(["table", runs, "--per-recording", "--format", "latex"]) == 0

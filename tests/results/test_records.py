@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_records import make, put
+from made_records import CONFIG, make, put
 
 from bab.core.errors import BabError
+from bab.results.detail import detail
 from bab.results.record import collect, load, save
+from bab.results.summary import summarise
 from bab.results.table import table
 
 
@@ -44,7 +46,7 @@ def test_numbers_that_json_lacks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "format 2, this bab reads format 1"),
+        ({"format": 3}, "format 3, this bab reads formats 1 and 2"),
         ({"format": None}, "format None"),
         ({"extra": 1, "more": 2}, "unknown fields: extra, more"),
         ({"seed": "zero"}, "seed: .*integer"),
@@ -57,6 +59,29 @@ def test_strange_records_are_refused(tmp_path: Path, change: dict[str, Any], mes
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(BabError, match=f"record.json: .*{message}"):
         load(path)
+
+
+def test_an_earlier_babs_record_is_shown_without_marks(tmp_path: Path) -> None:
+    before = {"bootstrap": {"samples": 9, "unit": "child", "units": 3}, "resamples": {"values": []}}
+    for name, encoder in (("a", "fbank"), ("b", "hubert")):
+        path = put(tmp_path, make(name, encoder=encoder))
+        values = json.loads(path.read_text()) | before | {"format": 1}
+        del values["jackknife"]
+        path.write_text(json.dumps(values))
+    record = load(path)
+    assert record.jackknife == {"unit": "child"} and record.format == 1
+    text = table(tmp_path)
+    assert "0.650" in text and "★" not in text and "[" not in text
+    assert "an earlier bab's record" in text
+    assert "an earlier bab's record" in detail(record) and "0.650 [0.550, 0.750]" in detail(record)
+    options = {"task": {"name": "vtc", "options": {"convention": "bab"}}}  # one that came later
+    for path in tmp_path.rglob("record.json"):
+        values = json.loads(path.read_text())
+        values["config"] |= {"task": {"name": "vtc", "options": {}}, "bootstrap": 1000}
+        path.write_text(json.dumps(values))
+    put(tmp_path, make("c", config=CONFIG | options))  # the same run, made anew: it alone counts
+    cell = next(r for r in summarise(collect(tmp_path)[0]).rows if r.encoder == "fbank").cells[0]
+    assert cell is not None and cell.seeds == (0,) and not cell.old
 
 
 def test_broken_and_missing_records_are_named(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_records import CONFIG, config, make
+import scipy.special
+import scipy.stats
+from made_records import CONFIG, config, kept, make
 
 from bab.core.errors import BabError
 from bab.core.record import Record
@@ -44,14 +46,14 @@ def test_seeds_are_averaged_and_counted() -> None:
     cell = summary.rows[0].cells[0]
     assert cell is not None and cell.seeds == (0, 1, 2)
     assert cell.value == pytest.approx(0.65) and cell.deviation == pytest.approx(0.05)
-    assert (cell.low, cell.high) == pytest.approx((0.55, 0.75))
-    assert "0.650 ± 0.050 [0.550, 0.750]" in table(records)
+    assert cell.low is not None and cell.high is not None and cell.low < 0.55 < 0.75 < cell.high
+    assert f"0.650 ± 0.050 [{cell.low:.3f}, {cell.high:.3f}]" in table(records)
 
 
 def test_one_seed_has_no_deviation_and_missing_intervals_are_not_invented() -> None:
     cell = summarise([make()]).rows[0].cells[0]
     assert cell is not None and cell.deviation is None
-    summary = summarise([make("a"), make("b", seed=1, intervals={})])
+    summary = summarise([make("a"), make("b", seed=1, jackknife={})])
     cell = summary.rows[0].cells[0]
     assert cell is not None and cell.low is cell.high is None and cell.value is not None
 
@@ -147,7 +149,7 @@ def test_failures_are_shown_with_their_reason() -> None:
     text = table(records)
     assert " failed: out of memory \\| at step 3 really | " in text
     assert "not-applicable: 48 kHz only" in text
-    assert "0.650 [0.550, 0.750] ★ (failed: seed 1: NaN)" in text
+    assert "0.650 [0.518, 0.762] (failed: seed 1: NaN)" in text
     assert len(summary.rows) == 4
     records[1].reason = "word " * 40
     assert "word word ... |" in table(records)
@@ -158,14 +160,14 @@ def test_failures_are_shown_with_their_reason() -> None:
 
 def test_units_direction_and_cost_are_shown() -> None:
     eer = make("a", 7.25, primary="eer", metrics={"eer": 7.25}, units={"eer": "%"})
-    eer.higher_is_better, eer.intervals = False, {"eer": (6.0, 8.5)}
+    eer.higher_is_better, eer.jackknife = False, kept([6.7, 7.25, 7.8], scale="percent")
     text = table([eer])
-    assert "vtc@rttm eer (%) ↓" in text and "7.2 [6.0, 8.5]" in text
+    assert "vtc@rttm eer (%) ↓" in text and "7.2 [6.0, 8.7]" in text
     assert "94.4 M" in text and "| 8 |" in " ".join(text.split()).replace("audio s/s", "")
-    assert "95 % intervals by bootstrap over 3 groups (each one recording)" in text
-    plain = make(bootstrap={"samples": 9, "unit": "group", "units": 2})
+    assert "95 % intervals by leaving out one of 3 recordings at a time (G* = 3.0): rough" in text
+    plain = make(jackknife=kept([0.5, 0.6], unit="child"))
     assert "f1 ↑" in table([plain])
-    assert "over 2 groups\n" in table([plain])
+    assert "2 children: no intervals, 3 are needed\n" in table([plain])
 
 
 # --- formats ------------------------------------------------------------------------------------
@@ -175,8 +177,8 @@ def test_formats_hold_the_same_numbers() -> None:
     records = [make("a"), make("b", 0.5, encoder="hubert:my_model|x", seed=3)]
     rows = list(csv.DictReader(io.StringIO(table(records, "csv"))))
     assert [(r["encoder"], float(r["value"]), float(r["low"]), r["seeds"]) for r in rows] == [
-        ("fbank", 0.65, pytest.approx(0.55), "0"),
-        ("hubert:my_model|x", 0.5, pytest.approx(0.4), "3"),
+        ("fbank", 0.65, pytest.approx(0.5183, abs=1e-4), "0"),
+        ("hubert:my_model|x", 0.5, pytest.approx(0.3782, abs=1e-4), "3"),
     ]
     assert {r["label"] for r in rows} == {"vtc@rttm"} and {r["metric"] for r in rows} == {"f1"}
     plain = json.loads(table(records, "json"))
@@ -236,18 +238,23 @@ def test_detail_lists_classes_presets_groups_and_subgroups() -> None:
         detail(make(status="failed", reason="broke"))
 
 
+def test_detail_shows_what_was_taken_for_what() -> None:
+    matrix = {"a": {"a": 6.0, "b": 2.0}, "b": {"a": 1.0, "b": 3.0, "nothing": 1.0}}
+    record = make(confusion={"kind": matrix, "overlap annotated": {"a": {"a": 1.25, "b": 0.5}}})
+    words = " ".join(detail(record).split())
+    assert "| | a | b | nothing | in all | missed | false alarms | error rate |" in words
+    assert "| a | 6 | 2 | | 8 | 0.250 | 0.125 | 0.375 |" in words
+    assert "| b | 1 | 3 | 1 | 5 | 0.400 | 0.400 | 0.800 |" in words
+    assert "### overlap annotated" in words and "| a | 1.25 | 0.50 |" in words
+    assert "overlap annotated" not in detail(record, matrices=False)
+    assert json.loads(detail(record, "json"))["confusion"]["kind"] == matrix
+
+
 # --- rows against each other --------------------------------------------------------------------
 
 
-def drawn(rates: list[float], samples: int = 400) -> dict[str, Any]:
-    """What a run keeps of its resamples, where each group's metric is one number."""
-    picks = np.random.default_rng(0).integers(0, len(rates), (samples, len(rates)))
-    values = np.asarray(rates)[picks].mean(axis=1).tolist()
-    return {"groups": f"g{len(rates)}", "metric": "f1", "values": values}
-
-
 def group_run(name: str, encoder: str, rates: list[float], **changes: Any) -> Record:
-    changes = {"resamples": drawn(rates), **changes}
+    changes = {"jackknife": kept(rates), **changes}
     return make(name, float(np.mean(rates)), encoder=encoder, **changes)
 
 
@@ -256,8 +263,8 @@ EASY = [0.2, 0.9, 0.4, 0.7, 0.1, 0.8, 0.5, 0.6]
 
 def test_pairing_sees_what_overlapping_intervals_hide() -> None:
     """Groups differ a lot, the encoders a little but always: paired, that little is certain."""
-    better = [rate + 0.02 for rate in EASY]
-    noisy = [rate + (0.1 if i % 2 else -0.09) for i, rate in enumerate(EASY)]
+    better = [rate + 0.03 + 0.001 * (i % 3) for i, rate in enumerate(EASY)]
+    noisy = [rate + (0.05 if i % 2 else 0.005) for i, rate in enumerate(EASY)]
     records = [
         group_run("a", "fbank", EASY),
         group_run("b", "hubert:base", better),
@@ -269,11 +276,14 @@ def test_pairing_sees_what_overlapping_intervals_hide() -> None:
         "hubert:base": "best",
         "wavlm:base": "within noise",
     }
-    gap = compare.difference([records[1]], [records[0]])
-    assert gap is not None and tuple(gap) == pytest.approx((0.02, 0.02, 0.02))
+    gap = compare.differences(compare.contest([[records[1]], [records[0]]]))[0, 1]
+    assert gap.value == pytest.approx(np.mean(better) - np.mean(EASY)) and gap.apart
+    sides = scipy.stats.ttest_rel(better, EASY).confidence_interval()
+    assert (gap.low, gap.high) == pytest.approx((sides.low, sides.high))
     text = table(records)
     assert "★ best; ≈ within noise" in text and text.count("★") == 2 and text.count("≈") == 2
     assert r"$\star$" in table(records, "latex")
+    assert "one seed: trained models" in text and "(G* = 8.0): rough" in text
     lower = [dataclasses.replace(r, higher_is_better=False) for r in records]
     marks = {row.encoder: row.cells[0].mark for row in summarise(lower).rows if row.cells[0]}
     assert marks["fbank"] == "best" and marks["hubert:base"] == ""
@@ -281,9 +291,40 @@ def test_pairing_sees_what_overlapping_intervals_hide() -> None:
 
 def test_a_difference_that_cannot_be_told_is_not_invented() -> None:
     a, b = group_run("a", "fbank", EASY), group_run("b", "hubert", EASY[:-1])
-    assert compare.difference([a], [b]) is None  # other groups
-    assert compare.difference([a], [make("c")]) is None  # nothing kept
-    assert compare.marks([[a], [b]], True).count("best") == 1
+    assert not compare.differences(compare.contest([[a], [b]]))  # other groups
+    assert not compare.differences(compare.contest([[a], [make("c", jackknife={})]]))
+    same = compare.differences(compare.contest([[a], [group_run("c", "hubert", EASY)]]))[0, 1]
+    assert same == (0.0, None, None, False)
+    marked, why = compare.marks([[a], [b]], True)
+    assert marked == ["", ""] and "no marks" in why
+    marked, why = compare.marks([[a], [b], [], [group_run("d", "ast", EASY)]], True)
+    assert marked == ["best", "", "", "best"] and "1 of 3 can't be compared" in why
+
+
+@pytest.mark.parametrize(
+    ("groups", "interval", "marks"), [(2, 0, 0), (3, 1, 0), (4, 1, 0), (5, 1, 1)]
+)
+def test_how_many_groups_it_takes(groups: int, interval: int, marks: int) -> None:
+    rates = [0.5, 0.6, 0.55, 0.65, 0.58][:groups]
+    own = {"groups": {f"home{i:02}": {"f1": rate} for i, rate in enumerate(rates)}}
+    records = [group_run("a", "fbank", rates, **own)]
+    records.append(group_run("b", "hubert", [r + 0.1 + r / 99 for r in rates], **own))
+    text = table(records)
+    assert (text.count("[") == 2) == bool(interval) and ("★" in text) == bool(marks)
+    assert ("no marks" in text) == (not marks)
+    assert ("fbank, probe: home00 0.500, home01 0.600" in text) == (groups < 5)
+    cells = [row.cells[0] for row in summarise(records).rows]
+    assert [c.no_interval for c in cells if c] == (["", ""] if interval else ["2 groups"] * 2)
+
+
+def test_an_interval_is_refused_where_nothing_varies_or_something_is_undefined() -> None:
+    flat = compare.interval([group_run("a", "fbank", [0.5] * 6)])
+    assert flat.low is None and flat.why == "the same without any group"
+    one = compare.interval([group_run("a", "fbank", [1.0] * 6)])
+    assert one.why == "exactly 1"
+    holes = kept(EASY) | {"left_out": [math.nan, *kept(EASY)["left_out"][1:]]}
+    some = compare.interval([group_run("a", "fbank", EASY, jackknife=holes)])
+    assert some.why == "undefined without one of the groups"
 
 
 def test_intervals_are_over_groups_and_seeds() -> None:
@@ -291,9 +332,18 @@ def test_intervals_are_over_groups_and_seeds() -> None:
     far = [*one, group_run("b", "fbank", [r + 0.3 for r in EASY], seed=1)]
     narrow, wide = (summarise(records).rows[0].cells[0] for records in (one, far))
     assert narrow and wide and None not in (narrow.low, narrow.high, wide.low, wide.high)
-    expected = np.percentile(drawn(EASY)["values"], [2.5, 97.5])
+    # One seed: the t interval of the mean of eight groups, on the logit scale.
+    mean, error = np.mean(EASY), scipy.stats.sem(EASY)
+    half = scipy.stats.t.ppf(0.975, 7) * error / (mean * (1 - mean))
+    expected = scipy.special.expit(scipy.special.logit(mean) + np.array([-half, half]))
     assert (narrow.low, narrow.high) == pytest.approx(tuple(expected))
     assert wide.high - wide.low > narrow.high - narrow.low  # type: ignore[operator]
+
+
+def test_classes_that_few_groups_hold_are_warned_of() -> None:
+    record = group_run("a", "fbank", EASY, jackknife=kept(EASY, rare={"OCH": 2}))
+    for text in (table([record]), detail(record)):
+        assert "in fewer than 3 recordings: OCH (2 of 8)" in text
 
 
 def test_ranks_and_relative_scores() -> None:

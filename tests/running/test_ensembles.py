@@ -38,7 +38,7 @@ from bab.running.runner import run
 from bab.running.store import Store
 
 Go = Callable[..., tuple[Record, Path]]
-QUICK = ("train.steps=6", "train.eval_every=6", "train.batch=8", "bootstrap=20", "train.lr=0.01")
+QUICK = ("train.steps=6", "train.eval_every=6", "train.batch=8", "train.lr=0.01")
 THREE = "fbank+hubert:random-tiny+clap:random-tiny"  # 16 kHz and 48 kHz; 1, 3 and 1 layers
 RAW = {"fbank": {"cmvn": "none"}}
 

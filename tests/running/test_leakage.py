@@ -28,7 +28,7 @@ from bab.results.table import table
 from bab.running.runner import run
 
 Go = Callable[..., tuple[Record, Path]]
-QUICK = ("train.steps=4", "train.eval_every=4", "train.batch=8", "bootstrap=20")
+QUICK = ("train.steps=4", "train.eval_every=4", "train.batch=8")
 REASON = ("task.labels=[reason]", "encoder.cmvn=none")
 SPEAKERS = ("task.labels=[speaker]", "protocol=clip-kfold", "folds=4", "encoder.cmvn=none")
 

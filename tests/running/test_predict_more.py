@@ -141,7 +141,7 @@ def test_options_that_cannot_be(
 
 def test_scores_are_of_the_enrolment_that_was_asked_for(sound: Path, tmp_path: Path) -> None:
     asked = {"encoder": "fbank", "task": "sv", "observers": [], "runs": str(tmp_path / "runs")}
-    sets = ["train.steps=2", "bootstrap=0", f"cache.dir={tmp_path / 'cache'}"]
+    sets = ["train.steps=2", f"cache.dir={tmp_path / 'cache'}"]
     verifier = run(run_config(None, asked, sets))[1]
     for speaker in ("ann", "bob"):
         (tmp_path / speaker).mkdir()

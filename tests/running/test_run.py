@@ -27,7 +27,7 @@ from bab.running.predict import PredictOptions, predict
 from bab.running.runner import run
 
 Go = Callable[..., tuple[Record, Path]]
-QUICK = ("train.steps=30", "train.eval_every=15", "bootstrap=50", "train.lr=0.01")
+QUICK = ("train.steps=30", "train.eval_every=15", "train.lr=0.01")
 
 
 @pytest.fixture(scope="session")
@@ -166,7 +166,7 @@ def test_two_processes_under_torchrun_give_the_model_of_one(go: Go, tmp_path: Pa
 def test_folds_test_every_recording_once(go: Go) -> None:
     record, folder = go("protocol=kfold", "folds=3", "train.steps=10", "train.eval_every=5")
     assert record.protocol == "kfold-3" and len(record.groups) == 10
-    assert record.bootstrap["units"] == 10 and record.bootstrap["unit"] == "recording"
+    assert len(record.jackknife["groups"]) == 10 and record.jackknife["unit"] == "recording"
     assert len(list((folder / "predictions" / "f1").glob("*.rttm"))) == 10
     assert len(list((folder / "folds").glob("*/model/model.safetensors"))) == 3
 
@@ -197,7 +197,7 @@ def test_each_fold_fine_tunes_an_encoder_of_its_own(
 
     monkeypatch.setattr(trainer.Trainer, "fit", spy)
     sets = ("protocol=kfold", "folds=3", "train.steps=1", "train.batch=1", "train.accumulation=1")
-    go(*sets, "view.window=2", "bootstrap=0", encoder="hubert", mode="finetune")
+    go(*sets, "view.window=2", encoder="hubert", mode="finetune")
     assert len(seen) == 3 and len(set(seen)) == 1
 
 

@@ -25,7 +25,7 @@ from bab.running.predict import predict
 from bab.running.runner import run
 
 Go = Callable[..., tuple[Record, Path]]
-QUICK = ("train.steps=4", "train.eval_every=2", "train.batch=4", "bootstrap=20")
+QUICK = ("train.steps=4", "train.eval_every=2", "train.batch=4")
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,9 @@ def test_verification_can_be_scored_again_from_its_files(go: Go, tmp_path: Path)
     given = [line.split() for line in (VoxCeleb.sample / "veri_test.txt").read_text().splitlines()]
     assert len(listed) == len(given) and sum(same) == sum(line[0] == "1" for line in given)
     assert record.primary == "eer" and record.units["eer"] == "%" and not record.higher_is_better
-    assert record.bootstrap["unit"] == "speaker" and set(record.intervals) == set(record.metrics)
+    assert record.jackknife["unit"] == "speaker"
+    preset = next(iter(record.presets.values()))
+    assert set(record.intervals) | set(preset["no_interval"]) == set(record.metrics)
     speakers = len(record.labels["speaker"])
     assert record.data["untrained"] == {"no longer than 2 s": speakers}
     assert record.data["train"]["clips"] > speakers

@@ -64,6 +64,7 @@ class SpeechRecognition(Task):
     select = "cer"
     higher_is_better = False
     units: ClassVar[Mapping[str, str]] = dict.fromkeys(("wer", "cer", "wer_raw", "cer_raw"), "%")
+    rates = frozenset(units)
     # SUPERB: Linear 1024, BiLSTM 2 x 1024, Adam 1e-4, 200,000 steps of 32 utterances: days on a
     # CPU. Here an eighth of the width, and ten times the rate for so many fewer steps.
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -154,6 +155,10 @@ class SpeechRecognition(Task):
             wrong, count = sequences.character_errors(wanted, heard)
             sums |= {f"cer{kind}_errors": wrong, f"chars{kind}": count}
         return sums
+
+    def amounts(self, reference: Clip) -> dict[str, float]:
+        """Words, in the normal form."""
+        return {"": float(len(self._normal(reference.text or "").split()))}
 
     def metrics(self, totals: Mapping[str, float]) -> dict[str, float]:
         """ "wer", "cer", "wer_raw", "cer_raw": errors per hundred words or characters of the

@@ -42,6 +42,7 @@ class Phonemes(Task):
     primary = "per"
     higher_is_better = False
     units: ClassVar[Mapping[str, str]] = {"per": "%"}
+    rates = frozenset(units)
     # BabAR's net; steps and rates are ours.
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "probe": {
@@ -102,6 +103,10 @@ class Phonemes(Task):
         said = "" if prediction is None else prediction.text or ""
         wrong, count = sequences.word_errors(" ".join(self._phones(reference)), said)
         return {"per_errors": wrong, "phones": count}
+
+    def amounts(self, reference: Clip) -> dict[str, float]:
+        """Phones."""
+        return {"": float(len(self._phones(reference)))}
 
     def metrics(self, totals: Mapping[str, float]) -> dict[str, float]:
         """{"per": errors per hundred phones of the references, all utterances pooled}."""

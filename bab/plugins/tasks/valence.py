@@ -30,6 +30,7 @@ class Valence(ClipTask):
     view = View(window=2.0, hop=1.0, pool="mean")
     primary = "balanced_accuracy"
     additive = False
+    means = frozenset({"balanced_accuracy", "macro_f1"})
     notice = "Research only: not a medical, safety or child-care device."
     units: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("balanced_accuracy", "auc", "positive_recall", "positive_precision", "macro_f1"), ""
@@ -63,7 +64,7 @@ class Valence(ClipTask):
         self, references: Sequence[Clip | Trial], predictions: Mapping[str, Prediction]
     ) -> dict[str, float]:
         """`metrics` of the counts, and "auc", the area under the ROC, where both classes occur."""
-        # Counted in bulk: the bootstrap asks for this a thousand times.
+        # Counted in bulk: it is asked for once for each participant, of all others' clips.
         pairs = [(c, predictions.get(c.id)) for c in references if isinstance(c, Clip)]
         truth = np.array([c.labels["valence"] == "positive" for c, _ in pairs], dtype=bool)
         there = np.array([p is not None for _, p in pairs], dtype=bool)

@@ -17,12 +17,15 @@ from torch import Tensor
 
 import bab
 from bab import Clip, CorpusError, Grid, Labels, Output, Prediction, View
+from bab.plugins.tasks.shared import segma
+from bab.plugins.tasks.shared.confusion import confused
 from bab.plugins.tasks.shared.detection import METRICS, detection, shares
 from bab.plugins.tasks.shared.finite import refuse_diverged
 from bab.plugins.tasks.shared.rttm import write_rttms
 from bab.plugins.tasks.shared.segments import (
     Timeline,
     heard,
+    intersect,
     last_pause,
     marked,
     multi_hot,
@@ -30,7 +33,7 @@ from bab.plugins.tasks.shared.segments import (
     spoken,
     thresholds_of,
 )
-from bab.plugins.tasks.shared.thresholds import best_f1, curve, high_precision
+from bab.plugins.tasks.shared.thresholds import curve, presets
 from bab.plugins.tasks.shared.voices import VOICES, VoiceTypeOptions
 
 
@@ -45,7 +48,8 @@ class VoiceType(bab.Task):
     head = "frames"
     objective = "multilabel"
     view = View(window=4.0, crop=True)
-    presets = ("f1", "high-precision")
+    presets: tuple[str, ...] = ("f1", "high-precision")
+    means = frozenset((*METRICS, segma.METRIC))
     primary = "f1"
     units: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys(METRICS, ""),
@@ -73,6 +77,11 @@ class VoiceType(bab.Task):
     }
 
     options: VoiceTypeOptions
+
+    def __init__(self, options: VoiceTypeOptions) -> None:
+        super().__init__(options)
+        if options.convention == segma.PRESET:
+            self.presets = (*self.presets, segma.PRESET)
 
     def fit(self, clips: Sequence[Clip]) -> Labels:
         """{"voice": classes}, always in the order KCHI, OCH, MAL, FEM.
@@ -128,14 +137,11 @@ class VoiceType(bab.Task):
             name: curve(outputs, time, column, name, *self._milliseconds())
             for column, name in enumerate(labels["voice"])
         }
-        precise = {n: high_precision(one, self.options.recall_floor) for n, one in curves.items()}
-        return {
-            "f1": {"thresholds": {name: best_f1(one) for name, one in curves.items()}},
-            "high-precision": {
-                "thresholds": {name: threshold for name, (threshold, _) in precise.items()},
-                "reached": {name: reached for name, (_, reached) in precise.items()},
-            },
-        }
+        tuned = presets(curves, self.options.recall_floor)
+        if segma.PRESET in self.presets:
+            chosen = segma.thresholds(outputs, grid, labels["voice"])
+            tuned[segma.PRESET] = {"thresholds": chosen}
+        return tuned
 
     def _milliseconds(self) -> tuple[int, int]:
         return round(self.options.fill_gaps * 1000), round(self.options.min_segment * 1000)
@@ -155,14 +161,24 @@ class VoiceType(bab.Task):
         frames = math.ceil(self.options.fill_gaps / grid.seconds_per_frame) + 2
         return last_pause(output, list(thresholds_of(labels["voice"], tuned).values()), frames)
 
+    def amounts(self, reference: Clip) -> dict[str, float]:
+        """Annotated seconds of each voice."""
+        spans = scored(reference)
+        times = {v: intersect(spoken(reference.segments, v), spans) for v in self.options.classes}
+        return {voice: float((time[:, 1] - time[:, 0]).sum()) for voice, time in times.items()}
+
     def statistics(self, reference: Clip, prediction: Prediction | None) -> dict[str, float]:
-        """Seconds per class inside the annotated time: "KCHI/tp", "KCHI/fp", "KCHI/fn", ..."""
+        """Seconds per class inside the annotated time: "KCHI/tp", "KCHI/fp", "KCHI/fn", ...; and
+        those of `shared.confusion`, and of `shared.segma` where that is asked for."""
         segments = () if prediction is None else prediction.segments
         spans = scored(reference)
         sums: dict[str, float] = {}
         for name in self.options.classes:
             tp, fp, fn = detection(spoken(reference.segments, name), spoken(segments, name), spans)
             sums |= {f"{name}/tp": tp, f"{name}/fp": fp, f"{name}/fn": fn}
+        sums |= confused(reference.segments, segments, spans, self.options.classes)
+        if segma.PRESET in self.presets:
+            sums |= segma.statistics(reference, prediction, self.options.classes)
         return sums
 
     def metrics(self, totals: Mapping[str, float]) -> dict[str, float]:
@@ -170,7 +186,8 @@ class VoiceType(bab.Task):
 
         See `shared.detection.shares` for classes that are nowhere, or never spoken.
         """
-        return shares(totals, self.options.classes)
+        classes = self.options.classes
+        return shares(totals, classes) | segma.shares(totals, classes)
 
     def write(self, predictions: Sequence[Prediction], folder: Path) -> None:
         """`<recording>.rttm` each (empty where nothing was found), and all of it in `vtc.csv`.

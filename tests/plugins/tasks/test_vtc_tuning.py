@@ -9,7 +9,14 @@ from vtc_scenes import LABELS, TASK, W2V, frames_of, noisy, random_segments, rec
 from bab.core.errors import CorpusError, DivergedError
 from bab.core.types import Clip, Output, Prediction, Segment
 from bab.plugins.tasks.shared.segments import Timeline, probabilities
-from bab.plugins.tasks.shared.thresholds import candidates, curve
+from bab.plugins.tasks.shared.thresholds import (
+    Curve,
+    best_f1,
+    candidates,
+    curve,
+    high_precision,
+    missed,
+)
 from bab.plugins.tasks.vtc import VOICES, VoiceType, VoiceTypeOptions
 
 
@@ -71,7 +78,12 @@ def test_tuning_finds_the_true_optimum() -> None:
             for preset in TASK.presets
         }
         assert at["f1"][f"f1/{name}"] == pytest.approx(max(s[f"f1/{name}"] for s in scores))
-        reaching = [s[f"precision/{name}"] for s in scores if s[f"recall/{name}"] >= 0.5]
+        lowest = tuned["f1"]["thresholds"][name]
+        reaching = [
+            s[f"precision/{name}"]
+            for cut, s in zip(every, scores, strict=True)
+            if s[f"recall/{name}"] >= 0.5 and cut >= lowest
+        ]
         assert at["high-precision"][f"recall/{name}"] >= 0.5
         assert at["high-precision"][f"precision/{name}"] == pytest.approx(max(reaching))
         assert tuned["high-precision"]["reached"][name] is True
@@ -86,7 +98,12 @@ def test_tuning_over_many_frames_is_close_to_the_optimum() -> None:
     for name in VOICES:
         assert best[f"f1/{name}"] >= max(s[f"f1/{name}"] for s in raster) - 1e-9
         assert careful[f"recall/{name}"] >= 0.5 - 1e-9
-        reaching = [s[f"precision/{name}"] for s in raster if s[f"recall/{name}"] >= 0.5]
+        assert tuned["high-precision"]["thresholds"][name] >= tuned["f1"]["thresholds"][name]
+        reaching = [
+            s[f"precision/{name}"]
+            for x, s in enumerate(raster, start=1)
+            if s[f"recall/{name}"] >= 0.5 and x / 50 >= tuned["f1"]["thresholds"][name]
+        ]
         assert careful[f"precision/{name}"] >= max(reaching) - 1e-9
         assert careful[f"precision/{name}"] > best[f"precision/{name}"]
 
@@ -143,6 +160,23 @@ def test_an_unreachable_recall_is_said() -> None:
         "FEM": True,
     }
     assert found["f1"]["thresholds"]["MAL"] == found["f1"]["thresholds"]["OCH"] == 0.5
+
+
+def test_high_precision_never_goes_below_the_threshold_of_the_best_f1() -> None:
+    """Its recall floor used to bind there: a lower threshold had the recall, and less precision."""
+    thresholds = np.array([0.2, 0.4, 0.6, 0.8])
+    one = Curve(
+        thresholds,
+        correct=np.array([6.0, 5.5, 4.5, 1.0]),
+        predicted=np.array([30.0, 14.0, 5.0, 1.0]),
+        relevant=10.0,
+    )
+    assert best_f1(one) == 0.6
+    assert high_precision(one, 0.5) == (0.6, 0.45, False)  # .4 reaches it, at half the precision
+    assert high_precision(one, 0.45) == (0.6, 0.45, True)
+    assert high_precision(one, 0.1) == (0.8, 0.1, True)
+    (text,) = missed({"FEM": high_precision(one, 0.5), "OCH": high_precision(one, 0.1)}, 0.5)
+    assert "FEM (0.45)" in text and "OCH" not in text and "task.recall_floor=0.5" in text
 
 
 def test_tuning_refuses_a_silent_dev_set_and_broken_outputs() -> None:

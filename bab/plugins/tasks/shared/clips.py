@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from bab import Clip, CorpusError, Grid, Labels, Output, Prediction, Task, write_text
+from bab.plugins.tasks.shared import confusion
 from bab.plugins.tasks.shared.finite import refuse_diverged
 
 PER_CLASS = 20  # classes above which a record doesn't list each one's scores
@@ -52,6 +52,7 @@ class ClipTask(Task):
     head = "pooled"
     objective = "cross_entropy"
     units: ClassVar[Mapping[str, str]] = UNITS
+    means = frozenset({"macro_f1", "uar"})
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"probe": PROBE, "finetune": FINETUNE}
 
     kinds: tuple[str, ...] = ()  # the label groups, in the head's order
@@ -145,9 +146,16 @@ class ClipTask(Task):
             scores |= {column(kind, name): p for name, p in zip(classes, shares, strict=True)}
         return Prediction(output.clip.id, labels=chosen, scores=scores)
 
+    def amounts(self, reference: Clip) -> dict[str, float]:
+        """A clip of its class, of each kind."""
+        prefix = len(self.kinds) > 1
+        values = {kind: self.value(kind, reference) for kind in self.kinds}
+        return {(f"{k}/{v}" if prefix else v): 1.0 for k, v in values.items() if v}
+
     def statistics(self, reference: Clip, prediction: Prediction | None) -> dict[str, float]:
         """Counts of one clip: "clips" and "right", and per kind and class "<kind>\t<class>\tclips",
-        "...\tgiven" and "...\tright". Right as a whole: in every label that the clip has."""
+        "...\tgiven" and "...\tright". Right as a whole: in every label that the clip has. And what
+        was taken for what (`shared.confusion`)."""
         sums: dict[str, float] = {}
         right = True
         for kind in self.kinds:
@@ -155,6 +163,7 @@ class ClipTask(Task):
             if not true:
                 continue
             given = "" if prediction is None else prediction.labels[kind]
+            sums[confusion.key(kind, true, given or "nothing")] = 1.0
             sums[f"{kind}\t{true}\tclips"] = 1.0
             if given:
                 sums[f"{kind}\t{given}\tgiven"] = 1.0
@@ -169,8 +178,9 @@ class ClipTask(Task):
         kinds, and each kind's own is "accuracy/<kind>". Up to 20 classes have their own too:
         "f1/<class>", "recall/<class>", "precision/<class>", or ".../<kind>/<class>".
 
-        As in scikit-learn: macro-F1 is the mean over classes that occur or were predicted, F1 being
-        0 where nothing is right; UAR (balanced accuracy) is the mean recall of classes that occur;
+        As in scikit-learn: macro-F1 is the mean over the classes that occur (`labels`: those of the
+        references; one that is predicted and never occurs takes its toll as the others' errors),
+        F1 being 0 where nothing is right; UAR (balanced accuracy) is the mean recall of the same;
         precision is 0 where a class is never predicted.
         """
         if not totals.get("clips"):
@@ -196,23 +206,6 @@ class ClipTask(Task):
                 details |= scores.each(f"{kind}/" if several else "")
         return details
 
-    def resample(
-        self, names: Sequence[str], table: NDArray[np.float64]
-    ) -> list[Mapping[str, float]]:
-        """See `Task.resample`: `metrics`, of all rows at once."""
-        if type(self).metrics is not ClipTask.metrics:
-            return super().resample(names, table)
-        sums = dict(zip(names, table.T, strict=True))
-        kinds = {kind: Resampled(sums, kind) for kind in self.kinds}
-        columns: dict[str, NDArray[np.float64]] = {}
-        with np.errstate(divide="ignore", invalid="ignore"):  # a row may hold no clip: NaN
-            columns["accuracy"] = sums["right"] / sums["clips"]
-            columns["macro_f1"] = _mean([k.macro_f1 for k in kinds.values()])
-            columns["uar"] = _mean([k.uar for k in kinds.values()])
-        columns |= self._details(kinds)
-        rows = np.stack(list(columns.values()), axis=1).tolist()
-        return [dict(zip(columns, row, strict=True)) for row in rows]
-
     def write(self, predictions: Sequence[Prediction], folder: Path) -> None:
         """`predictions.csv`: id, the class of each kind, and the probability of each class."""
         table = io.StringIO()
@@ -228,10 +221,7 @@ class ClipTask(Task):
 
 
 class Scores:
-    """The scores of one kind of label, from counts per class: clips, given, right.
-
-    Plain numbers: a bootstrap makes thousands of these, mostly of a few classes.
-    """
+    """The scores of one kind of label, from counts per class: clips, given, right."""
 
     def __init__(self, classes: Sequence[str], counts: Mapping[str, Sequence[float]]) -> None:
         self.classes = list(classes)
@@ -261,13 +251,17 @@ class Scores:
 
     @property
     def macro_f1(self) -> float:
-        return statistics.fmean(self.f1)
+        """The mean F1 of the classes that occur."""
+        return self._mean(self.f1)
 
     @property
     def uar(self) -> float:
         """Unweighted average recall, over the classes that occur."""
-        rows = zip(self.recall, self.clips, strict=True)
-        return statistics.fmean(recall for recall, clips in rows if clips > 0)
+        return self._mean(self.recall)
+
+    def _mean(self, values: Sequence[float]) -> float:
+        rows = zip(values, self.clips, strict=True)
+        return statistics.fmean(value for value, clips in rows if clips > 0)
 
     def each(self, prefix: str) -> dict[str, float]:
         """The scores of each class: "f1/<prefix><class>", ...; no recall of one that is absent."""
@@ -286,49 +280,6 @@ class Scores:
 def column(kind: str, name: str) -> str:
     """What the probability of a class is called: "gender=female"."""
     return f"{kind}={name}"
-
-
-class Resampled:
-    """`Scores` of many sums at once: each score is f64[R], NaN in rows that don't have it."""
-
-    def __init__(self, sums: Mapping[str, NDArray[np.float64]], kind: str) -> None:
-        zeros = np.zeros_like(sums["clips"])
-        columns = _columns(tuple(sums), kind)
-        self.classes = [name for name, _ in columns]
-        counts = np.array([[sums.get(key, zeros) for key in keys] for _, keys in columns])
-        counts = counts.reshape(len(columns), 3, len(zeros))
-        self.clips, self.given, self.right = counts.swapaxes(0, 1)  # f64[C, R] each
-        self.there = np.array(counts.any(axis=1))
-        self.f1 = 2 * self.right / np.maximum(self.clips + self.given, 1)
-        self.recall = self.right / np.maximum(self.clips, 1)
-        occurs = self.clips > 0
-        with np.errstate(divide="ignore", invalid="ignore"):
-            none = np.where(occurs.any(axis=0), 1.0, np.nan)
-            self.accuracy = self.right.sum(0) / self.clips.sum(0)
-            self.macro_f1 = none * self.f1.sum(0) / self.there.sum(0)
-            self.uar = (self.recall * occurs).sum(0) / occurs.sum(0)
-
-    def each(self, prefix: str) -> dict[str, NDArray[np.float64]]:
-        """As `Scores.each`."""
-        precision = self.right / np.maximum(self.given, 1)
-        scores = (
-            ("f1", self.f1, self.there),
-            ("recall", self.recall, self.clips > 0),
-            ("precision", precision, self.there),
-        )
-        return {
-            f"{name}/{prefix}{label}": np.where(known[i], values[i], np.nan)
-            for name, values, known in scores
-            for i, label in enumerate(self.classes)
-        }
-
-
-def _mean(kinds: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """The mean over kinds of label that a row has, f64[R]; NaN where it has none."""
-    values = np.stack(kinds)
-    known = ~np.isnan(values)
-    mean: NDArray[np.float64] = np.where(known, values, 0.0).sum(0) / known.sum(0)
-    return mean
 
 
 @lru_cache(maxsize=16)

@@ -16,10 +16,11 @@ BLOCK = 64  # segments handed to pyannote at once
 def shares(totals: Mapping[str, float], classes: Sequence[str]) -> dict[str, float]:
     """Precision, recall and F1, each the mean over classes ("f1") and of each class ("f1/KCHI").
 
-    A class found neither in the reference nor in the prediction has no value and no part in the
-    means. A class that is predicted and never spoken has F1 0 and counts. pyannote's conventions
-    hold at the edges: precision is 1 where nothing was predicted, recall is 1 where nothing was
-    spoken; F1 is 0 in both. With no class at all there is no metric.
+    The means are over the classes that are spoken in the reference: they can't jump because .01 s
+    of another was predicted. A class that is predicted and never spoken has values of its own (F1
+    0), one found in neither has none. pyannote's conventions hold at the edges: precision is 1
+    where nothing was predicted, recall is 1 where nothing was spoken; F1 is 0 in both. Where no
+    class is spoken there are no means.
 
     totals: summed seconds "<class>/tp", "<class>/fp", "<class>/fn".
     """
@@ -35,7 +36,8 @@ def shares(totals: Mapping[str, float], classes: Sequence[str]) -> dict[str, flo
         detail = {"retrieved": tp + fp, "relevant": tp + fn, "relevant retrieved": tp}
         row = dict(zip(METRICS, metric.compute_metrics(detail), strict=True))
         values |= {f"{key}/{name}": float(value) for key, value in row.items()}
-        rows.append(row)
+        if tp + fn > 0:
+            rows.append(row)
     order = sorted(METRICS)  # f1, the headline, first
     means = {key: float(np.mean([row[key] for row in rows])) for key in order if rows}
     return means | values

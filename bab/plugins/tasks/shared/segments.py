@@ -47,11 +47,11 @@ def intersect(a: Floats, b: Floats) -> Floats:
     """The time in both of two disjoint sets of intervals, as f64[N, 2]."""
     times = np.unique(np.concatenate([a.ravel(), b.ravel()]))
     middle = (times[:-1] + times[1:]) / 2
-    both = _covers(a, middle) & _covers(b, middle)
+    both = covers(a, middle) & covers(b, middle)
     return union(zip(times[:-1][both], times[1:][both], strict=True))
 
 
-def _covers(spans: Floats, times: Floats) -> Bools:
+def covers(spans: Floats, times: Floats) -> Bools:
     """Which of `times` lie in one of `spans`."""
     which = np.searchsorted(spans[:, 0], times, side="right") - 1
     if len(spans) == 0:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,18 +126,57 @@ def best_f1(curve: Curve) -> float:
     return float(curve.thresholds[best(curve.f1, curve.thresholds)])
 
 
-def high_precision(curve: Curve, floor: float) -> tuple[float, bool]:
-    """The threshold of the highest precision at a recall of at least `floor`.
+class Choice(NamedTuple):
+    """A threshold, the recall on dev that it gives, and whether that is as high as was asked."""
 
-    Where precision ties, the higher recall wins. Returns (threshold, True), or, where no threshold
-    reaches the floor, (the threshold of the highest recall, False).
+    threshold: float
+    recall: float
+    reached: bool
+
+
+def high_precision(curve: Curve, floor: float) -> Choice:
+    """The threshold of the highest precision at a recall of at least `floor`, among those that are
+    at least as high as that of the best F1: a lower one would give up precision for recall.
+
+    Where precision ties, the higher recall wins. Where none of them reaches the floor, it is the
+    threshold of the best F1 (.5 where the class is absent).
     """
+    start = best_f1(curve)
     if curve.relevant == 0:
-        return 0.5, False
-    reaching = curve.recall >= floor - EQUAL
+        return Choice(start, math.nan, False)
+    higher = curve.thresholds >= start - EQUAL
+    reaching = higher & (curve.recall >= floor - EQUAL)
     if not reaching.any():
-        return float(curve.thresholds[best(curve.recall, curve.thresholds)]), False
+        return Choice(start, float(curve.recall[higher][0]), False)
     precision = np.where(reaching, curve.precision, -1.0)
     top = precision >= precision.max() - EQUAL
-    recall = np.where(top, curve.recall, -1.0)
-    return float(curve.thresholds[best(recall, curve.thresholds)]), True
+    chosen = best(np.where(top, curve.recall, -1.0), curve.thresholds)
+    return Choice(float(curve.thresholds[chosen]), float(curve.recall[chosen]), True)
+
+
+def missed(choices: Mapping[str, Choice], floor: float) -> list[str]:
+    """What is to be said of classes whose recall stays below the floor; nothing of none."""
+    absent = [name for name, one in choices.items() if math.isnan(one.recall)]
+    below = [f"{n} ({one.recall:.2f})" for n, one in choices.items() if not one.reached]
+    below = [text for text in below if "nan" not in text]
+    said = [f"{', '.join(absent)} not in dev: threshold .5"] if absent else []
+    if not below:
+        return said
+    return [
+        *said,
+        f"the recall of {', '.join(below)} stays below task.recall_floor={floor:g} on dev at every "
+        "threshold from that of the best F1 upwards: the threshold of the best F1 is kept",
+    ]
+
+
+def presets(curves: Mapping[str, Curve], floor: float) -> dict[str, Any]:
+    """What is tuned for "f1" and "high-precision": thresholds, and what is to be said of them."""
+    precise = {name: high_precision(one, floor) for name, one in curves.items()}
+    return {
+        "f1": {"thresholds": {name: best_f1(one) for name, one in curves.items()}},
+        "high-precision": {
+            "thresholds": {name: one.threshold for name, one in precise.items()},
+            "reached": {name: one.reached for name, one in precise.items()},
+            "notices": missed(precise, floor),
+        },
+    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 import bab
@@ -21,7 +23,16 @@ class VoiceTypeOptions(bab.Options):
         0.1, ge=0.0, description="seconds: shorter segments are dropped (VTC 2: .1)"
     )
     recall_floor: float = Field(
-        0.5, gt=0.0, le=1.0, description="recall that the preset high-precision must reach on dev"
+        0.5,
+        gt=0.0,
+        le=1.0,
+        description="recall that the preset high-precision must reach on dev; where no threshold "
+        "as high as that of the best F1 does, it keeps that one, and says so",
+    )
+
+    convention: Literal["bab", "segma"] = Field(
+        "bab",
+        description="segma: also the preset and metric of the published script (docs/protocols.md)",
     )
 
     @field_validator("classes")
