@@ -26,7 +26,6 @@ from bab.core.lifecycle import stopper
 from bab.core.record import now, versions
 from bab.core.types import Prediction, Tell
 from bab.data.annotations import open_format
-from bab.data.content import content_id
 from bab.results.segments import write_segments
 from bab.running import outputs, overview
 from bab.running.engine import Engine
@@ -90,7 +89,7 @@ def predict(
     """Run the model of a finished run over recordings of any length.
 
     Args:
-        folder: a run's folder, or the `model` folder in it.
+        folder: a run's folder, the `model` folder in it, or a published model (`segma:DIR`).
         inputs: audio files, folders, lists (`@files.txt`) or corpora (`rttm:ROOT`).
         out: the folder that gets the predictions.
         asked: how.
@@ -100,7 +99,7 @@ def predict(
         BabError: no model there, nothing to predict, an unknown preset, class or format.
         InterruptedRunError: Ctrl-C or SIGTERM; what was done is kept.
     """
-    saved, out = load_saved(Path(folder), asked.offline, asked.trust_code), Path(out)
+    saved, out = load_saved(folder, asked.offline, asked.trust_code), Path(out)
     device = resolve_device(asked.device)
     refuse_precision(device, asked.precision)
     if device == "cpu":
@@ -325,7 +324,7 @@ class _Work:
         return {
             "format": _FORMAT,
             "model": str(self.saved.place),
-            "weights": content_id(self.saved.place / "model.safetensors"),
+            "weights": self.saved.digest,
             "run": spec["run"],
             "task": spec["task"]["name"],
             "task_version": spec["task_version"],
