@@ -113,9 +113,19 @@ class RunConfig(Strict):
     view: ViewConfig = Field(
         default=ViewConfig(), description="what one example is; default: the task's"
     )
-    mode: Literal["probe", "finetune"] = Field(
+    model: str | None = Field(
+        default=None,
+        description="begin from this trained model, or evaluate it: a run's folder, or a "
+        "published one (`bab list models`)",
+    )
+    mode: Literal["probe", "finetune", "evaluate"] = Field(
         default="probe",
-        description="probe: frozen encoder, cached features; finetune: train it too",
+        description="probe: frozen encoder, cached features; finetune: train it too; evaluate: "
+        "train nothing, score `model` as it is",
+    )
+    tune: Literal["model", "dev"] = Field(
+        default="model",
+        description="evaluate: thresholds as the model brings them, or chosen anew on dev",
     )
     freeze: Literal["none", "conv", "all"] = Field(
         default="conv",
@@ -175,6 +185,11 @@ class RunConfig(Strict):
             del whole[key]
         whole["cache"] = {"dtype": self.cache.dtype} if self.mode == "probe" else {}
         del whole["train"]["save_every"], whole["train"]["workers"]
+        del whole["model"]  # its digest counts, wherever it lies
+        if self.mode != "evaluate":
+            del whole["tune"]
+        else:  # what trains
+            del whole["train"], whole["seed"], whole["objective"], whole["freeze"]
         if self.mode == "probe":
             del whole["freeze"], whole["train"]["layer_decay"]
         if "kfold" not in self.protocol:

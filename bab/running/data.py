@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from bab.config.run import RunConfig
 from bab.core.errors import CorpusError, LeakageError
 from bab.core.interfaces import Corpus, Task
-from bab.core.types import Clip, Tell, Trial
+from bab.core.types import Clip, Labels, Tell, Trial
 from bab.data import cross_corpus, splits
 from bab.data.check import bad_files, refuse_bad
 from bab.data.content import contents, corpus_digest
@@ -31,9 +31,13 @@ class Data:
     leakage: str = ""  # what train shares with dev or test, where that was allowed
 
 
-def read_data(config: RunConfig, task: Task, corpus: Corpus, tell: Tell) -> Data:
+def read_data(
+    config: RunConfig, task: Task, corpus: Corpus, tell: Tell, labels: Labels | None = None
+) -> Data:
     """The run's clips: those the task can't use left out, unreadable files found, splits made and
     checked for leakage and for what training never met.
+
+    labels: of a model that is evaluated: then only the test split has to be there.
 
     Raises:
         AudioError: unreadable files, unless `skip_bad`.
@@ -59,11 +63,13 @@ def read_data(config: RunConfig, task: Task, corpus: Corpus, tell: Tell) -> Data
         if task.pairs:
             trials = {name: _trials(corpus, name, good[name]) for name in ("dev", "test")}
     leakage = _leakage(config, folds)
-    _refuse_empty(folds, corpus, refused)
+    needed = SPLITS if labels is None else ("dev", "test")[config.tune == "model" :]
+    _refuse_empty(folds, corpus, refused, needed)
     for fold in folds:
-        labels = task.fit(fold.train)
+        known = task.fit(fold.train) if labels is None else labels
         for split in ("dev", "test"):
-            task.check(labels, getattr(fold, split), split)
+            if split in needed:
+                task.check(known, getattr(fold, split), split)
     content = contents(kept, lambda done, total: tell("taking checksums", done, total, "files"))
     if config.test_corpus is not None:
         twice = cross_corpus.same_audio(folds[0], content)
@@ -71,7 +77,7 @@ def read_data(config: RunConfig, task: Task, corpus: Corpus, tell: Tell) -> Data
             raise LeakageError(f"{twice}. Leave one of them out, or mark it with --allow-leakage")
         leakage = " ".join(filter(None, [leakage, twice and f"LEAKAGE (allowed): {twice}."]))
     digest = corpus_digest(kept, folds, trials, content)
-    _refuse_trials(corpus, trials)
+    _refuse_trials(corpus, {split: trials[split] for split in trials if split in needed})
     return Data(folds, kept, skipped, dict(refused.most_common()), trials, digest, leakage)
 
 
@@ -153,13 +159,16 @@ def _refuse_trials(corpus: Corpus, trials: Mapping[str, Sequence[Trial]]) -> Non
             )
 
 
-def _refuse_empty(folds: Iterable[Fold], corpus: Corpus, refused: Counter[str]) -> None:
+def _refuse_empty(
+    folds: Iterable[Fold], corpus: Corpus, refused: Counter[str], needed: Sequence[str]
+) -> None:
     why = "; ".join(f"{reason} ({count})" for reason, count in refused.most_common(5))
     left_out = f" Clips that the task can't use were left out: {why}." if why else ""
     for fold in folds:
-        for name in SPLITS:
+        for name in needed:
             if not getattr(fold, name):
+                wanted = "train, dev (to tune on) and test" if needed == SPLITS else "a test split"
                 raise CorpusError(
-                    f"{corpus.root}: the {name} split has no clip. Every run needs train, dev (to "
-                    f"tune on) and test; `bab data check` shows what was found.{left_out}"
+                    f"{corpus.root}: the {name} split has no clip. This run needs "
+                    f"{wanted}; `bab data check` shows what was found.{left_out}"
                 )

@@ -21,6 +21,8 @@ def run_id(config: RunConfig, parts: Parts, digest: str) -> str:
     for section in ("corpus", "test_corpus"):
         identity.get(section, {}).pop("root", None)
     facts = [identity, parts.encoder.fingerprint, parts.task.version, parts.corpus.version, digest]
+    if parts.start is not None:
+        facts.append(parts.start.digest)
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
@@ -31,7 +33,7 @@ def run_folder(config: RunConfig, parts: Parts, identifier: str) -> Path:
         for c in (config.corpus, config.test_corpus)
         if c is not None
     )
-    return place(config.runs, config.task.name, corpus, parts.encoder.resolved, identifier)
+    return place(config.runs, config.task.name, corpus, parts.called, identifier)
 
 
 def finished(folder: Path) -> Record | None:
