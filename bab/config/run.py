@@ -85,6 +85,9 @@ class ViewConfig(Strict):
     pool: Literal["frames", "mean"] = Field(
         default="frames", description="mean: the head gets the mean over a clip's frames"
     )
+    tail: Literal["back", "short"] = Field(
+        default="back", description="the last window: moved back to fit, or shorter (VTC 2)"
+    )
 
     def view(self) -> View:
         return View(**self.model_dump())
@@ -185,6 +188,8 @@ class RunConfig(Strict):
             del whole[key]
         whole["cache"] = {"dtype": self.cache.dtype} if self.mode == "probe" else {}
         del whole["train"]["save_every"], whole["train"]["workers"]
+        if self.view.tail == "back":  # as all runs had it before there was a choice
+            del whole["view"]["tail"]
         del whole["model"]  # its digest counts, wherever it lies
         if self.mode != "evaluate":
             del whole["tune"]

@@ -160,6 +160,4 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise BabError(f"{folder / WEIGHTS} is missing: run again with --force") from None
     except SafetensorError as error:
-        raise BabError(
-            f"{folder / WEIGHTS} is damaged ({error}): run again with --force"
-        ) from None
+        raise BabError(f"{folder / WEIGHTS} is damaged ({error}): run again with --force") from None

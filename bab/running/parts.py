@@ -56,12 +56,12 @@ def build_parts(config: RunConfig) -> Parts:
             encoder without frames where the task needs them.
     """
     task = build_task(config.task.name, config.task.options)
+    start = begin(config, task)
     corpus = _corpus(config)
     _refuse_corpus(config, task, corpus)
     head = registry.load("heads", config.head.name)
     _refuse_head(config, task, head)
     objective = registry.load("objectives", config.objective.name)
-    start = begin(config, task)
     if start is None:
         encoder, members = open_encoder(config.encoder, config.offline, config.trust_code)
     else:

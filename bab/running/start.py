@@ -93,7 +93,9 @@ def inherit(scorer: Model, start: Saved, config: RunConfig, labels: Labels) -> s
     told = f"from {start.name}: the encoder"
     if config.head.name != start.spec["head"]["name"]:
         scorer.load_state_dict(taken, strict=False)
-        return f"{told}; head {config.head.name} begins anew (its own is {start.spec['head']['name']})"
+        return (
+            f"{told}; head {config.head.name} begins anew (its own is {start.spec['head']['name']})"
+        )
     rows = _rows(labels, start.labels)
     outputs = _outputs_of(start, config)
     heads = [name for name in mine if name.startswith("head.")]

@@ -69,7 +69,9 @@ def _config(path: Path) -> dict[str, Any]:
         WeightsError: it isn't there.
     """
     if not (path / "config.json").is_file():
-        raise WeightsError(f"{path} has no config.json: it should be a folder that transformers saved")
+        raise WeightsError(
+            f"{path} has no config.json: it should be a folder that transformers saved"
+        )
     return read_json(path / "config.json")
 
 
@@ -114,7 +116,9 @@ def _labels(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
     return tuple(said.get(i, f"LABEL_{i}") for i in range(count))
 
 
-def _taken(tensors: Mapping[str, Tensor], names: Mapping[str, str], path: Path) -> dict[str, Tensor]:
+def _taken(
+    tensors: Mapping[str, Tensor], names: Mapping[str, str], path: Path
+) -> dict[str, Tensor]:
     """Tensors under our names. names: theirs -> ours, without `.weight` and `.bias`.
 
     Raises:
@@ -124,12 +128,16 @@ def _taken(tensors: Mapping[str, Tensor], names: Mapping[str, str], path: Path) 
     for theirs, ours in names.items():
         for part in ("weight", "bias"):
             if f"{theirs}.{part}" not in tensors:
-                raise WeightsError(f"{path} lacks '{theirs}.{part}', which its config.json promises")
+                raise WeightsError(
+                    f"{path} lacks '{theirs}.{part}', which its config.json promises"
+                )
             taken[f"head.{ours}.{part}"] = tensors[f"{theirs}.{part}"]
     return taken
 
 
-def _xvector(config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
+def _xvector(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path
+) -> dict[str, Any]:
     for key, value in _TDNN.items():
         if list(config.get(key, value)) != value:
             raise WeightsError(f"{path}: {key} is {config[key]}; head xvector has {value}")

@@ -40,7 +40,9 @@ def saved_model(folder: Path, family: str, kind: str, **changes):
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     model.save_pretrained(folder)
-    extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=STABLE.items() <= changes.items())
+    extractor = transformers.Wav2Vec2FeatureExtractor(
+        do_normalize=STABLE.items() <= changes.items()
+    )
     extractor.save_pretrained(folder)
     return model, extractor
 
@@ -140,18 +142,18 @@ def test_texts_are_transformers_own(tmp_path, family):
 
 def test_phones_are_read_for_their_own_task(tmp_path):
     saved_model(tmp_path, "wav2vec2", "CTC", vocab_size=4, pad_token_id=0)
-    (tmp_path / "vocab.json").write_text(json.dumps({"<pad>": 0, "a": 1, "tʃ": 2, "ɪ": 3}))
+    (tmp_path / "vocab.json").write_text(json.dumps({"<pad>": 0, "a": 1, "tʃ": 2, "o": 3}))
     said = {"tokenizer_class": "Wav2Vec2PhonemeCTCTokenizer"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(said))
     saved = load_saved(f"hf:{tmp_path}")
     assert saved.spec["task"]["name"] == "phonemes"
-    assert saved.labels["phone"] == ("<blank>", "a", "tʃ", "ɪ")
+    assert saved.labels["phone"] == ("<blank>", "a", "tʃ", "o")
 
 
 def test_what_is_not_read_is_refused_by_name(tmp_path):
     with pytest.raises(BabError, match=r"hf:DIR or hf:OWNER/NAME"):
         load_saved("hf:")
-    with pytest.raises(BabError, match="no config.json"):
+    with pytest.raises(BabError, match=r"no config\.json"):
         load_saved(f"hf:{tmp_path}")
     wrong = tmp_path / "wrong"
     saved_model(wrong, "wav2vec2", "AudioFrameClassification", num_labels=2)
