@@ -44,10 +44,15 @@ def read_data(
         CorpusError: a split without a clip, a class that training lacks, trials that can't be
             scored, or (LeakageError) a group or voice in two splits.
     """
+    needed = SPLITS if labels is None else ("dev", "test")[config.tune == "model" :]
     refused: Counter[str] = Counter()
     given: dict[str, list[Clip]] = {}
     if config.protocol == "given":
-        given = {name: _usable(task, corpus.clips(name), refused) for name in SPLITS}
+        there = SPLITS if labels is None else {*needed, *corpus.splits()}
+        given = {
+            name: _usable(task, corpus.clips(name), refused) if name in there else []
+            for name in SPLITS
+        }
         listed = [c for part in given.values() for c in part]
     else:
         listed = _usable(task, corpus.clips(None), refused)
@@ -61,9 +66,9 @@ def read_data(
         good = {name: [c for c in part if c.path not in skipped] for name, part in given.items()}
         folds = [Fold(good["train"], good["dev"], good["test"])]
         if task.pairs:
-            trials = {name: _trials(corpus, name, good[name]) for name in ("dev", "test")}
+            kinds = [name for name in ("dev", "test") if name in there]
+            trials = {name: _trials(corpus, name, good[name]) for name in kinds}
     leakage = _leakage(config, folds)
-    needed = SPLITS if labels is None else ("dev", "test")[config.tune == "model" :]
     _refuse_empty(folds, corpus, refused, needed)
     for fold in folds:
         known = task.fit(fold.train) if labels is None else labels
