@@ -17,6 +17,7 @@ from bab.plugins.encoders.shared.sincnet import KERNELS, POOL, RATE, STRIDES, Py
 # Raise it when the same weights give another output: cached features depend on it.
 CODE_VERSION = "1"
 RANDOM = "random"
+_SAMPLES = 10 * RATE  # that go through a net together: its filters give 80 values for each
 
 
 class PyannetOptions(Options):
@@ -89,13 +90,12 @@ class Pyannet(Encoder):
         frames = int(counts.max())
         out = samples.new_zeros(len(samples), frames, self.dim)
         for length in lengths.unique().tolist():
-            rows = (lengths == length).nonzero()[:, 0]
-            part = None if mask is None else mask[rows]
-            whole = samples[rows, :length]
-            state = torch.cat([net(whole, part) for net in self.nets], dim=-1)
-            out = out.index_copy(
-                0, rows, nn.functional.pad(state, (0, 0, 0, frames - state.shape[1]))
-            )
+            same = (lengths == length).nonzero()[:, 0]
+            for rows in same.split(max(1, _SAMPLES // length)):
+                part = None if mask is None else mask[rows]
+                state = torch.cat([net(samples[rows, :length], part) for net in self.nets], dim=-1)
+                state = nn.functional.pad(state, (0, 0, 0, frames - state.shape[1]))
+                out = out.index_copy(0, rows, state)
         return Encoded((out,), counts)
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
