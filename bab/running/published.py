@@ -167,7 +167,7 @@ def digest_of(spec: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     for name, tensor in sorted(tensors.items()):
         plain = tensor.detach().cpu().contiguous()
         digest.update(f"\0{name}\0{plain.dtype}\0{tuple(plain.shape)}\0".encode())
-        digest.update(memoryview(plain.reshape(-1).view(torch.uint8).numpy()))
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

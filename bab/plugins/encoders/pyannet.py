@@ -47,7 +47,7 @@ class Pyannet(Encoder):
         super().__init__()
         self.nets = nn.ModuleList(nets)
         self.sample_rate = RATE
-        self.dim = sum(int(net.ff_.linear_[-1].out_features) for net in nets)
+        self.dim = sum(net.dim for net in nets)
         self.depth = 1
         self.grid = _grid()
         self.max_seconds = None
@@ -89,7 +89,7 @@ class Pyannet(Encoder):
         counts = (lengths - self.grid.field) // self.grid.hop + 1
         frames = int(counts.max())
         out = samples.new_zeros(len(samples), frames, self.dim)
-        for length in lengths.unique().tolist():
+        for length in sorted(set(lengths.tolist())):
             same = (lengths == length).nonzero()[:, 0]
             for rows in same.split(max(1, _SAMPLES // length)):
                 part = None if mask is None else mask[rows]

@@ -69,7 +69,8 @@ class SincNet(nn.Module):
             x = functional.max_pool1d(x.abs() if index == 0 else x, POOL)
             # A single frame has no deviation to be normalised by.
             x = functional.leaky_relu(norm(x) if x.shape[-1] > 1 else x, SLOPE)
-        return x.transpose(1, 2)
+        frames: Tensor = x.transpose(1, 2)
+        return frames
 
 
 class Recurrent(nn.Module):
@@ -113,6 +114,7 @@ class PyanNet(nn.Module):
         self.sincnet_ = SincNet(channels)
         self.rnn_ = Recurrent(channels[-1], hidden, layers)
         self.ff_ = Forward(2 * hidden, widths)
+        self.dim = widths[-1]
 
     def forward(self, samples: Tensor, mask: Tensor | None = None) -> Tensor:
         """mask: bool[B, T], frames whose local features become zero."""
