@@ -74,7 +74,7 @@ def read_data(
         known = task.fit(fold.train) if labels is None else labels
         for split in ("dev", "test"):
             if split in needed:
-                task.check(known, getattr(fold, split), split)
+                _check(task, known, getattr(fold, split), split, labels is not None)
     content = contents(kept, lambda done, total: tell("taking checksums", done, total, "files"))
     if config.test_corpus is not None:
         twice = cross_corpus.same_audio(folds[0], content)
@@ -84,6 +84,23 @@ def read_data(
     digest = corpus_digest(kept, folds, trials, content)
     _refuse_trials(corpus, {split: trials[split] for split in trials if split in needed})
     return Data(folds, kept, skipped, dict(refused.most_common()), trials, digest, leakage)
+
+
+def _check(task: Task, labels: Labels, clips: Sequence[Clip], split: str, given: bool) -> None:
+    """`Task.check`; given: the labels are those of a model that is evaluated.
+
+    Raises:
+        CorpusError: the labels don't describe the clips.
+    """
+    try:
+        task.check(labels, clips, split)
+    except CorpusError as error:
+        if not given:
+            raise
+        told = "; ".join(f"{key}: {', '.join(names[:20])}" for key, names in labels.items())
+        raise CorpusError(
+            f"the model knows other labels than the corpus ({told}): {error}"
+        ) from None
 
 
 def _leakage(config: RunConfig, folds: Sequence[Fold]) -> str:

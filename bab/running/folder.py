@@ -22,7 +22,7 @@ def run_id(config: RunConfig, parts: Parts, digest: str) -> str:
         identity.get(section, {}).pop("root", None)
     facts = [identity, parts.encoder.fingerprint, parts.task.version, parts.corpus.version, digest]
     if parts.start is not None:
-        facts.append(parts.start.digest)
+        facts += [parts.start.digest, parts.start.labels, parts.start.tuned]
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
