@@ -194,7 +194,7 @@ def test_a_record_s_configuration_builds_the_same_run():
         ("train.betas=[.9]", "train.betas"),
         ("train=3", "train: expected keys and values, found 3"),
         ("layers=first", "layers: 'first' is not valid (from --set layers=first): expected 'mix'"),
-        ("mode=prob", "mode: 'prob' is not valid (from --set mode=prob): expected 'probe', 'finetune'"),
+        ("mode=prob", "mode: 'prob' is not valid (from --set mode=prob): expected 'probe', 'fine"),
         ("head.hidden='5'", "head.hidden: '5' is not valid (from --set head.hidden='5')"),
         ("head.hidden=0", "greater than or equal to 1"),
         ("corpus.labels.CHI=3", "corpus.labels.CHI: 3 is not valid (from --set corpus.labels"),
