@@ -1,6 +1,6 @@
 """bab: pretrain, adapt and compare self-supervised audio encoders. Nothing heavy is imported here.
 
-`bab.run(...)`, `bab.load(...)`, `bab.table(...)`, the six contracts, and all else that a plugin
+`bab.run(...)`, `bab.load(...)`, `bab.table(...)`, the seven contracts, and all else that a plugin
 needs, are loaded on first use. docs/plugins.md says what each name is for.
 """
 
@@ -80,6 +80,8 @@ if TYPE_CHECKING:
     from bab.running.maker import PredictOptions as PredictOptions
     from bab.running.predict import predict as predict
     from bab.running.predictor import Predictor as Predictor
+    from bab.running.published import ModelParts as ModelParts
+    from bab.running.published import ModelReader as ModelReader
     from bab.running.runner import run as run
 
 __version__ = "0.1.0"
@@ -109,6 +111,7 @@ _SAME = {  # module -> names that are called the same there
     "bab.explaining.explain": "ExplainOptions explain",
     "bab.running.embed": "EmbedOptions embed",
     "bab.running.predictor": "Predictor",
+    "bab.running.published": "ModelParts ModelReader",
     "bab.running.runner": "run",
 }
 _LAZY = {name: (module, name) for module, names in _SAME.items() for name in names.split()} | {

@@ -101,6 +101,7 @@ def _facts(kind: str, cls: Any) -> Iterator[Row]:
         "tasks": ("needs", "level", "corpus", "head", "objective", "presets", "primary", "notice"),
         "datasets": ("provides", "unit"),
         "formats": ("suffixes", "keeps"),
+        "models": ("where",),
     }
     for name in names.get(kind, ()):
         value = getattr(cls, name)

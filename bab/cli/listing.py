@@ -17,9 +17,9 @@ from bab.core.registry import Entry
 def list_command(kind: str | None) -> None:
     """List components, or the plugins that bring them.
 
-    KIND is encoders, heads, objectives, tasks, datasets, observers, formats, or plugins. Listing
-    components imports none of them; `bab list plugins` imports all, and says what fails to load
-    and why.
+    KIND is encoders, heads, objectives, tasks, datasets, observers, formats, models, or plugins.
+    Listing components imports none of them; `bab list plugins` imports all, and says what fails to
+    load and why.
 
     \b
     Examples:

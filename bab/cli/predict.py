@@ -94,7 +94,9 @@ def predict_command(
     trust_code: bool,
     quiet: bool,
 ) -> None:
-    """Use a finished run's model on recordings of any length.
+    """Use a trained model on recordings of any length.
+
+    RUN_FOLDER is a finished run, or a published model, NAME:WHERE (`bab list models`).
 
     FILES are audio or video files, folders (paths below them are kept), lists of files
     (@files.txt), or a corpus (rttm:/data/homes). Each recording is written as soon as it is done;
@@ -106,6 +108,7 @@ def predict_command(
       bab predict runs/vtc/rttm-sample/fbank/0123456789ab home1.wav home2.m4a --out found
       bab predict RUN_FOLDER /data/homes --out found --preset high-precision
       bab predict RUN_FOLDER @files.txt --out found --format eaf,textgrid --threshold KCHI=.6
+      bab predict segma:VTC-2 /data/homes --out found
     """
     from bab.cli.display import ticker
     from bab.running.maker import PredictOptions

@@ -15,6 +15,10 @@ from bab.cli.display import leads
 @click.option("--encoder", metavar="NAME[:WEIGHTS]", help="Encoder, e.g. hubert or fbank.")
 @click.option("--task", metavar="NAME", help="Task, e.g. vtc.")
 @click.option("--corpus", metavar="NAME[:ROOT]", help="Corpus and its folder; default: a sample.")
+@click.option(
+    "--model", metavar="MODEL", help="Begin from a trained model: a run's folder or NAME:WHERE."
+)
+@click.option("--evaluate", is_flag=True, help="Train nothing: score --model on the test split.")
 @click.option("--test-corpus", metavar="NAME[:ROOT]", help="Test on another corpus.")
 @click.option("--head", metavar="NAME", help="Head; default: the task's.")
 @click.option("--objective", metavar="NAME", help="Loss; default: the task's.")
@@ -44,6 +48,7 @@ def run_command(
     observers: tuple[str, ...],
     force: bool,
     smoke: bool,
+    evaluate: bool,
     **options: Any,
 ) -> None:
     """Train, tune on dev, score on test, and write a record.
@@ -61,10 +66,15 @@ def run_command(
       bab run --encoder hubert:base --task vtc --mode finetune --device cuda
       bab run recipes/my.yaml --seed 1 --observer tensorboard
       bab run recipes/vtc2.yaml --smoke
+      bab run --model segma:VTC-2 --task vtc --corpus rttm:/data/homes --evaluate
+      bab run --model hf:anton-l/wav2vec2-base-superb-sv --task sv --evaluate
     """
     from bab.config.resolve import run_config
 
     began = _now()
+    if evaluate:
+        _refuse_modes(options)
+        options["mode"] = "evaluate"
     layers = options["layers"]
     options["layers"] = int(layers) if layers and layers.isdecimal() else layers
     recipe, over = _recipe(recipe), None
@@ -73,7 +83,7 @@ def run_command(
     if recipe is not None and recipe_kind(recipe) == "pretrain":
         _pretrain(recipe, options, sets, observers, force, over)
         return
-    config = run_config(recipe, options, sets, observers, over=over)
+    config = run_config(recipe, options, sets, observers, over=over, expand=_expand)
     from bab.results.detail import detail
     from bab.running.runner import run
 
@@ -86,6 +96,21 @@ def run_command(
         click.echo(f"What was taken for what: bab table {folder} --detail")
     if (folder / "record.json").stat().st_mtime < began:
         click.echo("It was done before; --force repeats it.")
+
+
+def _expand(stated: Any) -> Any:
+    """What a trained model brings along."""
+    from bab.running.start import model_settings
+
+    return model_settings(stated)
+
+
+def _refuse_modes(options: dict[str, Any]) -> None:
+    """Raises ConfigError: what --evaluate can't go with, or lacks."""
+    from bab.core.errors import ConfigError
+
+    if options["mode"] not in (None, "evaluate"):
+        raise ConfigError(f"--evaluate trains nothing: --mode {options['mode']} contradicts it")
 
 
 def _smoke(recipe: Path | None) -> Any:

@@ -26,6 +26,7 @@ from bab.core.options import Strict
 
 Config = TypeVar("Config", bound=Strict)
 Stated = Mapping[str, Any]  # the merged keys that somebody gave, defaults aside
+Expand = Callable[[Stated], tuple[Settings, Settings]]
 
 # ------------------------------------------------------------------------------- entrances
 
@@ -37,6 +38,7 @@ def run_config(
     observers: Sequence[str] = (),
     folder: Path | None = None,
     over: Settings | None = None,
+    expand: Expand | None = None,
 ) -> RunConfig:
     """The run that a command line asks for.
 
@@ -47,6 +49,8 @@ def run_config(
         observers: names added to the observers.
         folder: where bab.toml may be; default: the current directory.
         over: keys that go before all others (`--smoke`).
+        expand: what a trained model (key `model`) brings along: the keys that others may change,
+            and those that none may.
 
     Raises:
         ConfigError: unknown keys, wrong types, nothing named; all of them at once, each with its
@@ -55,6 +59,12 @@ def run_config(
     """
     others = set(PretrainConfig.model_fields) - set(RunConfig.model_fields)
     asked = _asked(recipe, options, sets, folder, over, others)
+    stated = merge(asked).values
+    if expand is not None and stated.get("model"):
+        if (options or {}).get("encoder"):
+            raise ConfigError("--encoder with --model: a model has its own encoder; leave one out")
+        under, fixed = expand(stated)
+        asked = [under, *asked, fixed]
     return _build(asked, RunConfig, ("encoder", "task"), _task_settings, _settle_run, observers)
 
 

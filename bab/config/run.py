@@ -85,6 +85,9 @@ class ViewConfig(Strict):
     pool: Literal["frames", "mean"] = Field(
         default="frames", description="mean: the head gets the mean over a clip's frames"
     )
+    tail: Literal["back", "short"] = Field(
+        default="back", description="the last window: moved back to fit, or shorter (VTC 2)"
+    )
 
     def view(self) -> View:
         return View(**self.model_dump())
@@ -113,9 +116,19 @@ class RunConfig(Strict):
     view: ViewConfig = Field(
         default=ViewConfig(), description="what one example is; default: the task's"
     )
-    mode: Literal["probe", "finetune"] = Field(
+    model: str | None = Field(
+        default=None,
+        description="begin from this trained model, or evaluate it: a run's folder, or a "
+        "published one (`bab list models`)",
+    )
+    mode: Literal["probe", "finetune", "evaluate"] = Field(
         default="probe",
-        description="probe: frozen encoder, cached features; finetune: train it too",
+        description="probe: frozen encoder, cached features; finetune: train it too; evaluate: "
+        "train nothing, score `model` as it is",
+    )
+    tune: Literal["model", "dev"] = Field(
+        default="model",
+        description="evaluate: thresholds as the model brings them, or chosen anew on dev",
     )
     freeze: Literal["none", "conv", "all"] = Field(
         default="conv",
@@ -173,6 +186,13 @@ class RunConfig(Strict):
         whole["cache"] = {"dtype": self.cache.dtype} if self.mode == "probe" else {}
         for key in ("save_every", "save_minutes", "workers"):
             del whole["train"][key]
+        if self.view.tail == "back":  # as all runs had it before there was a choice
+            del whole["view"]["tail"]
+        del whole["model"]  # its digest counts, wherever it lies
+        if self.mode != "evaluate":
+            del whole["tune"]
+        else:  # what trains
+            del whole["train"], whole["seed"], whole["objective"], whole["freeze"]
         if self.mode == "probe":
             del whole["freeze"], whole["train"]["layer_decay"]
         if "kfold" not in self.protocol:

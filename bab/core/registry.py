@@ -17,7 +17,7 @@ from bab.core.errors import PluginError, did_you_mean
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
 
-# Kind -> what one of its components is called, and its contract in core.interfaces (.annotations).
+# Kind -> what one of its components is called, and its contract, by its name in `bab`.
 # An observer has no base class: it is any class with methods marked as hook implementations.
 KINDS: Mapping[str, tuple[str, str]] = {
     "encoders": ("encoder", "Encoder"),
@@ -27,6 +27,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "datasets": ("corpus", "Corpus"),
     "observers": ("observer", ""),
     "formats": ("format", "Format"),
+    "models": ("model", "ModelReader"),
 }
 
 
@@ -182,8 +183,7 @@ def _breach(kind: str, component: Any) -> str:
         return ""
     from bab.core.options import Options
 
-    contracts = import_module(f"bab.core.{'annotations' if kind == 'formats' else 'interfaces'}")
-    if not issubclass(component, getattr(contracts, base)):
+    if not issubclass(component, getattr(import_module("bab"), base)):
         return f"it must be a subclass of bab.{base}"
     options = getattr(component, "Options", None)
     if not (isinstance(options, type) and issubclass(options, Options)):

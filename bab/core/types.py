@@ -99,6 +99,8 @@ class View:
         pair tasks, windows of frame tasks (which may then be long).
     train_minimum: clips no longer than this are left out of training, and counted.
     pool: "mean" gives the head one frame, the mean over all frames of the clip's windows.
+    tail: what no whole window is left for: "back" moves the last window back to fit, "short" makes
+        it shorter.
     """
 
     window: float | None = None
@@ -108,6 +110,7 @@ class View:
     train_seconds: float | None = None
     train_minimum: float = 0.0
     pool: Literal["frames", "mean"] = "frames"
+    tail: Literal["back", "short"] = "back"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TIMEOUT = 10.0
 
 _CHECKPOINTS = (".ckpt", ".pt", ".pth")
-_STANDARD = ("config.json", "preprocessor_config.json")
+_STANDARD = ("config.json", "preprocessor_config.json", "tokenizer_config.json", "vocab.json")
 _TENSORS = (
     "model.safetensors",
     "model.safetensors.index.json",

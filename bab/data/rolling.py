@@ -27,12 +27,14 @@ class Raster:
     """How windows lie, in samples at the encoder's rate, and what of each counts.
 
     once: frames that an earlier window had are left out (clips, texts); else they are averaged.
+    short: what no whole window is left for is a shorter one; else the last is moved back.
     """
 
     grid: Grid
     window: int
     step: int
     once: bool
+    short: bool = False
 
     @property
     def hop(self) -> int:
@@ -60,7 +62,7 @@ def raster_of(view: View, grid: Grid, max_seconds: float | None, whole_clips: bo
     length = longest if window is None else min(window, longest)
     averaged = view.hop is not None and view.pool == "mean"
     once = whole_clips and not averaged and grid.hop > 0
-    return Raster(grid, length, step_samples(view, grid, length), once)
+    return Raster(grid, length, step_samples(view, grid, length), once, view.tail == "short")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,8 @@ def rolling(
             yield RollingWindow(0, held, None, total)
         return
     last = (total - raster.window) // raster.hop * raster.hop
+    if raster.short:
+        last = first if total - first >= raster.grid.field else -1
     if last > first - raster.step:
         keep = _keep(raster, last // raster.hop, raster.frames, reached)
         if keep is None or keep[0] < keep[1]:

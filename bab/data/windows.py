@@ -73,7 +73,8 @@ def step_samples(view: View, grid: Grid, window: int) -> int:
 
 
 def raster(region: Clip, view: View, grid: Grid, max_seconds: float | None) -> list[Clip]:
-    """Windows that cover a region. All have the same length; the last is moved back to fit.
+    """Windows that cover a region. All have the same length; the last is moved back to fit, or, as
+    `view.tail` says, is shorter, and left out where it holds no frame.
 
     A region shorter than a window is one window of its own length. Without `view.hop` the frames
     of neighbouring windows tile: 4 s at a hop of 20 ms gives 199 frames and a step of 3.98 s
@@ -86,11 +87,18 @@ def raster(region: Clip, view: View, grid: Grid, max_seconds: float | None) -> l
     hop = max(1, grid.hop)
     starts = list(range(0, total - window + 1, step_samples(view, grid, window)))
     last = (total - window) // hop * hop
+    if view.tail == "short":
+        last = starts[-1] + step_samples(view, grid, window)
+        last = last if total - last >= grid.field else starts[-1]
     if starts[-1] != last:
         starts.append(last)
     cutter = Cutter(region)
     rate = grid.sample_rate
-    return [cutter.cut((first + s) / rate, (first + s + window) / rate) for s in starts]
+    ends = [min(s + window, total) for s in starts]
+    return [
+        cutter.cut((first + s) / rate, (first + e) / rate)
+        for s, e in zip(starts, ends, strict=True)
+    ]
 
 
 class Examples:

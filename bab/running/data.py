@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from bab.config.run import RunConfig
 from bab.core.errors import CorpusError, LeakageError
 from bab.core.interfaces import Corpus, Task
-from bab.core.types import Clip, Tell, Trial
+from bab.core.types import Clip, Labels, Tell, Trial
 from bab.data import splits
 from bab.data.check import bad_files, refuse_bad
 from bab.data.content import contents, corpus_digest, same_audio
@@ -31,19 +31,28 @@ class Data:
     leakage: str = ""  # what train shares with dev or test, where that was allowed
 
 
-def read_data(config: RunConfig, task: Task, corpus: Corpus, tell: Tell) -> Data:
+def read_data(
+    config: RunConfig, task: Task, corpus: Corpus, tell: Tell, labels: Labels | None = None
+) -> Data:
     """The run's clips: those the task can't use left out, unreadable files found, splits made and
     checked for leakage and for what training never met.
+
+    labels: of a model that is evaluated: then only the test split has to be there.
 
     Raises:
         AudioError: unreadable files, unless `skip_bad`.
         CorpusError: a split without a clip, a class that training lacks, trials that can't be
             scored, or (LeakageError) a group or voice in two splits.
     """
+    needed = SPLITS if labels is None else ("dev", "test")[config.tune == "model" :]
     refused: Counter[str] = Counter()
     given: dict[str, list[Clip]] = {}
     if config.protocol == "given":
-        given = {name: _usable(task, corpus.clips(name), refused) for name in SPLITS}
+        there = SPLITS if labels is None else {*needed, *corpus.splits()}
+        given = {
+            name: _usable(task, corpus.clips(name), refused) if name in there else []
+            for name in SPLITS
+        }
         listed = [c for part in given.values() for c in part]
     else:
         listed = _usable(task, corpus.clips(None), refused)
@@ -57,18 +66,37 @@ def read_data(config: RunConfig, task: Task, corpus: Corpus, tell: Tell) -> Data
         good = {name: [c for c in part if c.path not in skipped] for name, part in given.items()}
         folds = [Fold(good["train"], good["dev"], good["test"])]
         if task.pairs:
-            trials = {name: _trials(corpus, name, good[name]) for name in ("dev", "test")}
+            kinds = [name for name in ("dev", "test") if name in there]
+            trials = {name: _trials(corpus, name, good[name]) for name in kinds}
     leakage = _leakage(config, folds)
-    _refuse_empty(folds, corpus, refused)
+    _refuse_empty(folds, corpus, refused, needed)
     for fold in folds:
-        labels = task.fit(fold.train)
+        known = task.fit(fold.train) if labels is None else labels
         for split in ("dev", "test"):
-            task.check(labels, getattr(fold, split), split)
+            if split in needed:
+                _check(task, known, getattr(fold, split), split, labels is not None)
     content = contents(kept, lambda done, total: tell("taking checksums", done, total, "files"))
     leakage = " ".join(filter(None, [leakage, _twice(config, folds, content)]))
     digest = corpus_digest(kept, folds, trials, content)
-    _refuse_trials(corpus, trials)
+    _refuse_trials(corpus, {split: trials[split] for split in trials if split in needed})
     return Data(folds, kept, skipped, dict(refused.most_common()), trials, digest, leakage)
+
+
+def _check(task: Task, labels: Labels, clips: Sequence[Clip], split: str, given: bool) -> None:
+    """`Task.check`; given: the labels are those of a model that is evaluated.
+
+    Raises:
+        CorpusError: the labels don't describe the clips.
+    """
+    try:
+        task.check(labels, clips, split)
+    except CorpusError as error:
+        if not given:
+            raise
+        told = "; ".join(f"{key}: {', '.join(names[:20])}" for key, names in labels.items())
+        raise CorpusError(
+            f"the model knows other labels than the corpus ({told}): {error}"
+        ) from None
 
 
 def _leakage(config: RunConfig, folds: Sequence[Fold]) -> str:
@@ -166,13 +194,16 @@ def _refuse_trials(corpus: Corpus, trials: Mapping[str, Sequence[Trial]]) -> Non
             )
 
 
-def _refuse_empty(folds: Iterable[Fold], corpus: Corpus, refused: Counter[str]) -> None:
+def _refuse_empty(
+    folds: Iterable[Fold], corpus: Corpus, refused: Counter[str], needed: Sequence[str]
+) -> None:
     why = "; ".join(f"{reason} ({count})" for reason, count in refused.most_common(5))
     left_out = f" Clips that the task can't use were left out: {why}." if why else ""
     for fold in folds:
-        for name in SPLITS:
+        for name in needed:
             if not getattr(fold, name):
+                wanted = "train, dev (to tune on) and test" if needed == SPLITS else "a test split"
                 raise CorpusError(
-                    f"{corpus.root}: the {name} split has no clip. Every run needs train, dev (to "
-                    f"tune on) and test; `bab data check` shows what was found.{left_out}"
+                    f"{corpus.root}: the {name} split has no clip. This run needs "
+                    f"{wanted}; `bab data check` shows what was found.{left_out}"
                 )

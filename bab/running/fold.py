@@ -29,6 +29,8 @@ from bab.running.context import Context, FoldResult
 from bab.running.ensemble import fused_objective
 from bab.running.inference import infer, per_pass
 from bab.running.model import Model
+from bab.running.saved import load_saved
+from bab.running.start import inherit
 
 
 def run_fold(context: Context, fold: Fold, index: int, folder: Path) -> FoldResult:
@@ -37,6 +39,8 @@ def run_fold(context: Context, fold: Fold, index: int, folder: Path) -> FoldResu
     folder: of this fold's checkpoints and model.
     """
     task = context.parts.task
+    if context.config.mode == "evaluate":
+        return _evaluated(context, fold)
     if context.parts.head.closed_form:
         labels, untrained = task.fit(fold.train), dict[str, int]()
         scorer, _ = _modules(context, labels, index)
@@ -67,6 +71,25 @@ def run_fold(context: Context, fold: Fold, index: int, folder: Path) -> FoldResu
         untrained,
         _parameters(context, scorer),
     )
+
+
+def _evaluated(context: Context, fold: Fold) -> FoldResult:
+    """Train nothing: score the model as it is, with its own thresholds or, if asked, with dev's."""
+    task, start = context.parts.task, context.parts.start
+    assert start is not None
+    scorer = start.model.to(context.accelerator.device)
+    tuned = {preset: dict(start.tuned.get(preset, {})) for preset in task.presets}
+    if context.config.tune == "dev":
+        dev = context.examples(context.asked(fold.dev, "dev"))
+        grid = context.parts.encoder.grid
+        tuned = task.tune(_outputs(context, scorer, dev, "dev"), grid, start.labels)
+    tested = context.examples(context.asked(fold.test, "test"))
+    outputs = _outputs(context, scorer, tested, "test")
+    predictions = {
+        preset: _decode(context, outputs, start.labels, tuned[preset]) for preset in task.presets
+    }
+    cost = _parameters(context, scorer)
+    return FoldResult(start.labels, tuned, predictions, {}, 0, 0, 0.0, {}, cost)
 
 
 def fit_on_all(context: Context, clips: Sequence[Clip], folder: Path) -> None:
@@ -176,6 +199,9 @@ def _modules(context: Context, labels: Labels, index: int) -> tuple[Model, Objec
 
     encoder, members, fusion = _trained(context, index), parts.members, config.encoder.fusion
     scorer = assemble(encoder, members, fusion, config.layers, head, sizes, parts.pooled)
+    if parts.start is not None:
+        line = inherit(scorer, parts.start, config, labels)
+        context.watchers.bab_notice(run=context.info, message=line)
     return scorer, fused_objective(objectives)
 
 
@@ -187,7 +213,9 @@ def _trained(context: Context, index: int) -> Encoder | None:
     # Every fold trains an encoder of its own, from the weights that were named: the encoder of
     # another fold has met the recordings that this one tests.
     encoder = context.parts.encoder
-    if index > 0:
+    if index > 0 and config.model is not None:
+        encoder = load_saved(config.model, config.offline, config.trust_code).encoder
+    elif index > 0:
         encoder, _ = open_encoder(config.encoder, config.offline, config.trust_code)
     freeze(encoder, config.freeze)
     return encoder
@@ -264,6 +292,8 @@ def _save(
         "run": context.info.id,
         "notice": parts.task.notice,
     }
+    if config.model is not None:
+        spec["start"] = config.model
     model.save(folder / "model", checkpoint.trainable(scorer), spec)
 
 

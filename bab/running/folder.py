@@ -9,7 +9,6 @@ from pathlib import Path
 
 from bab.config.run import RunConfig
 from bab.core.folders import LOCK, place
-from bab.core.names import short
 from bab.core.record import Record
 from bab.results.record import RECORD, load
 from bab.running.parts import Parts
@@ -22,6 +21,8 @@ def run_id(config: RunConfig, parts: Parts, digest: str) -> str:
     for section in ("corpus", "test_corpus"):
         identity.get(section, {}).pop("root", None)
     facts = [identity, parts.encoder.fingerprint, parts.task.version, parts.corpus.version, digest]
+    if parts.start is not None:
+        facts += [parts.start.digest, parts.start.labels, parts.start.tuned]
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
@@ -32,8 +33,8 @@ def run_folder(config: RunConfig, parts: Parts, identifier: str) -> Path:
         for c in (config.corpus, config.test_corpus)
         if c is not None
     )
-    encoder = short(parts.encoder.resolved, parts.encoder.fingerprint)
-    return place(config.runs, config.task.name, corpus, encoder, identifier)
+    called = short(parts.called, parts.encoder.fingerprint)
+    return place(config.runs, config.task.name, corpus, called, identifier)
 
 
 def finished(folder: Path) -> Record | None:

@@ -18,6 +18,7 @@ from bab.data.workers import workers
 from bab.running.maker import Made, Maker, PredictOptions
 from bab.running.recordings import Recording
 
+Plan = tuple[str | Path, PredictOptions, Path]  # of a `Maker`
 _PATIENCE = 60.0  # seconds that workers have to write down what they have, after a stop
 _LOOK = 0.5  # seconds between two looks at how far they are
 
@@ -59,7 +60,7 @@ def answered(
 def side_by_side(
     recordings: Sequence[Recording],
     jobs: int,
-    plan: tuple[Path, PredictOptions, Path],
+    plan: Plan,
     tell: Callable[[float], None],
     stop: Callable[[], bool],
 ) -> Iterator[tuple[Recording, Answer]]:
@@ -110,7 +111,9 @@ def _settle(waiting: dict[Future[Answer], Recording]) -> None:
 _here: dict[str, Any] = {}  # of this process: its maker, its place among the others, the stop
 
 
-def _begin(plan: tuple[Path, PredictOptions, Path], threads: int, shared: tuple[Any, ...]) -> None:
+def _begin(
+    plan: tuple[str | Path, PredictOptions, Path], threads: int, shared: tuple[Any, ...]
+) -> None:
     import torch
 
     torch.set_num_threads(threads)

@@ -16,7 +16,6 @@ from bab.core.annotations import Format
 from bab.core.device import keep_memory, refuse_precision, resolve_device
 from bab.core.errors import AudioError, BabError, InterruptedRunError
 from bab.data.annotations import open_format
-from bab.data.content import content_id
 from bab.running import outputs, overview
 from bab.running.engine import Engine
 from bab.running.outputs import Done, Results
@@ -63,8 +62,8 @@ class Made:
 class Maker:
     """A model with options and an out folder: makes results of recordings."""
 
-    def __init__(self, folder: Path, asked: PredictOptions, out: Path) -> None:
-        """folder: of the run.
+    def __init__(self, folder: str | Path, asked: PredictOptions, out: Path) -> None:
+        """folder: of the run, or a published model (`segma:DIR`).
 
         Raises:
             BabError: no model there, an unknown preset, class or format, a device or precision that
@@ -186,7 +185,7 @@ class Maker:
         return {
             "format": _FORMAT,
             "model": str(self.saved.place),
-            "weights": content_id(self.saved.place / "model.safetensors"),
+            "weights": self.saved.digest,
             "run": spec["run"],
             "task": spec["task"]["name"],
             "task_version": spec["task_version"],

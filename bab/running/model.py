@@ -19,7 +19,7 @@ from bab.core.types import Batch, Waves
 
 _FORMAT = 1
 _SPEC = "model.json"
-_WEIGHTS = "model.safetensors"
+WEIGHTS = "model.safetensors"
 
 
 class LayerMix(nn.Module):
@@ -128,7 +128,7 @@ def save(folder: Path, weights: Mapping[str, Tensor], spec: Mapping[str, Any]) -
     spec: what `load_spec` gives back: components with options, labels, what was tuned.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / _WEIGHTS) as temporary:
+    with atomic_path(folder / WEIGHTS) as temporary:
         save_file({k: v.contiguous() for k, v in weights.items()}, temporary)
     write_json(folder / _SPEC, {"format": _FORMAT, **spec})
 
@@ -156,10 +156,8 @@ def load_spec(folder: Path) -> dict[str, Any]:
 def load_weights(folder: Path) -> dict[str, Tensor]:
     """The tensors of a saved model, by their names in `Model.state_dict()`."""
     try:
-        return load_file(folder / _WEIGHTS)
+        return load_file(folder / WEIGHTS)
     except FileNotFoundError:
-        raise BabError(f"{folder / _WEIGHTS} is missing: run again with --force") from None
+        raise BabError(f"{folder / WEIGHTS} is missing: run again with --force") from None
     except SafetensorError as error:
-        raise BabError(
-            f"{folder / _WEIGHTS} is damaged ({error}): run again with --force"
-        ) from None
+        raise BabError(f"{folder / WEIGHTS} is damaged ({error}): run again with --force") from None

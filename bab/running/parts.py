@@ -15,6 +15,8 @@ from bab.core.types import Clip, Permissions, View
 from bab.data import cross_corpus
 from bab.data.windows import Examples, regions
 from bab.running.assembly import layer_mix, open_encoder
+from bab.running.saved import Saved
+from bab.running.start import begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class Parts:
 
     members: the encoders that `encoder` is made of; itself, unless it is an ensemble.
     pooled: the head gets one mean frame per clip.
+    start: the trained model that the run begins from, or evaluates; None where it begins anew.
+    called: what is trained or evaluated, for records: the encoder, or the model.
     """
 
     encoder: Encoder
@@ -33,6 +37,8 @@ class Parts:
     objective: type[Objective]
     view: View
     pooled: bool
+    start: Saved | None
+    called: str
 
     def examples(self, clips: Sequence[Clip], encoder: Encoder | None = None) -> Examples:
         """The examples of some clips, as task and view have them. encoder: another than the
@@ -50,12 +56,16 @@ def build_parts(config: RunConfig) -> Parts:
             encoder without frames where the task needs them.
     """
     task = build_task(config.task.name, config.task.options)
+    start = begin(config, task)
     corpus = _corpus(config)
     _refuse_corpus(config, task, corpus)
     head = registry.load("heads", config.head.name)
     _refuse_head(config, task, head)
     objective = registry.load("objectives", config.objective.name)
-    encoder, members = open_encoder(config.encoder, config.offline, config.trust_code)
+    if start is None:
+        encoder, members = open_encoder(config.encoder, config.offline, config.trust_code)
+    else:
+        encoder, members = start.encoder, tuple(start.members)
     _refuse_ensemble(config, task, encoder)
     _refuse_encoder_settings(config, encoder, members)
     if encoder.grid.hop == 0 and not task.one_target:
@@ -65,7 +75,10 @@ def build_parts(config: RunConfig) -> Parts:
         )
     view = config.view.view()
     pooled = _pooled(config, view, task, head)
-    return Parts(encoder, members, task, corpus, head, objective, view, pooled)
+    called = encoder.resolved
+    if config.mode == "evaluate" and start is not None:
+        pooled, called = bool(start.spec["pool"]), start.name
+    return Parts(encoder, members, task, corpus, head, objective, view, pooled, start, called)
 
 
 def _pooled(config: RunConfig, view: View, task: Task, head: type[Head]) -> bool:
@@ -104,7 +117,7 @@ def _refuse_head(config: RunConfig, task: Task, head: type[Head]) -> None:
             f"head '{config.head.name}' gives {' or '.join(head.level)} outputs; task "
             f"'{config.task.name}' needs one for level '{task.level}'"
         )
-    if head.closed_form and config.mode != "probe":
+    if head.closed_form and config.mode == "finetune":
         raise ConfigError(f"head '{config.head.name}' is solved, not trained: use --mode probe")
     if task.pairs and config.protocol != "given":
         raise ConfigError("trial lists belong to given splits: use protocol=given")
@@ -119,7 +132,7 @@ def _refuse_ensemble(config: RunConfig, task: Task, encoder: Encoder) -> None:
             f"ensemble '{encoder.resolved}' gives one vector per clip; task '{config.task.name}' "
             "needs frames: name one encoder"
         )
-    if config.mode != "probe":
+    if config.mode == "finetune":
         raise ConfigError(
             f"ensemble '{encoder.resolved}': its members stay frozen: use --mode probe"
         )

@@ -59,7 +59,7 @@ def predict(
     """Run the model of a finished run over recordings of any length.
 
     Args:
-        folder: a run's folder, or the `model` folder in it.
+        folder: a run's folder, the `model` folder in it, or a published model (`segma:DIR`).
         inputs: audio files, folders, lists (`@files.txt`) or corpora (`rttm:ROOT`).
         out: the folder that gets the predictions.
         asked: how.
@@ -69,13 +69,13 @@ def predict(
         BabError: no model there, nothing to predict, an unknown preset, class or format.
         InterruptedRunError: Ctrl-C or SIGTERM; what was done is kept.
     """
-    maker = Maker(Path(folder), asked, Path(out))
+    maker = Maker(folder, asked, Path(out))
     listed, left = recordings(inputs, asked.offline, asked.corpus)
     if asked.enrol is not None:
         listed = [*_enrolled(maker.saved, asked, left), *listed]
     maker.out.mkdir(parents=True, exist_ok=True)
     with stopper() as stop, locked(maker.out / outputs.STATE, True):
-        work = _Work(maker, Path(folder), listed, tell, say, stop)
+        work = _Work(maker, folder, listed, tell, say, stop)
         return work.run(left)
 
 
@@ -85,7 +85,7 @@ class _Work:
     def __init__(
         self,
         maker: Maker,
-        folder: Path,
+        folder: str | Path,
         listed: Sequence[Recording],
         tell: Tell,
         say: Callable[[str], None],

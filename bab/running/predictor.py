@@ -49,7 +49,7 @@ class Predictor:
     ) -> None:
         """
         Args:
-            folder: a run's, or the `model` folder in it.
+            folder: a run's, the `model` folder in it, or a published model (`segma:DIR`).
             preset: how to decode; None = the task's first.
             thresholds: by class, probabilities in place of the tuned ones.
             precision: fp32, bf16 or fp16.
@@ -58,7 +58,7 @@ class Predictor:
         Raises:
             BabError: no model there, an unknown preset or class, a device that isn't here.
         """
-        saved = load_saved(Path(folder), offline, trust_code)
+        saved = load_saved(folder, offline, trust_code)
         name = resolve_device(device)
         refuse_precision(name, precision)
         self._tuned = with_thresholds(saved, choose_preset(saved, preset), thresholds or {})

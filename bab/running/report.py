@@ -58,10 +58,10 @@ def make_record(
         corpus=config.corpus_name,
         corpus_version=parts.corpus.version,
         corpus_digest=data.digest,
-        encoder=encoder.resolved,
+        encoder=parts.called,
         encoder_fingerprint=encoder.fingerprint,
         head=config.head.name,
-        objective=config.objective.name,
+        objective="" if config.mode == "evaluate" else config.objective.name,
         mode=config.mode,
         seed=config.seed,
         protocol=config.rounds,
@@ -92,6 +92,7 @@ def make_record(
             *parts.corpus.notices,
             *notices,
             *tuning_notices(folds),
+            *_of_start(context),
             *context.watchers.problems,
             *filter(None, [task.notice]),
         ],
@@ -109,6 +110,21 @@ def tuning_notices(folds: Sequence[FoldResult]) -> list[str]:
     if len(folds) == 1:
         return list(said)
     return [f"{text} (fold {', '.join(map(str, which))})" for text, which in said.items()]
+
+
+def _of_start(context: Context) -> list[str]:
+    """What is to be said of the model that a run began from, or evaluated."""
+    start = context.parts.start
+    if start is None:
+        return []
+    said = [str(line) for line in start.spec.get("notices", ())]
+    if context.config.mode == "evaluate":
+        chosen = "chosen on dev" if context.config.tune == "dev" else "the model's own"
+        said.append(
+            f"{start.name} was evaluated as it is; what was tuned is {chosen}. What it was trained "
+            "on isn't known here: see that it never met these recordings."
+        )
+    return said
 
 
 def _dev(folds: Sequence[FoldResult]) -> dict[str, float]:

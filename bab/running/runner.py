@@ -94,8 +94,8 @@ def open_run(config: RunConfig, life: Lifecycle, session: Session) -> Context:
         str(folder),
         config.task.name,
         config.corpus_name,
-        parts.encoder.resolved,
-        config.train.steps,
+        parts.called,
+        0 if config.mode == "evaluate" else config.train.steps,
         config.model_dump(mode="json"),
         parts.task.primary,
     )
@@ -106,6 +106,9 @@ def _opening(context: Context) -> Iterator[str]:
     """What was understood, line by line, before anything slow begins."""
     config, parts, data = context.config, context.parts, context.data
     million = sum(p.numel() for p in parts.encoder.parameters()) / 1e6
+    if parts.start is not None:
+        yield f"model {parts.start.name}"
+        yield from parts.start.spec.get("notices", ())
     yield f"encoder {parts.encoder.resolved} ({million:.1f} million parameters), {config.mode}"
     corpora = [c for c in (config.corpus, config.test_corpus) if c is not None]
     where = " → ".join("the shipped sample" if c.root is None else str(c.root) for c in corpora)
@@ -123,7 +126,7 @@ def _opening(context: Context) -> Iterator[str]:
 
 def _run(context: Context, session: Session, began: float) -> Record:
     config, parts, data = context.config, context.parts, context.data
-    if config.mode == "probe":
+    if config.mode == "probe" or (config.mode == "evaluate" and config.encoder.fusion):
         context.features = session.features(config, parts, context.accelerator, data.clips)
         context.fill()
     folds = []

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from bab.config.run import EncoderConfig
 from bab.core import registry
@@ -13,7 +16,9 @@ from bab.core.components import build_task
 from bab.core.errors import BabError, did_you_mean
 from bab.core.interfaces import Encoder, Head, Task
 from bab.core.types import Labels, View
-from bab.running import model
+from bab.data.content import content_id
+from bab.running import model as models
+from bab.running import published
 from bab.running.assembly import assemble, open_encoder
 from bab.running.model import Model
 
@@ -22,7 +27,8 @@ from bab.running.model import Model
 class Saved:
     """What a run left: a model with all that its use needs.
 
-    tuned: by preset; spec: all of model.json.
+    place: its folder, or what a published model is called; tuned: by preset; spec: all of
+    model.json; digest: of weights and description.
     """
 
     place: Path
@@ -34,6 +40,12 @@ class Saved:
     model: Model
     view: View
     tuned: Mapping[str, Mapping[str, Any]]
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """What records and tables call it: a published model's reference, or encoder@run."""
+        return str(self.spec.get("published") or f"{self.spec['resolved']}@{self.spec['run']}")
 
 
 def model_folder(folder: Path) -> Path:
@@ -56,22 +68,59 @@ def model_folder(folder: Path) -> Path:
     return folder
 
 
-def load_saved(folder: Path, offline: bool = False, trust_code: bool = False) -> Saved:
-    """A finished run's model. folder: the run's, or the `model` folder in it.
+def load_saved(model: str | Path, offline: bool = False, trust_code: bool = False) -> Saved:
+    """A trained model. model: a run's folder, the `model` folder in it, or a published model
+    (NAME:WHERE, of a plugin of kind `models`).
 
     Raises:
         BabError: no model there, or an encoder that has changed since.
     """
-    place = model_folder(folder)
-    spec = model.load_spec(place)
+    named = published.reference(model)
+    if named is not None:
+        return _published(named, offline, trust_code)
+    place = model_folder(Path(model).expanduser())
+    spec = models.load_spec(place)
+    begun = spec.get("start")
+    if begun:  # the encoder is that of another model
+        start = load_saved(begun, offline, trust_code)
+        encoder, members = start.encoder, start.members
+    else:
+        encoder, members = open_encoder(EncoderConfig(**spec["encoder"]), offline, trust_code)
+    _refuse_changed(place, spec, encoder)
+    tensors = models.load_weights(place)
+    return _saved(place, spec, tensors, encoder, members, content_id(place / models.WEIGHTS))
+
+
+def _published(named: published.Reference, offline: bool, trust_code: bool) -> Saved:
+    """Another tool's model, read by its plugin."""
+    parts = published.read_published(named, offline, trust_code)
+    spec = published.spec_of(parts, named)
+    encoder, members = open_encoder(EncoderConfig(**spec["encoder"]), offline, trust_code)
+    spec |= {"resolved": encoder.resolved, "fingerprint": encoder.fingerprint}
+    digest = published.digest_of(spec, parts.tensors)
+    spec["run"] = digest[:12]
+    return _saved(Path(named.text), spec, parts.tensors, encoder, members, digest)
+
+
+def _saved(
+    place: Path,
+    spec: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    encoder: Encoder,
+    members: Sequence[Encoder],
+    digest: str,
+) -> Saved:
+    """The parts put together."""
     task = build_task(spec["task"]["name"], spec["task"]["options"])
     labels: Labels = {key: tuple(names) for key, names in spec["labels"].items()}
-    config = EncoderConfig(**spec["encoder"])
-    encoder, members = open_encoder(config, offline, trust_code)
-    _refuse_changed(place, spec, encoder)
-    scorer = _assembled(place, spec, labels, encoder, members, config.fusion)
+    fusion = EncoderConfig(**spec["encoder"]).fusion
+    scorer = _assembled(place, spec, labels, encoder, members, fusion, tensors)
+    if any(name.startswith("encoder.") for name in tensors):
+        # Caches of features must not take it for the encoder that it was before training.
+        facts = f"{encoder.fingerprint} {digest}".encode()
+        encoder.fingerprint = hashlib.sha256(facts).hexdigest()[:32]
     view = View(**spec["view"])
-    return Saved(place, spec, task, labels, encoder, members, scorer, view, spec["tuned"])
+    return Saved(place, spec, task, labels, encoder, members, scorer, view, spec["tuned"], digest)
 
 
 def choose_preset(saved: Saved, name: str | None) -> str:
@@ -126,6 +175,7 @@ def _assembled(
     encoder: Encoder,
     members: Sequence[Encoder],
     fusion: str,
+    tensors: Mapping[str, Tensor],
 ) -> Model:
     """The model with its trained weights."""
     head_class = registry.load("heads", spec["head"]["name"])
@@ -137,8 +187,25 @@ def _assembled(
         return made
 
     scorer = assemble(encoder, members, fusion, spec["layers"], head, sizes, spec["pool"])
-    missing, unexpected = scorer.load_state_dict(model.load_weights(place), strict=False)
+    missing, unexpected = _filled(scorer, tensors, place)
     lost = [name for name in missing if not name.startswith("encoder.")]
     if lost or unexpected:
         raise BabError(f"{place} does not fit its own description ({[*lost, *unexpected][0]})")
     return scorer.requires_grad_(False).eval()
+
+
+def _filled(scorer: Model, tensors: Mapping[str, Tensor], place: Path) -> tuple[list[str], ...]:
+    """Load the tensors; the names that are missing and those that have no place.
+
+    Raises:
+        BabError: a tensor of another shape.
+    """
+    there = scorer.state_dict()
+    for name, tensor in tensors.items():
+        if name in there and there[name].shape != tensor.shape:
+            raise BabError(
+                f"{place} does not fit its own description: {name} is {list(tensor.shape)}, and "
+                f"{list(there[name].shape)} is described"
+            )
+    missing, unexpected = scorer.load_state_dict(tensors, strict=False)
+    return list(missing), list(unexpected)

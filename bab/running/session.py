@@ -11,7 +11,7 @@ import torch
 
 from bab.config.run import RunConfig
 from bab.core.interfaces import Encoder
-from bab.core.types import Clip, Tell
+from bab.core.types import Clip, Labels, Tell
 from bab.data.content import cache_root, content_memo
 from bab.running.assembly import frozen_source
 from bab.running.data import Data, read_data
@@ -46,7 +46,7 @@ class Session:
     def data(self, config: RunConfig, parts: Parts, tell: Tell) -> Data:
         """The clips of a run whose components were just asked for (see bab.running.data)."""
         if self._data is None:
-            self._data = read_data(config, parts.task, parts.corpus, tell)
+            self._data = read_data(config, parts.task, parts.corpus, tell, labels_of(config, parts))
         return self._data
 
     def features(
@@ -62,6 +62,13 @@ class Session:
         if self._speed is None:
             self._speed = measure()
         return self._speed
+
+
+def labels_of(config: RunConfig, parts: Parts) -> Labels | None:
+    """What the model that is evaluated knows; None where training decides."""
+    if config.mode != "evaluate" or parts.start is None:
+        return None
+    return parts.start.labels
 
 
 def _key(config: RunConfig) -> str:

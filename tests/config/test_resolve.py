@@ -194,7 +194,7 @@ def test_a_record_s_configuration_builds_the_same_run():
         ("train.betas=[.9]", "train.betas"),
         ("train=3", "train: expected keys and values, found 3"),
         ("layers=first", "layers: 'first' is not valid (from --set layers=first): expected 'mix'"),
-        ("mode=prob", "mode: 'prob' is not valid (from --set mode=prob): expected 'probe' or"),
+        ("mode=prob", "mode: 'prob' is not valid (from --set mode=prob): expected 'probe', 'fine"),
         ("head.hidden='5'", "head.hidden: '5' is not valid (from --set head.hidden='5')"),
         ("head.hidden=0", "greater than or equal to 1"),
         ("corpus.labels.CHI=3", "corpus.labels.CHI: 3 is not valid (from --set corpus.labels"),
@@ -283,7 +283,8 @@ CHANGES = {  # every key, another value, and whether the result may then differ
     "encoder.cmvn": ("none", True), "corpus.labels.A": ("B", True),
     "view.window": ("2", True), "view.hop": ("1", True), "view.crop": ("false", True),
     "view.context": ("1", True), "view.train_seconds": ("1", True), "view.pool": ("mean", True),
-    "view.train_minimum": ("1", True),
+    "view.train_minimum": ("1", True), "view.tail": ("short", True),
+    "model": ("runs/x", False), "tune": ("dev", False),  # the model's digest counts: test_evaluate
     "mode": ("probe", True), "freeze": ("all", True), "layers": ("2", True),
     "protocol": ("given", True), "folds": ("3", True), "seed": ("1", True),
     "train.steps": ("7", True), "train.batch": ("7", True), "train.accumulation": ("2", True),
