@@ -104,8 +104,7 @@ def lifecycle(
 
 @contextmanager
 def stopper() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C, SIGTERM and SIGHUP ask for a stop at the next safe place; a second Ctrl-C stops at
-    once. A SIGHUP that is ignored (nohup) stays so."""
+    """Ctrl-C, SIGTERM and SIGHUP ask for a stop at the next safe place; a second Ctrl-C: at once."""
     asked: list[int] = []
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -114,10 +113,9 @@ def stopper() -> Iterator[Callable[[], bool]]:
         asked.append(number)
 
     try:
-        hang_up = getattr(signal, "SIGHUP", signal.SIGTERM)  # Windows has none
-        heard = {signal.SIGINT, signal.SIGTERM, hang_up}
-        heard -= {hang_up} if signal.getsignal(hang_up) == signal.SIG_IGN else set()
-        before = {n: signal.signal(n, ask) for n in heard}
+        heard = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+        heard = {n for n in heard if n == signal.SIGINT or signal.getsignal(n) != signal.SIG_IGN}
+        before = {n: signal.signal(n, ask) for n in heard}  # one that is ignored (nohup) stays so
     except ValueError:  # not the main thread (a notebook's worker): signals are not ours
         yield lambda: False
         return

@@ -99,8 +99,7 @@ class View:
         pair tasks, windows of frame tasks (which may then be long).
     train_minimum: clips no longer than this are left out of training, and counted.
     pool: "mean" gives the head one frame, the mean over all frames of the clip's windows.
-    tail: what no whole window is left for: "back" moves the last window back to fit, "short" makes
-        it shorter.
+    tail: where no whole window is left, the last one is moved "back" to fit, or is "short"er.
     """
 
     window: float | None = None

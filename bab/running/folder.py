@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bab.config.run import RunConfig
 from bab.core.folders import LOCK, place
+from bab.core.names import short
 from bab.core.record import Record
 from bab.results.record import RECORD, load
 from bab.running.parts import Parts
