@@ -104,7 +104,7 @@ def lifecycle(
 
 @contextmanager
 def stopper() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C, SIGTERM and SIGHUP ask for a stop at the next safe place; a second Ctrl-C: at once."""
+    """Ctrl-C, SIGTERM and SIGHUP ask for a stop at the next safe place; Ctrl-C again: at once."""
     asked: list[int] = []
 
     def ask(number: int, frame: FrameType | None) -> None:
