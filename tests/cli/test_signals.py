@@ -50,8 +50,13 @@ def test_a_hang_up_that_is_ignored_stays_so() -> None:
 
 def _signalled(command: list[str], *numbers: signal.Signals) -> tuple[int, str]:
     """Exit status and output of a process that gets signals, a moment apart, when it is ready."""
+    # A shell's background job has SIGINT ignored, and so have its children.
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         for number in numbers:

@@ -46,7 +46,11 @@ def test_a_recipe_builds(path: Path) -> None:
     assert built(path).encoder.name
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [path for path in RECIPES if path.stem not in PUBLISHED],  # those: test_five_systems
+    ids=lambda path: path.stem,
+)
 def test_a_recipe_runs_for_a_few_steps_and_says_what_it_replaced(
     path: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
@@ -99,7 +103,8 @@ def test_published_hyperparameters_are_in_place() -> None:
     assert (hindi.train.lr, hindi.train.warmup, hindi.train.steps) == (5e-5, 5000, 50000)
     assert (hindi.train.batch, hindi.train.schedule, hindi.train.clip) == (64, "linear", 1.0)
     assert hindi.objective.options["negatives"] == 100
-    assert (hindi.objective.options["groups"], hindi.objective.options["codes"]) == (2, 320)
+    sizes = (hindi.objective.options["groups"], hindi.objective.options["codes"])
+    assert sizes == (None, None)  # those of the checkpoint that it continues: 2 x 320
     for name, targets in (("iter1", "wavlm:base-plus"), ("iter2", "hubert:runs/babyhubert-iter1")):
         baby = recipe(f"babyhubert-{name}")
         assert isinstance(baby, PretrainConfig)

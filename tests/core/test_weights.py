@@ -22,37 +22,12 @@ from bab.core.weights import (
     fetch,
     fingerprint,
     locate,
-    parse,
     read_folder,
     read_json,
     read_tensors,
 )
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
-
-
-# ------------------------------------------------------------------------------ the grammar
-
-
-@pytest.mark.parametrize(
-    ("spec", "want"),
-    [
-        ("hubert", ("hubert", None)),
-        ("hubert:base", ("hubert", "base")),
-        ("hubert:facebook/hubert-large-ll60k", ("hubert", "facebook/hubert-large-ll60k")),
-        ("hubert:/a/b:c", ("hubert", "/a/b:c")),
-        (" hubert:./dir ", ("hubert", "./dir")),
-        ("hubert:owner/name@rev", ("hubert", "owner/name@rev")),
-    ],
-)
-def test_parse(spec: str, want: tuple[str, str | None]) -> None:
-    assert parse(spec) == want
-
-
-@pytest.mark.parametrize("spec", ["", ":", ":base", "hubert:"])
-def test_parse_refuses(spec: str) -> None:
-    with pytest.raises(WeightsError, match="is not an encoder: write NAME or NAME:WEIGHTS"):
-        parse(spec)
 
 
 def find(weights: str, offline: bool = True) -> Located:

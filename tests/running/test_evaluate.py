@@ -19,7 +19,7 @@ from bab.running.start import model_settings
 
 def config(tmp_path, sets=(), **options):
     options = {"observers": [], "runs": str(tmp_path / "runs"), **options}
-    given = ["bootstrap=0", f"cache.dir={tmp_path / 'cache'}", *sets]
+    given = [f"cache.dir={tmp_path / 'cache'}", *sets]
     return run_config(None, options, given, expand=model_settings)
 
 

@@ -117,7 +117,7 @@ def test_babycry_by_one_name(tmp_path):
     from bab.running.runner import run
 
     asked = {"encoder": "fbank", "task": "valence", "observers": []}
-    sets = ["bootstrap=0", "protocol=given"]
+    sets = ["protocol=given"]
     sets.append(f"cache.dir={tmp_path / 'cache'}")
     _, folder = run(run_config(None, {**asked, "runs": str(tmp_path / "runs")}, sets))
     saved, plain = load_saved(f"babycry:{folder}"), load_saved(folder)

@@ -147,14 +147,13 @@ def test_evaluated_on_a_corpus(tmp_path):
     made(tmp_path / "vtc")
     base = {"model": f"segma:{tmp_path / 'vtc'}", "mode": "evaluate", "observers": []}
     base["runs"] = str(tmp_path / "runs")
-    sets = ["bootstrap=0"]
-    record, folder = run(run_config(None, base, sets, expand=model_settings))
+    record, folder = run(run_config(None, base, [], expand=model_settings))
     assert record.mode == "evaluate" and record.objective == ""
     assert record.encoder == f"segma:{tmp_path / 'vtc'}"
     assert record.tuned["f1"]["thresholds"]["KCHI"] == CHOSEN["KCHI"]
     assert any("never met these recordings" in line for line in record.notices)
-    assert run(run_config(None, base, sets, expand=model_settings))[1] == folder
-    again, other = run(run_config(None, base, [*sets, "tune=dev"], expand=model_settings))
+    assert run(run_config(None, base, [], expand=model_settings))[1] == folder
+    again, other = run(run_config(None, base, ["tune=dev"], expand=model_settings))
     assert other != folder and again.tuned["f1"]["thresholds"] != record.tuned["f1"]["thresholds"]
 
 
@@ -166,7 +165,7 @@ def test_fine_tuned_from_it(tmp_path):
 
     made(tmp_path / "vtc")
     asked = {"model": f"segma:{tmp_path / 'vtc'}", "observers": [], "runs": str(tmp_path / "runs")}
-    sets = ["bootstrap=0", "train.steps=1", "train.batch=2", "train.accumulation=1"]
+    sets = ["train.steps=1", "train.batch=2", "train.accumulation=1"]
     sets += ["train.lr=1e-9", "train.eval_every=1"]
     config = run_config(None, asked, sets, expand=model_settings)
     assert config.mode == "finetune" and config.head.options["dropout"] == 0.5
