@@ -1,8 +1,7 @@
 """Which weights a name means, how to get them, and what identifies them.
 
 The grammar is `encoder[:weights]`, and weights are, in this order: a name that the encoder knows,
-a path, or a hub id `owner/name[/file][@revision]`. Nothing is ever unpickled into objects: only
-safetensors, and `torch.load(weights_only=True)`. Importing this module imports no torch.
+a path, or a hub id `owner/name[/file][@revision]`. No file is ever unpickled into objects.
 """
 
 from __future__ import annotations
@@ -331,11 +330,12 @@ def _safetensors(path: Path) -> Any:
 
 def _pickled(path: Path) -> Any:
     import pickle
+    from zipfile import is_zipfile
 
     import torch
 
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+    try:  # mapped, not copied, where the format allows it
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} is damaged or holds more than tensors, and loading that could run code: "
