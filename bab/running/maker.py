@@ -126,10 +126,12 @@ class Maker:
                     raise InterruptedRunError(
                         f"stopped; what is done is in {self.out}, and the same command goes on"
                     )
-        finally:
+        except BaseException:
             spool.flush()
+            raise
         if not spool.done:
             raise AudioError(f"{recording.path or recording.name}: it holds no sound")
+        spool.mark()
         done, lost = self._annotated(self._result(recording, key, digest, spool))
         self.results.keep(done)  # last: what is kept has all its files
         spool.remove()

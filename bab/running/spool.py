@@ -1,7 +1,7 @@
 """What a model has said of a recording so far, on disk: where a stopped prediction goes on.
 
 Rows lie in stretches, each in a file that appears whole: `rows-000000120000.npy` begins with row
-120,000. A stretch is written every few minutes of audio.
+120,000. A stretch is written every few minutes of audio; of what is done sooner, nothing is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         """folder: of this recording, model and options alone."""
         self.folder = folder
-        self.done = 0  # rows on disk
+        self.done = 0  # rows, of which so many are on disk:
+        self._kept = 0
         self._waiting: list[NDArray[np.float32]] = []
         self._seconds = 0.0  # of audio on disk
         self._written = time.monotonic()
@@ -37,14 +38,21 @@ class Spool:
                 path.unlink(missing_ok=True)  # damaged, or after a gap: made again
                 continue
             self.done += len(rows)
+        self._kept = self.done
 
     def add(self, rows: Rows) -> None:
         """Keep rows; they are on disk after a while, or when `flush` is called."""
         self._waiting.append(rows.values)
+        self.done += len(rows.values)
         much = rows.seconds - self._seconds >= _SECONDS
         if much or time.monotonic() - self._written >= _WAIT:
             self.flush()
             self._seconds = rows.seconds
+
+    def mark(self) -> None:
+        """Say on disk that the recording is begun: files of it that a killed process leaves without
+        a result are then known as ours."""
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     def flush(self) -> None:
         """Write what waits."""
@@ -52,13 +60,13 @@ class Spool:
         if not self._waiting:
             return
         values = np.concatenate(self._waiting)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.mark()
         with (
-            atomic_path(self.folder / f"rows-{self.done:012d}.npy") as temporary,
+            atomic_path(self.folder / f"rows-{self._kept:012d}.npy") as temporary,
             temporary.open("wb") as file,
         ):
             np.save(file, values, allow_pickle=False)
-        self.done += len(values)
+        self._kept += len(values)
         self._waiting = []
 
     def read(self) -> Iterator[NDArray[np.float32]]:
@@ -67,6 +75,8 @@ class Spool:
             rows = _rows(path)
             if rows is not None:
                 yield rows
+        if self._waiting:
+            yield np.concatenate(self._waiting)
 
     def remove(self) -> None:
         """Forget the recording."""
