@@ -49,9 +49,7 @@ def build_parts(config: RunConfig) -> Parts:
         ConfigError: a corpus that lacks what the task needs, a head of another level, or an
             encoder without frames where the task needs them.
     """
-    task = build_task(config.task.name, config.task.options)
-    corpus = _corpus(config)
-    _refuse_corpus(config, task, corpus)
+    task, corpus = build_question(config)
     head = registry.load("heads", config.head.name)
     _refuse_head(config, task, head)
     objective = registry.load("objectives", config.objective.name)
@@ -66,6 +64,18 @@ def build_parts(config: RunConfig) -> Parts:
     view = config.view.view()
     pooled = _pooled(config, view, task, head)
     return Parts(encoder, members, task, corpus, head, objective, view, pooled)
+
+
+def build_question(config: RunConfig) -> tuple[Task, Corpus]:
+    """What is asked, without who is to answer: the task and its corpus.
+
+    Raises:
+        NotApplicableError: a corpus that lacks what the task needs.
+    """
+    task = build_task(config.task.name, config.task.options)
+    corpus = _corpus(config)
+    _refuse_corpus(config, task, corpus)
+    return task, corpus
 
 
 def _pooled(config: RunConfig, view: View, task: Task, head: type[Head]) -> bool:
