@@ -6,6 +6,7 @@ Decoding, tuning on dev, metrics and intervals are the task's own, as of a run.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from bab.core.types import Clip, Tell
 from bab.data.content import cache_root, contents
 from bab.results import audit as results
 from bab.results.audit import FOLDER, MAJORITY, NAMES, SHUFFLED, TRAITS, Audit, Trait
+from bab.results.summary import Column, arrange
 from bab.running.data import Data, read_data
 from bab.running.groups import Groups, kept, scored
 from bab.running.parts import build_question
@@ -60,6 +62,32 @@ def audit(config: RunConfig, tell: Tell, force: bool = False) -> tuple[Audit, Pa
     made = _made(config, task, corpus, data, name, tell)
     results.save(made, path)
     return made, path
+
+
+def audits_of(records: Sequence[Record], tell: Tell) -> tuple[list[Audit], list[str]]:
+    """The audits of a table's columns, and why others have none."""
+    from pydantic import ValidationError
+
+    made, why = [], []
+    for column, members in zip(*_columns(records), strict=True):
+        first = next((r for r in members if r.status == "done"), None)
+        if first is None:
+            continue
+        try:
+            one, _ = audit(RunConfig.model_validate_json(json.dumps(first.config)), tell)
+        except (BabError, ValidationError) as error:
+            old = "its record is another version's: repeat the run"
+            why.append(f"{column.label}: {error if isinstance(error, BabError) else old}")
+            continue
+        if results.fitting([one], members) is None:
+            why.append(f"{column.label}: the corpus has changed since: repeat its runs")
+        made.append(one)
+    return made, why
+
+
+def _columns(records: Sequence[Record]) -> tuple[Sequence[Column], Sequence[Sequence[Record]]]:
+    laid = arrange(records)
+    return laid.columns, laid.members
 
 
 def refuse(task: Task, name: str) -> None:

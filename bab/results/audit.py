@@ -119,6 +119,34 @@ def gap(cell: Sequence[Record], other: Sequence[Record]) -> Gap:
     return Gap(value, low, high, above=bool(certain and value > 0))
 
 
+def collect(runs: Path) -> list[Audit]:
+    """The audits below a folder of runs."""
+    return [load(path) for path in sorted((runs / FOLDER).rglob("*.json"))]
+
+
+def fitting(audits: Sequence[Audit], members: Sequence[Record]) -> Audit | None:
+    """The audit of a column of a table: of the same clips, splits, classes and metric."""
+    for record in (r for r in members if r.status == "done"):
+        for audit in audits:
+            if _question(audit.shortcut[0]) == _question(record):
+                return audit
+    return None
+
+
+def _question(record: Record) -> tuple[object, ...]:
+    asked = (record.task, record.task_version, record.corpus, record.corpus_digest)
+    return *asked, record.protocol, record.split, record.primary, record.labels
+
+
+def column_notes(label: str, audit: Audit) -> list[str]:
+    """What a table says of an audited column."""
+    few = len(audit.shortcut[0].jackknife.get("groups", ()))
+    said = [f"{label}: {text}" for text in verdict(audit)]
+    if few < jackknife.MARKED:
+        said.append(f"{label}: {few} groups: nothing can be shown to be above its shortcut")
+    return said
+
+
 def control(audit: Audit) -> str:
     """The better of the two controls: what is chance here."""
     sign = 1.0 if audit.shortcut[0].higher_is_better else -1.0
