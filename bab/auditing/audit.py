@@ -225,9 +225,11 @@ def _traits(
                 draws.append(whole - asked.score(asked.without(answers, column, generator)))
                 step()
             drop = float(np.mean(draws)) * (1 if asked.task.higher_is_better else -1)
-        listed.append(Trait(name, meaning, alone, drop, _medians(asked, x[:, column])))
+        own = x[:, column]
+        same = bool((own == own[0]).all())
+        listed.append(Trait(name, meaning, alone, drop, same, _medians(asked, own)))
     sign = -1.0 if asked.task.higher_is_better else 1.0
-    return sorted(listed, key=lambda one: (sign * one.alone, one.name))
+    return sorted(listed, key=lambda one: sign * one.alone)
 
 
 def _medians(asked: Question, values: traits.Floats) -> Mapping[str, float]:

@@ -140,7 +140,7 @@ class Question:
         self,
         number: int,
         columns: Sequence[int],
-        make: Callable[[int], Any],
+        make: Callable[[Indices], Any],
         order: np.random.Generator | None = None,
     ) -> Trees:
         """Trees fitted on a fold's training clips. order: shuffles their labels."""

@@ -19,8 +19,8 @@ _SURE = 1e-6  # the least probability that a class is given, so that its logit i
 class Trees:
     """One classifier for each kind of label. Kinds are columns of y, -1 where a clip has none."""
 
-    def __init__(self, labels: Labels, make: Callable[[int], Any]) -> None:
-        """make: gives a classifier for so many clips."""
+    def __init__(self, labels: Labels, make: Callable[[Indices], Any]) -> None:
+        """make: gives a classifier for clips of such classes."""
         self.sizes = [len(names) for names in labels.values()]
         self.make = make
         self.fitted: list[Any] = []
@@ -30,7 +30,7 @@ class Trees:
         self.fitted = []
         for own in y.T:
             there = own >= 0
-            self.fitted.append(self.make(int(there.sum())).fit(x[there], own[there]))
+            self.fitted.append(self.make(own[there]).fit(x[there], own[there]))
         return self
 
     def logits(self, x: Floats) -> Floats:
@@ -43,14 +43,14 @@ class Trees:
         return np.concatenate(parts, axis=1)
 
 
-def boosted(weight: Weight) -> Callable[[int], Any]:
+def boosted(weight: Weight) -> Callable[[Indices], Any]:
     """A hundred small boosted trees."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    return lambda count: HistGradientBoostingClassifier(
+    return lambda y: HistGradientBoostingClassifier(
         max_iter=100,
         max_leaf_nodes=8,
-        min_samples_leaf=_leaf(count),
+        min_samples_leaf=_leaf(y),
         l2_regularization=1.0,
         early_stopping=False,
         class_weight=weight,
@@ -58,18 +58,20 @@ def boosted(weight: Weight) -> Callable[[int], Any]:
     )
 
 
-def single(weight: Weight) -> Callable[[int], Any]:
+def single(weight: Weight) -> Callable[[Indices], Any]:
     """One tree of eight leaves: what a single trait says needs no more."""
     from sklearn.tree import DecisionTreeClassifier
 
-    return lambda count: DecisionTreeClassifier(
-        max_leaf_nodes=8, min_samples_leaf=_leaf(count), class_weight=weight, random_state=0
+    return lambda y: DecisionTreeClassifier(
+        max_leaf_nodes=8, min_samples_leaf=_leaf(y), class_weight=weight, random_state=0
     )
 
 
-def _leaf(count: int) -> int:
-    """Clips in a leaf: scikit-learn's 20, and fewer where there are few clips at all."""
-    return max(2, min(20, count // 20))
+def _leaf(y: Indices) -> int:
+    """Clips in a leaf: scikit-learn's 20, and fewer where there are few clips, or few of a class:
+    else no leaf could be its own."""
+    rarest = int(np.unique(y, return_counts=True)[1].min())
+    return max(2, min(20, len(y) // 20, rarest // 2))
 
 
 def majority(y: Indices, sizes: Sequence[int]) -> Floats:

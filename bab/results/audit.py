@@ -40,12 +40,14 @@ _SHOWN = 10  # traits in what a person reads
 @dataclass(frozen=True, slots=True)
 class Trait:
     """alone: the headline metric of one tree on it; drop: what all traits' trees lose when it is
-    shuffled among the tested clips (names: None); classes: its median in each class."""
+    shuffled among the tested clips (names: None); constant: it is the same for all clips;
+    classes: its median in each class."""
 
     name: str
     meaning: str
     alone: float
     drop: float | None
+    constant: bool
     classes: Mapping[str, float]
 
 
@@ -159,24 +161,29 @@ def verdict(audit: Audit) -> list[str]:
     unit, metric = first.units.get(first.primary, ""), first.primary
     chance = control(audit)
     against = audit.rows[chance]
-    said = []
+    base, said = number(score(against), unit), []
+    few = len(first.jackknife.get("groups", ()))
     for name, who in ((TRAITS, "recording traits"), (NAMES, "file names")):
-        own, base = (number(score(rows), unit) for rows in (audit.rows[name], against))
-        if gap(audit.rows[name], against).above:
-            text = f"SHORTCUT: {who} alone get {metric} {own}, where chance ({chance}) gets {base}."
-            known = [t for t in audit.traits if (t.drop is None) == (name == NAMES)]
-            best = known[0]
-            text += f" The {best.name} alone gives {number(best.alone, unit)}."
-            if name == TRAITS:
-                text += " A model's score says something of speech only where it is above that."
-            said.append(text)
-        else:
-            few = len(first.jackknife.get("groups", ()))
+        rows = audit.rows[name]
+        own = f"{who} alone get {metric} {_scored(rows, unit)}"
+        if not gap(rows, against).above:
             why = f" ({few} groups: too few to tell)" if few < jackknife.MARKED else ""
-            said.append(
-                f"No shortcut shown{why}: {who} alone get {metric} {own}, chance ({chance}) {base}."
-            )
+            said.append(f"No shortcut shown{why}: {own}, chance ({chance}) {base}.")
+            continue
+        best = next(t for t in audit.traits if (t.drop is None) == (name == NAMES))
+        text = f"SHORTCUT: {own}, where chance ({chance}) gets {base}. The {best.name} alone gives "
+        said.append(text + f"{number(best.alone, unit)}.")
+        if name == TRAITS:
+            said[-1] += " A model shows that it hears more only where its score is above that."
     return said
+
+
+def _scored(records: Sequence[Record], unit: str) -> str:
+    """0.652 [0.601, 0.698]"""
+    ends, text = interval(records), number(score(records), unit)
+    if ends.low is None or ends.high is None:
+        return text
+    return f"{text} {span(ends.low, ends.high, unit)}"
 
 
 def render(audit: Audit, format: str = "markdown") -> str:
@@ -196,7 +203,18 @@ def render(audit: Audit, format: str = "markdown") -> str:
 
 def _flat(trait: Trait) -> dict[str, object]:
     classes = {f"median {name}": value for name, value in trait.classes.items()}
-    return {"trait": trait.name, "alone": trait.alone, "drop": trait.drop, **classes}
+    return {
+        "trait": trait.name,
+        "alone": trait.alone,
+        "drop": trait.drop,
+        "constant": trait.constant,
+        **classes,
+    }
+
+
+def _plain(value: float) -> str:
+    """44100, 0.3852, -3.811e-06"""
+    return f"{value:.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
 def _scores(audit: Audit) -> Sheet:
@@ -204,12 +222,7 @@ def _scores(audit: Audit) -> Sheet:
     unit = first.units.get(first.primary, "")
     rows = []
     for name, meaning in ROWS.items():
-        records = audit.rows[name]
-        ends = interval(records)
-        text = number(score(records), unit)
-        if ends.low is not None and ends.high is not None:
-            text += f" {span(ends.low, ends.high, unit)}"
-        rows.append([name, meaning, text])
+        rows.append([name, meaning, _scored(audit.rows[name], unit)])
     title = f"{first.task}@{first.corpus}, {first.protocol}: what needs no listening"
     headers = ["from", "which is", f"{first.primary}{f' ({unit})' if unit else ''}"]
     return Sheet(headers, rows, text=2, title=title, notes=[*verdict(audit), *audit.notices])
@@ -219,9 +232,10 @@ def _traits(audit: Audit) -> Sheet:
     first = audit.shortcut[0]
     unit = first.units.get(first.primary, "")
     rows = []
-    for trait in audit.traits[:_SHOWN]:
+    varying = [trait for trait in audit.traits if not trait.constant]
+    for trait in varying[:_SHOWN]:
         drop = "" if trait.drop is None else f"{trait.drop:+.3f}"
-        medians = ", ".join(f"{name} {value:.4g}" for name, value in trait.classes.items())
+        medians = ", ".join(f"{name} {_plain(value)}" for name, value in trait.classes.items())
         rows.append([trait.name, trait.meaning, number(trait.alone, unit), drop, medians])
     notes = [
         f"alone: {first.primary} of one tree of at most eight leaves on this trait; the largest of "
@@ -230,7 +244,9 @@ def _traits(audit: Audit) -> Sheet:
         "clips (mean of 3); traits that say the same stand in for each other",
         "medians by class are over all clips",
     ]
-    if len(audit.traits) > _SHOWN:
-        notes.append(f"the first {_SHOWN} of {len(audit.traits)}; --format csv has all")
+    if constant := [trait.name for trait in audit.traits if trait.constant]:
+        notes.append(f"the same for all clips: {', '.join(constant)}")
+    if len(varying) > _SHOWN:
+        notes.append(f"the first {_SHOWN} of {len(varying)} that vary; --format csv has all")
     headers = ["trait", "what it is", "alone", "drop", "median of each class"]
     return Sheet(headers, rows, text=2, title="Which traits", notes=notes)
