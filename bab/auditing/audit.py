@@ -51,7 +51,8 @@ def audit(config: RunConfig, tell: Tell, force: bool = False) -> tuple[Audit, Pa
     refuse(task, config.task.name)
     data = read_data(config, task, corpus, tell)
     facts = (config.task.name, task.version, sorted(config.task.options.items()), data.digest)
-    more = (config.rounds, corpus.version, VERSION, traits.VERSION)
+    files = [Path(clip.path).name for clip in data.clips]  # which the digest leaves out
+    more = (config.rounds, corpus.version, VERSION, traits.VERSION, files)
     name = hashlib.blake2b(repr((facts, more)).encode(), digest_size=6).hexdigest()
     path = Path(config.runs) / FOLDER / config.task.name / config.corpus_name / f"{name}.json"
     if path.exists() and not force:

@@ -46,7 +46,7 @@ def audit_command(
 
     \b
     Examples:
-      bab audit donateacry --task classify --set task.labels=[reason]
+      bab audit donateacry --task classify --set 'task.labels=[reason]'
       bab audit kaldi:/data/speechocean762 --task gender --protocol kfold
       bab audit manifest:/data/cries --task classify --set task.metric=uar --format csv
     """

@@ -127,12 +127,10 @@ def collect(runs: Path) -> list[Audit]:
 
 
 def fitting(audits: Sequence[Audit], members: Sequence[Record]) -> Audit | None:
-    """The audit of a column of a table: of the same clips, splits, classes and metric."""
-    for record in (r for r in members if r.status == "done"):
-        for audit in audits:
-            if _question(audit.shortcut[0]) == _question(record):
-                return audit
-    return None
+    """The newest audit of a column of a table: of the same clips, splits, classes and metric."""
+    asked = [_question(r) for r in members if r.status == "done"]
+    own = [audit for audit in audits if _question(audit.shortcut[0]) in asked]
+    return max(own, key=lambda audit: audit.shortcut[0].created, default=None)
 
 
 def _question(record: Record) -> tuple[object, ...]:
