@@ -63,10 +63,8 @@ def test_a_table_has_a_column_beside_the_audited_one_and_marks() -> None:
     good, shallow = lines[2], lines[3]
     assert good.startswith("| good") and BELOW not in good and "+0.200" in good
     assert BELOW in shallow and "+0.000" in shallow
-    assert (
-        f"- {BELOW} not shown to be above" in text
+    assert f"- {BELOW} not shown to be above" in text
     assert "The sample rate alone gives 0.500" in text
-    )
     assert BELOW not in table(rows) and "nabla" in table(rows, "latex", [made()])
     cells = list(csv.DictReader(table(rows, "csv", [made()]).splitlines()))
     assert [cell["above_shortcut"] for cell in cells] == ["True", "False"]
@@ -91,10 +89,8 @@ def test_kept_read_and_printed(tmp_path: Path) -> None:
     assert collect(tmp_path) == [load(path)]
     assert load(path).rows["traits"] == list(made().rows["traits"])
     text = render(made())
-    assert (
-        "SHORTCUT: recording traits alone get f1 0.501" in text
+    assert "SHORTCUT: recording traits alone get f1 0.501" in text
     assert "KCHI 8000, FEM 44100" in text
-    )
     assert "the same for all clips: name length" in text and "- a notice" in text
     assert len(render(made(), "csv").splitlines()) == 3
     path.write_text('{"format": 9}')
