@@ -3,7 +3,7 @@
     python benchmarks/audit_alarms.py --groups 10 --draws 100 --classes even
 
 Made-up traits: a draw for each group (its device), twice as wide as that of each of its ten clips.
-Classes are drawn clip by clip, as frequent in every group (even) or by group (skewed: Beta(.5, .5)).
+Classes are drawn by clip, as frequent in every group (even) or by group (skewed: Beta(.5, .5)).
 """
 
 from __future__ import annotations
