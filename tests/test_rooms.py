@@ -27,13 +27,14 @@ ARROWS: Mapping[str, set[str]] = {
     "running": {"core", "audio", "data", "config", "results"},
     "explaining": {"core", "audio", "data", "config", "results", "running"},
     "pretraining": {"core", "audio", "data", "config", "targets"},
+    "auditing": {"core", "audio", "data", "config", "results", "running"},
     "benching": {"core", "config", "running", "results"},
     "exporting": {"core", "audio", "data", "config", "running", "results"},
     "plugins": set(),  # `bab` alone: see test_plugins_import_bab_and_nothing_deeper
     "testing": {"core", "audio", "data", "running"},
     "cli": {
         "core", "audio", "data", "config", "running", "targets", "pretraining", "benching",
-        "exporting", "explaining", "results", "plugins", "testing",
+        "exporting", "explaining", "auditing", "results", "plugins", "testing",
     },
 }  # fmt: skip
 # Of plugins.

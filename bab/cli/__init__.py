@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from bab import __version__
+from bab.cli.audit import audit_command
 from bab.cli.bench import bench_command
 from bab.cli.convert import convert_command
 from bab.cli.data import data_group
@@ -51,6 +52,7 @@ for _command in (
     run_command,
     pretrain_command,
     bench_command,
+    audit_command,
     table_command,
     predict_command,
     export_command,

@@ -12,6 +12,8 @@ import click
 
 if TYPE_CHECKING:
     from bab.benching.grid import Cell, Job, RunGrid
+    from bab.core.record import Record
+    from bab.results.audit import Audit
 
 _KEYS = ("encoders", "tasks", "seeds", "lr", "set", "jobs", "runs")
 _RESERVED = {"seed", "runs", "observers", "quiet"}  # what the grid decides for every run
@@ -27,11 +29,13 @@ _RESERVED = {"seed", "runs", "observers", "quiet"}  # what the grid decides for 
 @click.option("--jobs", type=click.IntRange(min=1), help="Runs at a time; default: 1.")
 @click.option("--runs", metavar="FOLDER", help="Where runs are kept; default: runs.")
 @click.option("--force", is_flag=True, help="Repeat runs that are finished already.")
+@click.option("--audit", is_flag=True, help="Beside results, what recording traits alone get.")
 @click.option("--quiet", is_flag=True, help="Progress as plain lines.")
 def bench_command(
     grid: Path | None,
     sets: tuple[str, ...],
     force: bool,
+    audit: bool,
     quiet: bool,
     **given: Any,
 ) -> None:
@@ -47,6 +51,7 @@ def bench_command(
       bab bench --encoders fbank,hubert --tasks vtc --seeds 0,1,2
       bab bench --encoders fbank,wavlm:base --tasks vtc,gender@kaldi:/data/x --lr 1e-4,1e-3,1e-2
       bab bench grid.yaml --jobs 4
+      bab bench --encoders fbank,hubert --tasks gender@donateacry --audit
     """
     from bab.benching.pool import Pool
     from bab.results.table import table
@@ -58,8 +63,9 @@ def bench_command(
         result = Pool(asked, jobs, show.say).run(show.event)
     finally:
         show.close()
+    audits = _audits(result.records, quiet) if audit else []
     if result.records:
-        click.echo(table(result.records).rstrip())
+        click.echo(table(result.records, audits=audits).rstrip())
     for cell, outcome in result.failures:
         rate = "" if outcome.rate is None else f", lr {outcome.rate:g}"
         click.echo(
@@ -68,6 +74,18 @@ def bench_command(
     click.echo(f"\n{show.count(time.monotonic() - began)}. Runs: {asked.runs}")
     if result.failures:
         click.get_current_context().exit(1)
+
+
+def _audits(records: Sequence[Record], quiet: bool) -> Sequence[Audit]:
+    """The audits of the bench's columns; of those that have none, why."""
+    from bab.auditing.audit import audits_of
+    from bab.cli.display import ticker
+
+    with ticker(quiet) as display:
+        audits, why = audits_of(records, display.tell)
+    for line in why:
+        click.echo(f"no audit: {line}", err=True)
+    return audits
 
 
 # --- what is asked for --------------------------------------------------------------------------

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
+
+if TYPE_CHECKING:
+    from bab.results.audit import Audit
 
 
 @click.command("table")
@@ -37,6 +41,7 @@ import click
 @click.option(
     "--per-recording", "view", flag_value="recordings", help="Scores by recording or group."
 )
+@click.option("--audit", is_flag=True, help="Beside results, what `bab audit` found on their data.")
 @click.option("--per-layer", "view", flag_value="layers", help="Runs of single layers, as curves.")
 def table_command(
     runs: tuple[str, ...],
@@ -44,6 +49,7 @@ def table_command(
     detail: bool,
     superb: Path | None,
     compare: tuple[str, str] | None,
+    audit: bool,
     view: Literal["subgroups", "recordings", "layers"] | None,
 ) -> None:
     """Print the results of all runs in the folder RUNS (default: runs), side by side.
@@ -80,12 +86,30 @@ def table_command(
             click.echo(breakdown.show(records, view, form))
         return
     if not detail:
-        click.echo(table(folder, form))
+        click.echo(table(folder, form, _audits(folder) if audit else ()))
         return
     path = folder / "record.json" if folder.is_dir() else folder
     if not path.is_file():
         raise BabError(f"{folder} holds no record.json: name the folder of one finished run")
     click.echo(whole(record.load(path), form))
+
+
+def _audits(folder: Path) -> Sequence[Audit]:
+    """The audits of a folder of runs.
+
+    Raises:
+        BabError: there are none.
+    """
+    from bab.core.errors import BabError
+    from bab.results.audit import collect
+
+    audits = collect(folder)
+    if not audits:
+        raise BabError(
+            f"{folder} holds no audit: `bab bench --audit` makes those of its results, and `bab "
+            f"audit CORPUS --task TASK --runs {folder}` one"
+        )
+    return audits
 
 
 def _folder(given: tuple[str, ...], comparing: bool) -> tuple[Path, list[str]]:

@@ -66,8 +66,6 @@ def load(path: StrPath) -> Record:
         BabError: naming the file, where it can't be read, is of another format, or has fields
             that are unknown, missing or of a wrong type.
     """
-    from pydantic import ValidationError
-
     file = Path(path)
     file = file / RECORD if file.is_dir() else file
     try:
@@ -76,6 +74,17 @@ def load(path: StrPath) -> Record:
         raise BabError(f"{file}: can't be read ({error.strerror})") from None
     except ValueError as error:
         raise BabError(f"{file}: is not JSON ({error}): repeat the run with --force") from None
+    return revived(values, str(file))
+
+
+def revived(values: Any, file: str) -> Record:
+    """A record from what JSON holds of it. file: where that stands, for messages.
+
+    Raises:
+        BabError: as `load`.
+    """
+    from pydantic import ValidationError
+
     if not isinstance(values, dict) or "format" not in values:
         raise BabError(f"{file}: is not a record (it has no format number)")
     if values["format"] not in (_OLD, FORMAT):

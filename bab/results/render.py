@@ -34,6 +34,7 @@ _LATEX = {
     "≈": r"$\approx$",
     "†": r"$\dagger$",
     "→": r"$\rightarrow$",
+    "▽": r"$\nabla$",
 }
 
 

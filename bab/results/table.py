@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from textwrap import shorten
 
 from bab.core.atomic import StrPath
 from bab.core.errors import BabError
 from bab.core.record import Record
-from bab.results.compare import BEST, TIED
+from bab.results.audit import BELOW, Audit, Gap, column_notes, fitting, gap
+from bab.results.audit import LEGEND as SHORTCUTS
+from bab.results.compare import BEST, TIED, score
 from bab.results.record import collect
 from bab.results.render import (
     Sheet,
@@ -23,7 +26,17 @@ from bab.results.render import (
     number,
     span,
 )
-from bab.results.summary import LEAKAGE, LEAKY, Column, Row, Summary, TableCell, summarise
+from bab.results.summary import (
+    DONE,
+    LEAKAGE,
+    LEAKY,
+    Column,
+    Row,
+    Summary,
+    TableCell,
+    arrange,
+    summarise,
+)
 
 _LEGEND = (
     "★ best; ≈ within noise: not shown to be worse than it, which isn't to say equal. Each group "
@@ -33,12 +46,24 @@ _LEGEND = (
 )
 
 
-def table(source: StrPath | Sequence[Record], format: str = "markdown") -> str:
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A table's audited columns, by place, and how far each cell (row, column) is above its
+    column's shortcut."""
+
+    audits: Mapping[int, Audit]
+    gaps: Mapping[tuple[int, int], Gap]
+
+
+def table(
+    source: StrPath | Sequence[Record], format: str = "markdown", audits: Sequence[Audit] = ()
+) -> str:
     """Encoders by tasks: each cell the primary metric, its 95 % interval, averaged over seeds.
 
     Args:
         source: a folder of runs, or records.
         format: markdown | csv (one line per cell) | latex | json.
+        audits: those of columns get a column of their own: how far each cell is above its shortcut.
 
     Raises:
         BabError: an unknown format, no record, or records of two versions of a task or corpus.
@@ -52,39 +77,81 @@ def table(source: StrPath | Sequence[Record], format: str = "markdown") -> str:
     if not records:
         left = "".join(f"\n  {path}: {reason}" for path, reason in skipped)
         raise BabError(f"no finished run{where}{left}")
-    summary = summarise(records)
+    summary, beside = summarise(records), _beside(records, audits)
     if format == "json":
         plain = dataclasses.asdict(summary) | {"skipped": [s._asdict() for s in skipped]}
-        return as_json(plain)
+        return as_json(plain | ({"shortcuts": _flat_gaps(beside)} if beside.audits else {}))
     if format == "csv":
-        return flat(_flat_rows(summary))
-    sheet = _sheet(summary, [f"left out: {path}: {reason}" for path, reason in skipped])
+        return flat(_flat_rows(summary, beside))
+    left_out = [f"left out: {path}: {reason}" for path, reason in skipped]
+    sheet = _sheet(summary, beside, left_out)
     return markdown([sheet]) if format == "markdown" else latex([sheet])
 
 
-def _sheet(summary: Summary, notes: Sequence[str]) -> Sheet:
+def _beside(records: Sequence[Record], audits: Sequence[Audit]) -> Beside:
+    if not audits:
+        return Beside({}, {})
+    laid = arrange(records)
+    matched = {
+        j: audit
+        for j, members in enumerate(laid.members)
+        if (audit := fitting(audits, members)) is not None
+    }
+    gaps = {
+        (i, j): gap(done, audit.shortcut)
+        for i, row in enumerate(laid.cells)
+        for j, audit in matched.items()
+        if (done := [r for r in row[j] if r.status == DONE])
+    }
+    return Beside(matched, gaps)
+
+
+def _sheet(summary: Summary, beside: Beside, notes: Sequence[str]) -> Sheet:
     """What a person reads."""
     settings = any(row.settings for row in summary.rows)
     headers = ["encoder", "mode", "head", *(["settings"] if settings else [])]
-    headers += [f"{c.label} {c.metric}{_unit(c)} {_arrow(c)}" for c in summary.columns]
+    for j, c in enumerate(summary.columns):
+        headers.append(f"{c.label} {c.metric}{_unit(c)} {_arrow(c)}")
+        if j in beside.audits:
+            shortcut = number(score(beside.audits[j].shortcut), c.unit)
+            headers.append(f"above its shortcut ({shortcut})")
     ranked = [row.rank for row in summary.rows], [row.relative for row in summary.rows]
     shown = [any(value is not None for value in column) for column in ranked]
     headers += [name for name, show in zip(("rank", "relative"), shown, strict=True) if show]
     headers += ["seeds", "parameters", "audio s/s"]
     rows = []
-    for row in summary.rows:
+    for i, row in enumerate(summary.rows):
         words = [row.called, row.mode, row.head, *([row.settings] if settings else [])]
-        cells = [
-            _cell(cell, column.unit)
-            for cell, column in zip(row.cells, summary.columns, strict=True)
-        ]
+        cells = []
+        for j, (cell, column) in enumerate(zip(row.cells, summary.columns, strict=True)):
+            over = beside.gaps.get((i, j))
+            cells.append(
+                _cell(cell, column.unit) + (f" {BELOW}" if over and not over.above else "")
+            )
+            cells += [_gap(over, column.unit)] if j in beside.audits else []
         places = ["" if row.rank is None else f"{row.rank:.1f}"] if shown[0] else []
         places += ["" if row.relative is None else f"{row.relative:.0f}"] if shown[1] else []
         rows.append([*words, *cells, *places, *_facts(row)])
     legend = [_LEGEND] if any(c and c.mark for row in summary.rows for c in row.cells) else []
     cells_there = [cell for row in summary.rows for cell in row.cells if cell is not None]
     legend += [LEAKAGE] if any(cell.leakage for cell in cells_there) else []
-    return Sheet(headers, rows, text=3 + settings, notes=[*notes, *legend, *summary.notes])
+    legend += [SHORTCUTS] if beside.audits else []
+    told = [
+        note
+        for j, audit in beside.audits.items()
+        for note in column_notes(summary.columns[j].label, audit)
+    ]
+    return Sheet(headers, rows, text=3 + settings, notes=[*notes, *legend, *told, *summary.notes])
+
+
+def _gap(over: Gap | None, unit: str) -> str:
+    """+0.120 [0.051, 0.190]"""
+    if over is None:
+        return ""
+    text = ("+" if over.value >= 0 else "") + number(over.value, unit)
+    if over.low is not None and over.high is not None:
+        text += f" {span(over.low, over.high, unit)}"
+    return text
 
 
 def _facts(row: Row) -> list[str]:
@@ -119,11 +186,27 @@ def _cell(cell: TableCell | None, unit: str) -> str:
     return text
 
 
-def _flat_rows(summary: Summary) -> list[dict[str, object]]:
+def _flat_gaps(beside: Beside) -> list[dict[str, object]]:
+    """One entry per audited cell: its row and column by place, the shortcut's score, the gap."""
+    return [
+        {
+            "row": i,
+            "column": j,
+            "shortcut": score(beside.audits[j].shortcut),
+            **dataclasses.asdict(over),
+        }
+        for (i, j), over in beside.gaps.items()
+    ]
+
+
+def _flat_rows(summary: Summary, beside: Beside) -> list[dict[str, object]]:
     """One line per cell, every number by itself."""
     rows: list[dict[str, object]] = []
-    for row in summary.rows:
-        for cell, column in zip(row.cells, summary.columns, strict=True):
+    known = {(g["row"], g["column"]): g for g in _flat_gaps(beside)}
+    names = {"shortcut": "shortcut", "value": "gap", "low": "gap_low", "high": "gap_high"}
+    names = {**names, "above": "above_shortcut"} if known else {}
+    for i, row in enumerate(summary.rows):
+        for j, (cell, column) in enumerate(zip(row.cells, summary.columns, strict=True)):
             if cell is None:
                 continue
             rows.append(
@@ -147,6 +230,7 @@ def _flat_rows(summary: Summary) -> list[dict[str, object]]:
                     "relative": row.relative,
                     "parameters": row.parameters,
                     "audio_per_second": row.speed,
+                    **{name: known.get((i, j), {}).get(key) for key, name in names.items()},
                 }
             )
     return rows

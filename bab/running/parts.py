@@ -55,10 +55,8 @@ def build_parts(config: RunConfig) -> Parts:
         ConfigError: a corpus that lacks what the task needs, a head of another level, or an
             encoder without frames where the task needs them.
     """
-    task = build_task(config.task.name, config.task.options)
+    task, corpus = build_question(config)
     start = begin(config, task)
-    corpus = _corpus(config)
-    _refuse_corpus(config, task, corpus)
     head = registry.load("heads", config.head.name)
     _refuse_head(config, task, head)
     objective = registry.load("objectives", config.objective.name)
@@ -79,6 +77,18 @@ def build_parts(config: RunConfig) -> Parts:
     if config.mode == "evaluate" and start is not None:
         pooled, called = bool(start.spec["pool"]), start.name
     return Parts(encoder, members, task, corpus, head, objective, view, pooled, start, called)
+
+
+def build_question(config: RunConfig) -> tuple[Task, Corpus]:
+    """What is asked, without who is to answer: the task and its corpus.
+
+    Raises:
+        NotApplicableError: a corpus that lacks what the task needs.
+    """
+    task = build_task(config.task.name, config.task.options)
+    corpus = _corpus(config)
+    _refuse_corpus(config, task, corpus)
+    return task, corpus
 
 
 def _pooled(config: RunConfig, view: View, task: Task, head: type[Head]) -> bool:

@@ -1,0 +1,1 @@
+"""What a recording's technical traits alone say of a task's labels: the shortcut audit."""
