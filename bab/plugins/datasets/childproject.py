@@ -35,7 +35,8 @@ from bab.plugins.datasets.shared.childproject import (
     read_recordings,
     split_column,
 )
-from bab.plugins.datasets.shared.converted import Turn, read_turns, spoken_to
+from bab.plugins.datasets.shared.converted import Turn, read_turns, refuse_seconds, spoken_to
+from bab.plugins.datasets.shared.faults import Faults
 from bab.plugins.datasets.shared.recordings import (
     Divided,
     Span,
@@ -87,12 +88,17 @@ class ChildProject(bab.Corpus):
         self._check_lists(lists, recordings, ranges, paths)
         dropped: Counter[str] = Counter()
         clips: list[Clip] = []
+        faults = Faults()
         for name in sorted(paths):
-            if lists is None or any(clip_id(name) in names for names in lists.values()):
+            if lists is not None and not any(clip_id(name) in names for names in lists.values()):
+                continue
+            row = recordings[name]
+            labels = labels_of(children[row["child_id"]], row)
+            with faults.caught():
                 turns = read_turns(ranges[name], dropped)
-                row = recordings[name]
-                labels = labels_of(children[row["child_id"]], row)
                 clips.append(self._clip(name, paths[name], row, ranges[name], turns, labels))
+        faults.refuse()
+        refuse_seconds(self.root, clips)
         if self.options.clips == "utterances":
             return self._utterances(clips, ranges, lists)
         if dropped:
@@ -136,12 +142,12 @@ class ChildProject(bab.Corpus):
             (ranges, "has no annotation in this set"),
             (paths, "has no audio here"),
         )
-        listed = [item for names in (lists or {}).values() for item in names.items()]
-        for table, reason in reasons:
-            there = set(map(clip_id, table))
-            for uri, place in listed:
-                if uri not in there:
-                    raise CorpusError(f"{place}: '{uri}' {reason}. Take it off the list.")
+        faults = Faults()
+        known = [(set(map(clip_id, table)), reason) for table, reason in reasons]
+        for uri, place in (item for names in (lists or {}).values() for item in names.items()):
+            if why := next((reason for there, reason in known if uri not in there), None):
+                faults.add(CorpusError(f"{place}: '{uri}' {why}. Take it off the list."))
+        faults.refuse()
 
     def _utterances(
         self,
