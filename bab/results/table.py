@@ -11,6 +11,7 @@ from bab.core.atomic import StrPath
 from bab.core.errors import BabError
 from bab.core.record import Record
 from bab.results.compare import BEST, TIED
+from bab.results.notes import HEARD, HEARD_MARK
 from bab.results.record import collect
 from bab.results.render import (
     Sheet,
@@ -84,6 +85,7 @@ def _sheet(summary: Summary, notes: Sequence[str]) -> Sheet:
     legend = [_LEGEND] if any(c and c.mark for row in summary.rows for c in row.cells) else []
     cells_there = [cell for row in summary.rows for cell in row.cells if cell is not None]
     legend += [LEAKAGE] if any(cell.leakage for cell in cells_there) else []
+    legend += [HEARD] if any(cell.heard for cell in cells_there) else []
     return Sheet(headers, rows, text=3 + settings, notes=[*notes, *legend, *summary.notes])
 
 
@@ -109,6 +111,7 @@ def _cell(cell: TableCell | None, unit: str) -> str:
     if cell.value is None:
         return f"{cell.status}: {shorten(cell.reason, 60, placeholder=' ...')}"
     text = number(cell.value, unit) + (f" {LEAKY}" if cell.leakage else "")
+    text += f" {HEARD_MARK}" if cell.heard else ""
     if cell.deviation is not None:
         text += f" ± {number(cell.deviation, unit)}"
     if cell.low is not None and cell.high is not None:
@@ -142,6 +145,7 @@ def _flat_rows(summary: Summary) -> list[dict[str, object]]:
                     "reason": cell.reason,
                     "mark": cell.mark,
                     "leakage": cell.leakage,
+                    "heard": cell.heard,
                     "no_interval": cell.no_interval,
                     "rank": row.rank,
                     "relative": row.relative,

@@ -28,6 +28,7 @@ class Data:
     refused: dict[str, int]  # why the task can't use clips -> how many
     trials: dict[str, list[Trial]]  # of dev and test (pair tasks only)
     digest: str
+    content: Mapping[str, str]  # path -> what the file holds
     leakage: str = ""  # what train shares with dev or test, where that was allowed
 
 
@@ -68,7 +69,7 @@ def read_data(config: RunConfig, task: Task, corpus: Corpus, tell: Tell) -> Data
     leakage = " ".join(filter(None, [leakage, _twice(config, folds, content)]))
     digest = corpus_digest(kept, folds, trials, content)
     _refuse_trials(corpus, trials)
-    return Data(folds, kept, skipped, dict(refused.most_common()), trials, digest, leakage)
+    return Data(folds, kept, skipped, dict(refused.most_common()), trials, digest, content, leakage)
 
 
 def _leakage(config: RunConfig, folds: Sequence[Fold]) -> str:

@@ -20,6 +20,7 @@ from bab import (
     check_disjoint,
     did_you_mean,
     split_by_group,
+    ungrouped,
 )
 from bab.plugins.datasets.shared.faults import Faults
 
@@ -207,6 +208,13 @@ def cut_to_file(segments: Sequence[Segment], end: float) -> tuple[tuple[Segment,
     return tuple(segment for segment in kept if segment.end > segment.start), late
 
 
+def how_split(clips: Sequence[Clip]) -> str:
+    """By what clips are told apart where bab splits them."""
+    if ungrouped(clips):
+        return "clip by clip (no speaker or group is known: leakage can't be seen)"
+    return "by group and voice"
+
+
 class Divided:
     """Clips and their splits: the given ones, else a split by group, made when first asked for."""
 
@@ -253,7 +261,7 @@ class Divided:
             except CorpusError as error:
                 raise CorpusError(f"{self.root}: no split lists, and {error}") from error
             sizes = ", ".join(f"{len(part)} {name}" for name, part in parts.items())
-            self.notices.append(f"No split lists: split by group and voice into {sizes} clips.")
+            self.notices.append(f"No split lists: split {how_split(self.all)} into {sizes} clips.")
             return parts
         where = {uri: split for split, names in self._given.items() for uri in names}
         parts = {split: [] for split in self._given}
