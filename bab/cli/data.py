@@ -22,10 +22,16 @@ def data_group() -> None:
     help="Options: corpus.*, task.*",
 )
 @click.option("--task", help="Also try what a run of it needs; default: vtc, of segments.")
+@click.option("--deep", is_flag=True, help="Also look for re-encoded copies, by sound.")
 @click.option("--jobs", type=click.IntRange(1), help="Files read at once; default: one per core.")
 @click.pass_context
 def check_command(
-    context: click.Context, corpus: str, sets: tuple[str, ...], task: str | None, jobs: int | None
+    context: click.Context,
+    corpus: str,
+    sets: tuple[str, ...],
+    task: str | None,
+    deep: bool,
+    jobs: int | None,
 ) -> None:
     """Read every file of a corpus and report what is broken.
 
@@ -34,7 +40,7 @@ def check_command(
 
     \b
     Examples:
-      bab data check rttm:/data/homes
+      bab data check rttm:/data/homes --deep
       bab data check childproject:/data/corpus --set corpus.set=eaf
     """
     from bab.cli.display import ticker
@@ -47,6 +53,10 @@ def check_command(
     config = corpus_config(corpus, sets_of("corpus", sets))
     place = place_of(config)
     with ticker() as display:
+
+        def listen(done: float, total: float) -> None:
+            display.tell("listening", done, total, "files")
+
         try:
             opened = open_corpus(config)
         except CorpusError as error:
@@ -57,6 +67,7 @@ def check_command(
                 jobs or os.cpu_count() or 1,
                 lambda done, total: display.tell("checking", done, total, "files"),
                 tasks_for(task, sets_of("task", sets), opened.provides),
+                listen if deep else None,
             )
     click.echo(check.render(report))
     if report.fatal:

@@ -16,6 +16,7 @@ from bab.core.errors import AudioError, BabError, CorpusError
 from bab.core.interfaces import Corpus, Task
 from bab.core.types import Clip
 from bab.data.content import content_id, same_audio
+from bab.data.fingerprint import near_identical
 from bab.data.lines import doubled, faults, unfit
 from bab.data.splits import KINDS, shared
 
@@ -92,6 +93,7 @@ def check_corpus(
     jobs: int = 1,
     progress: Progress | None = None,
     tasks: Mapping[str, Task] | None = None,
+    deep: Progress | None = None,
 ) -> Report:
     """Decode every file of a corpus once, and look at its splits and times.
 
@@ -101,6 +103,7 @@ def check_corpus(
         progress: is told (files done, files in all).
         tasks: by name: those whose runs are to go through. A corpus that needs `protocol=kfold` for
             them has no splits that could be tried.
+        deep: look for files that sound the same, too; told as `progress` is.
 
     Faults of the corpus's own lists, which a run would stop at, become problems of kind "split".
     """
@@ -115,6 +118,8 @@ def check_corpus(
     problems += _beyond(clips)
     problems += _overlaps(splits)
     problems += _same_audio(splits or {"all": clips})
+    if deep is not None:
+        problems += near_identical(paths, deep)
     problems += doubled(clips)
     if all(splits.get(name) for name in ("train", "dev", "test")):
         problems += unfit(tasks or {}, splits, corpus.provides)

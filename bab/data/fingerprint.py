@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bab.audio import reading
 from bab.audio.reading import Problem
 from bab.core.errors import AudioError
+from bab.data.content import content_id
 
 _SAMPLES = 8000  # Hz at which files are compared: all codecs keep what lies below 3.4 kHz
 _RATE = 25  # frames a second
@@ -106,9 +107,14 @@ def correlation(one: NDArray[np.float32], two: NDArray[np.float32]) -> float:
     return best
 
 
-def problems(found: Sequence[Alike]) -> Iterator[Problem]:
-    """As warnings."""
-    for one in found:
+def near_identical(paths: Sequence[str], progress: Callable[[int, int], None]) -> Iterator[Problem]:
+    """Such pairs as warnings, but for copies to the byte, of which others tell."""
+    content: dict[str, str] = {}
+    for one in alike(paths, progress):
+        for path in one[:2]:
+            content[path] = content.get(path) or content_id(path)
+        if content[one.path] == content[one.other]:
+            continue
         message = (
             f"{one.path} and {one.other} sound the same (correlation {one.correlation:.3f}): one "
             "may be a copy of the other in another format; listen, and leave one out"
@@ -128,7 +134,7 @@ def _sketch(made: NDArray[np.float32]) -> NDArray[np.float32]:
 def _filters(size: int) -> NDArray[np.float32]:
     """f32[size // 2 + 1, bands]: triangles on the mel scale (2595 log10(1 + f / 700), HTK's)."""
     mel = 2595 * np.log10(1 + np.array([150.0, 3400.0]) / 700)
-    edges = 700 * (10 ** (np.linspace(*mel, _BANDS + 2) / 2595) - 1)
+    edges = 700 * (10 ** (np.linspace(mel[0], mel[1], _BANDS + 2) / 2595) - 1)
     hertz = np.arange(size // 2 + 1)[:, None] * _SAMPLES / size
     low, mid, high = edges[:-2], edges[1:-1], edges[2:]
     up, down = (hertz - low) / (mid - low), (high - hertz) / (high - mid)
