@@ -28,6 +28,7 @@ from bab.plugins.datasets.shared.childproject import (
     Ranges,
     audio_files,
     began_at,
+    check_lists,
     clip_id,
     labels_of,
     read_children,
@@ -85,7 +86,7 @@ class ChildProject(bab.Corpus):
         ranges = read_ranges(self.root, self.options.set, recordings, self.notices)
         paths = self._paths(recordings, ranges)
         lists = read_split_lists(self.root, clip_id) or split_column(self.root, recordings)
-        self._check_lists(lists, recordings, ranges, paths)
+        check_lists(lists, recordings, ranges, paths)
         dropped: Counter[str] = Counter()
         clips: list[Clip] = []
         faults = Faults()
@@ -128,26 +129,6 @@ class ChildProject(bab.Corpus):
         if unannotated:
             self.notices.append(f"{unannotated} recordings without annotation were left out.")
         return {name: path for name, path in files.items() if path.is_file()}
-
-    def _check_lists(
-        self,
-        lists: dict[str, dict[str, str]] | None,
-        recordings: dict[str, Row],
-        ranges: Ranges,
-        paths: dict[str, Path],
-    ) -> None:
-        """Refuse a list that names what can't be used, saying why it can't."""
-        reasons = (
-            (recordings, "is not in recordings.csv, or is marked 'discard'"),
-            (ranges, "has no annotation in this set"),
-            (paths, "has no audio here"),
-        )
-        faults = Faults()
-        known = [(set(map(clip_id, table)), reason) for table, reason in reasons]
-        for uri, place in (item for names in (lists or {}).values() for item in names.items()):
-            if why := next((reason for there, reason in known if uri not in there), None):
-                faults.add(CorpusError(f"{place}: '{uri}' {why}. Take it off the list."))
-        faults.refuse()
 
     def _utterances(
         self,

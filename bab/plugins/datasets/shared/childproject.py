@@ -145,6 +145,26 @@ def split_column(root: Path, recordings: Mapping[str, Row]) -> dict[str, dict[st
     return {split: lists[split] for split in SPLITS if split in lists} or None
 
 
+def check_lists(
+    lists: dict[str, dict[str, str]] | None,
+    recordings: dict[str, Row],
+    ranges: Ranges,
+    paths: dict[str, Path],
+) -> None:
+    """Refuse a list that names what can't be used, saying why it can't."""
+    reasons = (
+        (recordings, "is not in recordings.csv, or is marked 'discard'"),
+        (ranges, "has no annotation in this set"),
+        (paths, "has no audio here"),
+    )
+    faults = Faults()
+    known = [(set(map(clip_id, table)), reason) for table, reason in reasons]
+    for uri, place in (item for names in (lists or {}).values() for item in names.items()):
+        if why := next((reason for there, reason in known if uri not in there), None):
+            faults.add(CorpusError(f"{place}: '{uri}' {why}. Take it off the list."))
+    faults.refuse()
+
+
 def labels_of(child: Row, recording: Row) -> dict[str, str]:
     """What results may be divided by; the age in months is from the two tables' dates."""
     labels = {name: child[name] for name in CHILD_COLUMNS if child.get(name, "") not in EMPTY}
