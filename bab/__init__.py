@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from bab.data.splits import by_group as split_by_group
     from bab.data.splits import check_disjoint as check_disjoint
     from bab.data.splits import components as split_components
+    from bab.data.splits import ungrouped as ungrouped
     from bab.explaining.explain import ExplainOptions as ExplainOptions
     from bab.explaining.explain import explain as explain
     from bab.exporting.export import export as export
@@ -102,7 +103,7 @@ _SAME = {  # module -> names that are called the same there
     "bab.core.weights": "WeightsError fingerprint read_json read_tensors",
     "bab.data.annotations": "fit_annotations open_format",
     "bab.data.content": "cache_root",
-    "bab.data.splits": "check_disjoint",
+    "bab.data.splits": "check_disjoint ungrouped",
     "bab.exporting.export": "export",
     "bab.results.segments": "write_segments",
     "bab.results.table": "table",

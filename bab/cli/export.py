@@ -47,7 +47,7 @@ def export_command(
     \b
     Examples:
       bab export runs/vtc/rttm-homes/hubert-base/0123456789ab vtc-homes
-      bab export RUN_FOLDER vtc-onnx --to onnx        labels files without torch: label.py
+      bab export RUN_FOLDER vtc-onnx --to onnx      # labels files without torch: label.py
       bab export RUN_FOLDER encoder --encoder-only
       bab export RUN_FOLDER vtc-homes --push anna/vtc-homes
     """

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from bab.config.files import Settings, assignment, read
 from bab.config.merge import Merge, merge, unknown
 from bab.config.pretrain import PretrainConfig
-from bab.config.run import CorpusConfig, EncoderConfig, RunConfig, ViewConfig
+from bab.config.run import ComponentConfig, CorpusConfig, EncoderConfig, RunConfig, ViewConfig
 from bab.core import names, registry
 from bab.core.errors import ConfigError, PluginError, did_you_mean
 from bab.core.names import COMPONENTS, spelling
@@ -101,6 +102,15 @@ def corpus_config(spec: str, sets: Sequence[str] = ()) -> CorpusConfig:
     return CorpusConfig(**_component("corpus", spec, sets))
 
 
+def task_config(name: str, sets: Sequence[str] = ()) -> ComponentConfig:
+    """A task outside a run, and texts of `--set task.KEY=VALUE`.
+
+    Raises:
+        ConfigError, PluginError: as for `run_config`.
+    """
+    return ComponentConfig(**_component("task", name, sets))
+
+
 # ------------------------------------------------------------------------------- what was asked
 
 
@@ -179,7 +189,7 @@ def _build(
     standard = schema.model_fields["observers"].default
     values["observers"] = [*values.get("observers", standard), *extra_observers]
     try:
-        config = schema.model_validate_json(json.dumps(values, default=str))
+        config = schema.model_validate_json(json.dumps(_emptied(schema, values), default=str))
     except ValidationError as error:
         wrong += _explained(error, values, whole, "")
     if wrong:
@@ -265,11 +275,23 @@ def _options(
 ) -> tuple[dict[str, Any], list[str]]:
     # Through JSON, so that a list may stand for a tuple while "5" may not stand for 5.
     try:
-        text = json.dumps(given, default=str)
+        text = json.dumps(_emptied(model, given), default=str)
         return model.model_validate_json(text, strict=True).model_dump(mode="json"), []
     except ValidationError as error:
         known = [f"{section}.{key}" for key in model.model_fields]
         return {}, _explained(error, given, merge, section + ".", known)
+
+
+def _emptied(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
+    """`KEY=` means none: null where the key may be, else the empty text or the empty list."""
+    values = dict(given)
+    for key in (key for key, value in given.items() if value is None and key in model.model_fields):
+        for text in ("null", '""', "[]"):
+            with suppress(ValidationError):
+                kind: Any = model.model_fields[key].annotation
+                values[key] = TypeAdapter(kind).validate_json(text, strict=True)
+                break
+    return values
 
 
 def _settle(values: dict[str, Any], stated: Stated) -> None:

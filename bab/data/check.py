@@ -12,10 +12,12 @@ from typing import Any
 from bab.audio import reading
 from bab.audio.decoding import UnreadableError
 from bab.audio.reading import Problem
-from bab.core.errors import AudioError, BabError
-from bab.core.interfaces import Corpus
+from bab.core.errors import AudioError, BabError, CorpusError
+from bab.core.interfaces import Corpus, Task
 from bab.core.types import Clip
 from bab.data.content import content_id, same_audio
+from bab.data.fingerprint import near_identical
+from bab.data.lines import doubled, faults, unfit
 from bab.data.splits import KINDS, shared
 
 
@@ -81,13 +83,27 @@ class Report:
         return {**asdict(self), "fatal": self.fatal}
 
 
-def check_corpus(corpus: Corpus, jobs: int = 1, progress: Progress | None = None) -> Report:
+def unopened(name: str, root: object, error: CorpusError) -> Report:
+    """The report of a corpus whose files can't be read as what they are."""
+    return Report(name, str(root), 0, {}, faults(root, error, "files"), [])
+
+
+def check_corpus(
+    corpus: Corpus,
+    jobs: int = 1,
+    progress: Progress | None = None,
+    tasks: Mapping[str, Task] | None = None,
+    deep: Progress | None = None,
+) -> Report:
     """Decode every file of a corpus once, and look at its splits and times.
 
     Args:
         corpus: any corpus.
         jobs: files that are read at once.
         progress: is told (files done, files in all).
+        tasks: by name: those whose runs are to go through. A corpus that needs `protocol=kfold` for
+            them has no splits that could be tried.
+        deep: look for files that sound the same, too; told as `progress` is.
 
     Faults of the corpus's own lists, which a run would stop at, become problems of kind "split".
     """
@@ -102,6 +118,11 @@ def check_corpus(corpus: Corpus, jobs: int = 1, progress: Progress | None = None
     problems += _beyond(clips)
     problems += _overlaps(splits)
     problems += _same_audio(splits or {"all": clips})
+    if deep is not None:
+        problems += near_identical(paths, deep)
+    problems += doubled(clips)
+    if all(splits.get(name) for name in ("train", "dev", "test")):
+        problems += unfit(tasks or {}, splits, corpus.provides)
     problems += _trials(corpus)
     return Report(
         getattr(corpus, "name", type(corpus).__name__),
@@ -158,7 +179,7 @@ def _listed(corpus: Corpus, split: str | None) -> tuple[list[Clip], list[Problem
     try:
         return list(corpus.clips(split)), []
     except BabError as error:
-        return [], [Problem(str(corpus.root), "split", str(error), fatal=True)]
+        return [], faults(corpus.root, error, "split")
 
 
 def _trials(corpus: Corpus) -> list[Problem]:
@@ -266,8 +287,11 @@ def _same_audio(splits: Mapping[str, Sequence[Clip]]) -> Iterator[Problem]:
 
 def render(report: Report) -> str:
     """The report as plain text."""
-    lines = [f"{report.corpus}: {report.files} audio files in {report.root}", ""]
-    lines += _table(report.splits)
+    if report.splits:
+        lines = [f"{report.corpus}: {report.files} audio files in {report.root}", ""]
+        lines += _table(report.splits)
+    else:
+        lines = [f"{report.corpus}: can't be read as it is, in {report.root}"]
     lines += [f"note: {notice}" for notice in report.notices]
     for fatal, word in ((True, "error"), (False, "warning")):
         kinds: defaultdict[str, list[Problem]] = defaultdict(list)
@@ -276,9 +300,10 @@ def render(report: Report) -> str:
                 kinds[problem.kind].append(problem)
         for kind, problems in kinds.items():
             lines += ["", f"{word}: {kind} ({len(problems)})"]
-            lines += [f"  {problem.message}" for problem in problems[:_SHOWN]]
-            if len(problems) > _SHOWN:
-                lines.append(f"  and {len(problems) - _SHOWN} more")
+            shown = None if kind == "files" else _SHOWN  # what must be mended by hand, all of it
+            lines += [f"  {problem.message}" for problem in problems[:shown]]
+            if shown and len(problems) > shown:
+                lines.append(f"  and {len(problems) - shown} more")
     errors = sum(problem.fatal for problem in report.problems)
     warnings = len(report.problems) - errors
     verdict = "a run would stop" if report.fatal else "ready to run"

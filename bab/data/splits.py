@@ -80,6 +80,17 @@ def shared(
                         yield Shared(kind, name, *sorted((there, split), key=order.__getitem__))
 
 
+def ungrouped(clips: Sequence[Clip]) -> bool:
+    """Whether nothing is known of who is heard: no speaker, no voice, and each clip's group is only
+    the name of its file. Splits of such clips may share voices, and nobody can see it."""
+    return all(
+        clip.speaker is None
+        and not clip.voices
+        and (clip.group == clip.id or clip.path.endswith(clip.group))
+        for clip in clips
+    )
+
+
 def check_disjoint(splits: Mapping[str, Sequence[Clip]], remedy: str = "") -> None:
     """Refuse splits that share a file, an id, a group, a speaker or a voice. A corpus whose
     `permissions.leakage` is set leaves this out: who scores on it looks for itself.

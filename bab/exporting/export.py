@@ -9,6 +9,7 @@ from pathlib import Path
 from bab.core.atomic import atomic_folder, write_json, write_text
 from bab.core.errors import BabError, NotApplicableError
 from bab.core.interfaces import Encoder
+from bab.data.heard import heard_by, write_heard
 from bab.exporting import graph, hf, usage
 from bab.exporting.card import Folder, card
 from bab.exporting.push import push, refuse_name
@@ -96,6 +97,8 @@ def _written(folder: Path, source: Source, to: str, head: bool, repo: str) -> tu
             f"{_WHO[to]} has no place for {error}. {_instead(source, to)}"
         ) from None
     write_json(folder / FILE, about)
+    if heard := heard_by(source.encoder.resolved):
+        write_heard(folder, heard)
     write_text(folder / "README.md", str(card(source, told)))
     return loads, notices
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bab.audio import reading
@@ -25,6 +25,7 @@ class Material:
     dev: list[Clip]
     skipped: dict[str, str]  # file -> why
     digest: str
+    heard: frozenset[str]  # what the files hold that are trained on
 
 
 def gather(config: PretrainConfig, corpora: Sequence[Corpus], tell: Tell) -> Material:
@@ -56,8 +57,9 @@ def gather(config: PretrainConfig, corpora: Sequence[Corpus], tell: Tell) -> Mat
         dev += good[1]
     splits.check_disjoint({"train": train, "dev": dev})
     parts = {"train": train, "dev": dev}
-    digest = _digest(parts, lambda n, of: tell("taking checksums", n, of, "files"))
-    return Material(train, dev, skipped, digest)
+    content = contents(train + dev, lambda n, of: tell("taking checksums", n, of, "files"))
+    heard = frozenset(content[clip.path] for clip in train)
+    return Material(train, dev, skipped, _digest(parts, content), heard)
 
 
 def _given(corpus: Corpus, hear: str) -> list[list[Clip]]:
@@ -93,10 +95,9 @@ def refuse_twice(corpora: Sequence[Corpus]) -> None:
             raise ConfigError(f"--corpus {name}:{root} stands twice: name each corpus once")
 
 
-def _digest(good: dict[str, list[Clip]], tell: Callable[[float, float], None]) -> str:
+def _digest(good: dict[str, list[Clip]], content: Mapping[str, str]) -> str:
     """A hash of the audio and of where its clips are."""
     state = hashlib.blake2b(digest_size=16)
-    content = contents([clip for part in good.values() for clip in part], tell)
     for name, part in good.items():
         for c in part:
             state.update(repr((name, c.id, content[c.path], c.start, c.end, c.group)).encode())

@@ -18,6 +18,7 @@ from bab.core.record import RunInfo, versions
 from bab.core.seeds import derive
 from bab.core.trainer import Trainer, Training
 from bab.core.types import Batch, Encoded, Waves
+from bab.data.heard import heard_by, write_heard
 from bab.data.sampling import Share, cut, some
 from bab.pretraining.crops import Crops, PretrainCollator, order_of
 from bab.pretraining.data import Material
@@ -144,8 +145,10 @@ class Running:
         self.life.watchers.bab_notice(run=self.info, message=message)
 
     def export(self, folder: Path) -> None:
-        """The encoder as others load it, with what the objective needs to go on."""
+        """The encoder as others load it, with what the objective needs to go on, and the digests of
+        what it heard, here and before."""
         self.encoder.export(folder, self.objective.extras(), self.config.export_dtype)
+        write_heard(folder, self.material.heard | heard_by(self.encoder.resolved))
 
     def batches(self, crops: Crops) -> Callable[[int], list[Batch]]:
         """step -> this process's micro-batches."""

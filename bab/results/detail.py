@@ -10,7 +10,7 @@ from bab.core.errors import BabError
 from bab.core.record import Record
 from bab.results import confusion
 from bab.results.jackknife import TOO_FEW
-from bab.results.notes import made, rare
+from bab.results.notes import HEARD, HEARD_MARK, heard, made, rare, unseen
 from bab.results.render import (
     Sheet,
     as_json,
@@ -106,12 +106,17 @@ def _detail_sheet(record: Record, section: str, numbers: Sequence[Score], unit: 
         title = f"{record.task}@{record.corpus}, {encoder}, {record.mode}: {section}"
     notes = []
     if section == next(iter(record.presets), "default"):
-        notes = [*filter(None, [made(record), rare(record)]), *_without(record, section)]
+        notes = [
+            *filter(None, [made(record), rare(record), unseen(record)]),
+            *_without(record, section),
+        ]
     own = f"{section}: "  # what was said of tuning this preset
     notes += [text.removeprefix(own) for text in record.notices if text.startswith(own)]
     notes += [LEAKAGE] if record.leakage else []
-    if record.leakage:
-        title, metrics = f"{title} {LEAKY}", [f"{name} {LEAKY}" for name in metrics]
+    notes += [HEARD] if heard(record) else []
+    for mark, there in ((LEAKY, record.leakage), (HEARD_MARK, heard(record))):
+        if there:
+            title, metrics = f"{title} {mark}", [f"{name} {mark}" for name in metrics]
     headers = [unit if section == "group" else "", *metrics]
     return Sheet(headers, rows, title=title, notes=notes)
 

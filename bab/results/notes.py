@@ -20,6 +20,26 @@ ONE_SEED = (
 )
 
 
+HEARD_MARK = "‡"
+HEARD = (
+    f"{HEARD_MARK} the encoder was pretrained on test audio, without its labels (what an encoder's "
+    "folder says that it heard); encoders that weren't may be worse for that alone"
+)
+
+
+def heard(record: Record) -> bool:
+    """Whether the encoder was pretrained on a file of the test split."""
+    return bool(record.data.get("heard", {}).get("test"))
+
+
+def unseen(record: Record) -> str:
+    """Whether nobody can see that splits share a voice; "" where speakers or groups are known."""
+    return {
+        "made": "split clip by clip, no speaker or group is known: leakage can't be seen",
+        "given": "given splits, no speaker or group is known: leakage can't be seen",
+    }.get(str(record.data.get("unseen", "")), "")
+
+
 def old(record: Record) -> bool:
     """Whether an earlier bab wrote it, which kept a bootstrap's resamples."""
     return record.format == 1
@@ -75,7 +95,7 @@ def column_notes(label: str, cells: Mapping[str, Sequence[Record]], why: str) ->
     """What a reader of a table must know of one column. cells: what is done, by the row's name;
     why: there are no marks, or not of all."""
     records = [r for members in cells.values() for r in members]
-    said = [text for r in records for text in (made(r), rare(r)) if text]
+    said = [text for r in records for text in (made(r), rare(r), unseen(r)) if text]
     if any(len(members) == 1 for members in cells.values()) and sum(map(bool, cells.values())) > 1:
         said.append(ONE_SEED)
     yield from dict.fromkeys(f"{label}: {text}" for text in [*said, *filter(None, [why])])

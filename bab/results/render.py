@@ -33,6 +33,7 @@ _LATEX = {
     "★": r"$\star$",
     "≈": r"$\approx$",
     "†": r"$\dagger$",
+    "‡": r"$\ddagger$",
     "→": r"$\rightarrow$",
     "▽": r"$\nabla$",
 }

@@ -19,7 +19,7 @@ from typing import Any
 from bab.core.errors import BabError
 from bab.core.record import Record
 from bab.results import compare
-from bab.results.notes import column_notes, newest, old
+from bab.results.notes import column_notes, heard, newest, old
 from bab.results.render import shown
 
 DONE = "done"
@@ -76,6 +76,7 @@ class TableCell:
     leakage: bool = False
     no_interval: str = ""
     old: bool = False
+    heard: bool = False  # the encoder was pretrained on test audio
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,4 +408,5 @@ def _cell(members: Sequence[Record], mark: str) -> TableCell | None:
         any(r.leakage for r in done),
         bounds.why,
         any(old(r) for r in done),
+        any(heard(r) for r in done),
     )

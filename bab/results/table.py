@@ -14,6 +14,7 @@ from bab.core.record import Record
 from bab.results.audit import BELOW, Audit, Gap, column_notes, fitting, gap
 from bab.results.audit import LEGEND as SHORTCUTS
 from bab.results.compare import BEST, TIED, score
+from bab.results.notes import HEARD, HEARD_MARK
 from bab.results.record import collect
 from bab.results.render import (
     Sheet,
@@ -135,6 +136,7 @@ def _sheet(summary: Summary, beside: Beside, notes: Sequence[str]) -> Sheet:
     legend = [_LEGEND] if any(c and c.mark for row in summary.rows for c in row.cells) else []
     cells_there = [cell for row in summary.rows for cell in row.cells if cell is not None]
     legend += [LEAKAGE] if any(cell.leakage for cell in cells_there) else []
+    legend += [HEARD] if any(cell.heard for cell in cells_there) else []
     legend += [SHORTCUTS] if beside.audits else []
     told = [
         note
@@ -176,6 +178,7 @@ def _cell(cell: TableCell | None, unit: str) -> str:
     if cell.value is None:
         return f"{cell.status}: {shorten(cell.reason, 60, placeholder=' ...')}"
     text = number(cell.value, unit) + (f" {LEAKY}" if cell.leakage else "")
+    text += f" {HEARD_MARK}" if cell.heard else ""
     if cell.deviation is not None:
         text += f" ± {number(cell.deviation, unit)}"
     if cell.low is not None and cell.high is not None:
@@ -225,6 +228,7 @@ def _flat_rows(summary: Summary, beside: Beside) -> list[dict[str, object]]:
                     "reason": cell.reason,
                     "mark": cell.mark,
                     "leakage": cell.leakage,
+                    "heard": cell.heard,
                     "no_interval": cell.no_interval,
                     "rank": row.rank,
                     "relative": row.relative,

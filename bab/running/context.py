@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from bab.core.types import Clip, Labels, Prediction, Trial
 from bab.data.batches import Source, WaveSource
 from bab.data.windows import Examples
 from bab.running.data import Data
+from bab.running.doubts import doubts
 from bab.running.features import FrozenSource
 from bab.running.parts import Parts
 
 
-@dataclass(slots=True)
+@dataclass
 class Context:
     """What all folds of a run share. `info` is of one fold where `fold` made it."""
 
@@ -33,6 +35,12 @@ class Context:
     features: FrozenSource | None = None  # None in fine-tuning
     # Examples made before, by the identity of their clips (kept, so that it stays theirs).
     known: dict[int, tuple[Sequence[Clip], Examples]] = field(default_factory=dict)
+
+    @cached_property
+    def doubts(self) -> dict[str, Any]:
+        """What can't be trusted, or known, of the audio (see `bab.running.doubts`)."""
+        made = self.config.protocol != "given" or not self.parts.corpus.splits_given
+        return doubts(self.config, self.parts.members, self.data, made)
 
     @property
     def accelerator(self) -> Any:

@@ -28,6 +28,7 @@ class Data:
     refused: dict[str, int]  # why the task can't use clips -> how many
     trials: dict[str, list[Trial]]  # of dev and test (pair tasks only)
     digest: str
+    content: Mapping[str, str]  # path -> what the file holds
     leakage: str = ""  # what train shares with dev or test, where that was allowed
 
 
@@ -79,7 +80,7 @@ def read_data(
     leakage = " ".join(filter(None, [leakage, _twice(config, folds, content)]))
     digest = corpus_digest(kept, folds, trials, content)
     _refuse_trials(corpus, {split: trials[split] for split in trials if split in needed})
-    return Data(folds, kept, skipped, dict(refused.most_common()), trials, digest, leakage)
+    return Data(folds, kept, skipped, dict(refused.most_common()), trials, digest, content, leakage)
 
 
 def _check(task: Task, labels: Labels, clips: Sequence[Clip], split: str, given: bool) -> None:

@@ -19,6 +19,7 @@ from bab.data.batches import WaveSource
 from bab.data.windows import regions
 from bab.running.context import Context, FoldResult
 from bab.running.data import Data
+from bab.running.doubts import notices as doubtful
 from bab.running.groups import Groups, kept, scored
 from bab.running.scores import References, Scorecard
 
@@ -81,7 +82,7 @@ def make_record(
         dev=_dev(folds),
         tuned=folds[0].tuned if len(folds) == 1 else {str(i): f.tuned for i, f in enumerate(folds)},
         labels={key: list(names) for key, names in folds[0].labels.items()},
-        data=_data(data, folds),
+        data={**_data(data, folds), **context.doubts},
         cost=_cost(context, folds, seconds, speed),
         versions=versions(),
         device=_device(context),
@@ -89,6 +90,7 @@ def make_record(
         leakage=bool(data.leakage),
         notices=[
             *filter(None, [data.leakage]),
+            *doubtful(context.doubts),
             *parts.corpus.notices,
             *notices,
             *tuning_notices(folds),

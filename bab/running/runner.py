@@ -17,6 +17,7 @@ from bab.core.lifecycle import Lifecycle, lifecycle
 from bab.core.record import Record, RunInfo
 from bab.results.record import save
 from bab.running.context import Context, FoldResult
+from bab.running.doubts import notices
 from bab.running.fold import fit_on_all, run_fold
 from bab.running.folder import clear, finished, run_folder, run_id
 from bab.running.report import encoder_speed, make_record
@@ -121,7 +122,7 @@ def _opening(context: Context) -> Iterator[str]:
         yield f"{len(data.skipped)} unreadable file(s) left out: {', '.join(data.skipped)}"
     for reason, count in list(data.refused.items())[:10]:
         yield f"{count} clip(s) left out: {reason}"
-    yield from filter(None, [data.leakage, parts.task.notice])
+    yield from filter(None, [data.leakage, *notices(context.doubts), parts.task.notice])
 
 
 def _run(context: Context, session: Session, began: float) -> Record:
@@ -133,15 +134,15 @@ def _run(context: Context, session: Session, began: float) -> Record:
     for index, fold in enumerate(data.folds):
         own, place = context.fold(index)
         folds.append(run_fold(own, fold, index, place))
-    notices = []
+    said = []
     if len(folds) > 1 and parts.head.closed_form:
         fit_on_all(context, data.clips, context.folder)
-        notices.append(
+        said.append(
             f"The model kept was fitted on all {len(data.clips)} clips after the folds; the "
             f"figures are those of the {len(folds)} folds' models, each on clips it never met."
         )
     speed = session.speed(lambda: encoder_speed(context))
-    record = make_record(context, folds, time.perf_counter() - began, speed, notices)
+    record = make_record(context, folds, time.perf_counter() - began, speed, said)
     if context.life.main:
         _write(context, folds, record)
     context.accelerator.wait_for_everyone()

@@ -28,6 +28,7 @@ from bab.plugins.datasets.shared.childproject import (
     Ranges,
     audio_files,
     began_at,
+    check_lists,
     clip_id,
     labels_of,
     read_children,
@@ -35,7 +36,8 @@ from bab.plugins.datasets.shared.childproject import (
     read_recordings,
     split_column,
 )
-from bab.plugins.datasets.shared.converted import Turn, read_turns, spoken_to
+from bab.plugins.datasets.shared.converted import Turn, read_turns, refuse_seconds, spoken_to
+from bab.plugins.datasets.shared.faults import Faults
 from bab.plugins.datasets.shared.recordings import (
     Divided,
     Span,
@@ -84,15 +86,20 @@ class ChildProject(bab.Corpus):
         ranges = read_ranges(self.root, self.options.set, recordings, self.notices)
         paths = self._paths(recordings, ranges)
         lists = read_split_lists(self.root, clip_id) or split_column(self.root, recordings)
-        self._check_lists(lists, recordings, ranges, paths)
+        check_lists(lists, recordings, ranges, paths)
         dropped: Counter[str] = Counter()
         clips: list[Clip] = []
+        faults = Faults()
         for name in sorted(paths):
-            if lists is None or any(clip_id(name) in names for names in lists.values()):
+            if lists is not None and not any(clip_id(name) in names for names in lists.values()):
+                continue
+            row = recordings[name]
+            labels = labels_of(children[row["child_id"]], row)
+            with faults.caught():
                 turns = read_turns(ranges[name], dropped)
-                row = recordings[name]
-                labels = labels_of(children[row["child_id"]], row)
                 clips.append(self._clip(name, paths[name], row, ranges[name], turns, labels))
+        faults.refuse()
+        refuse_seconds(self.root, clips)
         if self.options.clips == "utterances":
             return self._utterances(clips, ranges, lists)
         if dropped:
@@ -122,26 +129,6 @@ class ChildProject(bab.Corpus):
         if unannotated:
             self.notices.append(f"{unannotated} recordings without annotation were left out.")
         return {name: path for name, path in files.items() if path.is_file()}
-
-    def _check_lists(
-        self,
-        lists: dict[str, dict[str, str]] | None,
-        recordings: dict[str, Row],
-        ranges: Ranges,
-        paths: dict[str, Path],
-    ) -> None:
-        """Refuse a list that names what can't be used, saying why it can't."""
-        reasons = (
-            (recordings, "is not in recordings.csv, or is marked 'discard'"),
-            (ranges, "has no annotation in this set"),
-            (paths, "has no audio here"),
-        )
-        listed = [item for names in (lists or {}).values() for item in names.items()]
-        for table, reason in reasons:
-            there = set(map(clip_id, table))
-            for uri, place in listed:
-                if uri not in there:
-                    raise CorpusError(f"{place}: '{uri}' {reason}. Take it off the list.")
 
     def _utterances(
         self,

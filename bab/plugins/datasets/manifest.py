@@ -19,6 +19,7 @@ from pydantic import Field
 
 import bab
 from bab import Clip, CorpusError, Permissions, did_you_mean
+from bab.plugins.datasets.shared.faults import Faults
 from bab.plugins.datasets.shared.recordings import SPLIT_NAMES, uncollected
 from bab.plugins.datasets.shared.rows import find_manifest, read_rows
 from bab.plugins.datasets.shared.utterances import Headers, Parted, SharedLabels
@@ -74,7 +75,7 @@ class Manifest(bab.Corpus):
         return self._parts.clips(split)
 
     def _read(self) -> dict[str, list[Clip]]:
-        rows = read_rows(self.path)
+        rows = read_rows(self.path, faults := Faults())
         number, header = next(rows)
         columns = self._columns(header)
         names = self._labels(header, columns)
@@ -87,19 +88,23 @@ class Manifest(bab.Corpus):
         for number, cells in rows:
             row = {role: cells[place].strip() for role, place in places.items()}
             labels = shared.of(names, tuple(cells[place].strip() for place in labelled))
-            clip = self._clip(number, row, labels)
+            try:
+                clip = self._clip(number, row, labels)
+                split = self._split(number, row.get("split", ""))
+            except CorpusError as error:
+                faults.add(error)
+                continue
             if clip.id in ids:
-                raise CorpusError(
-                    f"{self.path}:{number}: '{clip.id}' stands twice. Give each row another path, "
-                    "start and end, or a column 'id'."
-                )
+                told = f"'{clip.id}' stands twice. Give each row another path, start and end, or a "
+                faults.say(self.path, number, told + "column 'id'.")
             ids.add(clip.id)
             for role in roles & provided if None in (clip.speaker, clip.text) else ():
                 if getattr(clip, role) is None:
                     provided.discard(role)
                     self.notices.append(f"{self.path}:{number}: no {role}, so none is provided.")
             provided.update(labels)
-            parts.setdefault(self._split(number, row.get("split", "")), []).append(clip)
+            parts.setdefault(split, []).append(clip)
+        faults.refuse()
         self.provides = frozenset(provided)  # type: ignore[misc]
         if "group" not in places:
             self.unit = "speaker" if "speaker" in provided else "recording"  # type: ignore[misc]

@@ -17,21 +17,26 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 import bab
-from bab import Clip, CorpusError, Permissions, Segment
+from bab import Clip, CorpusError, Permissions
 from bab.plugins.datasets.shared.annotated import RTTM, FormatOptions, read_annotated
+from bab.plugins.datasets.shared.faults import Faults
 from bab.plugins.datasets.shared.recordings import (
     Divided,
     Span,
     audio_by_uri,
-    cut_to_file,
-    duration_of,
-    merge,
     read_split_lists,
     uncollected,
     under,
     walk,
 )
-from bab.plugins.datasets.shared.rttm import Annotations, Turn, lists_by_file, read_rttm, read_uem
+from bab.plugins.datasets.shared.rttm import (
+    Annotations,
+    Turn,
+    fit_file,
+    lists_by_file,
+    read_rttm,
+    read_uem,
+)
 from bab.plugins.datasets.shared.voices import Groups, Kind, label_map, read_groups
 
 
@@ -64,13 +69,14 @@ class Rttm(bab.Corpus):
         options, self._kind = self.options, self.options.format.upper()
         files = list(walk(self.root))
         recordings = audio_by_uri(under(files, self.root, options.audio))
-        uems = read_uem(files)
+        self._faults = faults = Faults()
+        uems = read_uem(files, faults)
         here = under(files, self.root, options.rttm)
         if options.format == RTTM:
-            annotated = read_rttm(here)
+            annotated = read_rttm(here, faults)
         else:
             annotated = read_annotated(here, options.format, uems, self.notices)
-        lists = read_split_lists(self.root) or lists_by_file(annotated)
+        lists = read_split_lists(self.root, faults=faults) or lists_by_file(annotated)
         wanted = self._wanted(recordings, annotated, uems, lists)
         groups = self._groups(wanted)
         counts = Counter(turn[2] for uri in wanted for turn in annotated.turns.get(uri, ()))
@@ -79,6 +85,7 @@ class Rttm(bab.Corpus):
             self._clip(uri, path, annotated.turns.pop(uri, []), uems.get(uri), groups, meaning)
             for uri, path in wanted.items()
         ]
+        faults.refuse()
         if uems:
             whole = [uri for uri in wanted if uri not in uems]
             self._count("without a UEM are scored whole", whole)
@@ -103,7 +110,8 @@ class Rttm(bab.Corpus):
         if lists is not None:
             listed = {uri: place for names in lists.values() for uri, place in names.items()}
             for uri, place in listed.items():
-                self._check_listed(uri, place, recordings, known, annotated)
+                with self._faults.caught():
+                    self._check_listed(uri, place, recordings, known, annotated)
             uris = set(listed)
             self._count("in no split list were left out", (recordings.keys() & known) - uris)
         else:
@@ -112,6 +120,7 @@ class Rttm(bab.Corpus):
         self._count(
             "annotated but without audio were left out", annotated.source.keys() - recordings.keys()
         )
+        self._faults.refuse()
         if not uris:
             where = "the RTTM's second column" if self._kind == "RTTM" else "the annotation"
             raise CorpusError(
@@ -171,16 +180,7 @@ class Rttm(bab.Corpus):
         groups: Groups,
         meaning: dict[str, str | None],
     ) -> Clip:
-        turns.sort()
-        said = max([turn[1] for turn in turns] + [stop for _, stop in uem or ()], default=0.0)
-        end = duration_of(path, said, self.notices)
-        segments = [Segment(a, b, kind) for a, b, label in turns if (kind := meaning[label])]
-        kept, late = cut_to_file(segments, end)
-        if late:
-            self.notices.append(f"{uri}: {late} segments cut at the end of the file ({end:.2f} s).")
-        scored = None if uem is None else merge(uem, end)
-        if scored == () and end > 0:
-            raise CorpusError(f"{uri}: its UEM covers none of the file's {end:.2f} s.")
+        end, kept, scored = fit_file(uri, path, turns, uem, meaning, self.notices, self._faults)
         return Clip(
             id=uri,
             path=str(path),

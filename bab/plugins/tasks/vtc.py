@@ -93,10 +93,11 @@ class VoiceType(bab.Task):
         if missing:
             kept = [v for v in self.options.classes if v not in missing]
             there = sorted({s.label for c in clips for s in c.segments})
+            less = f", or leave the voice out with --set task.classes='[{', '.join(kept)}]'"
             raise CorpusError(
                 f"no training recording has a segment of {' or '.join(missing)} "
                 f"(labels found: {', '.join(there) or 'none'}): check the labels' names and the "
-                f"split, or leave the voice out with --set task.classes='[{', '.join(kept)}]'"
+                f"split{less if kept else ''}"
             )
         return {"voice": self.options.classes}
 

@@ -13,6 +13,7 @@ from rttm_files import homes, ids, load, sound, spans, turn, write
 
 from bab.core.errors import CorpusError, LeakageError
 from bab.plugins.datasets.rttm import Rttm, read_rttm
+from bab.plugins.datasets.shared.faults import Faults
 from bab.testing.corpora import check_corpus
 
 SCENES = REAL / "scenes"
@@ -279,6 +280,6 @@ def test_a_large_manifest_reads_at_a_steady_pace(tmp_path):
     lines = [turn(f"r{i % 50}", i / 100, 0.5, "KCHI") for i in range(100_000)]
     write(tmp_path / "all.rttm", *lines)
     began = time.process_time()
-    found = read_rttm([tmp_path / "all.rttm"])
+    found = read_rttm([tmp_path / "all.rttm"], Faults())
     assert time.process_time() - began < 1.5
     assert sum(map(len, found.turns.values())) == 100_000

@@ -68,6 +68,16 @@ def test_without_a_model_it_finds_the_most_probable_text() -> None:
     assert both  # somewhere the best path isn't the best text
 
 
+def test_texts_that_differ_in_spaces_alone_are_one_text() -> None:
+    """Two spaces with a blank between them, or one before the first word, read as the same."""
+    names = NAMES[:4]
+    search = BeamSearch(names, 500, None, 0.0, 0.0)
+    for seed in range(12):
+        logits = np.random.default_rng(seed).normal(size=(6, 5)).astype(np.float32)
+        logits[:, 4] = -50.0
+        assert search(np.ascontiguousarray(logits[:, :4])) == most_probable(logits), seed
+
+
 def test_a_model_of_words_decides_between_them(arpa: Path) -> None:
     logits = np.full((6, 5), -4.0, dtype=np.float32)
     for t, i in enumerate((4, 3, 0, 3, 0, 1)):  # s e _ e _ " ": "see", with "a" nearly as likely

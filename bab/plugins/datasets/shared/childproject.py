@@ -9,6 +9,7 @@ from datetime import date, datetime, time
 from pathlib import Path
 
 from bab import CorpusError, did_you_mean
+from bab.plugins.datasets.shared.faults import Faults
 from bab.plugins.datasets.shared.recordings import AUDIO_SUFFIXES, SPLIT_NAMES, SPLITS, Span
 from bab.plugins.datasets.shared.tables import Row, read_table
 
@@ -26,11 +27,14 @@ def read_children(root: Path) -> dict[str, Row]:
     """child_id -> row, each once."""
     path = root / "metadata" / "children.csv"
     children: dict[str, Row] = {}
+    faults = Faults()
     for number, row in read_table(path, ("child_id",)):
         child = row["child_id"]
         if child in EMPTY or child in children:
-            raise CorpusError(f"{path}:{number}: child_id '{child}' is empty or there already.")
+            faults.say(path, number, f"child_id '{child}' is empty or there already. Keep one row")
+            continue
         children[child] = row
+    faults.refuse()
     return children
 
 
@@ -39,20 +43,25 @@ def read_recordings(root: Path, children: Mapping[str, Row], notices: list[str])
     path = root / "metadata" / "recordings.csv"
     recordings: dict[str, Row] = {}
     ids: dict[str, str] = {}
-    discarded = 0
+    discarded, faults = 0, Faults()
     for number, row in read_table(path, ("recording_filename", "child_id")):
         name, child = row["recording_filename"], row["child_id"]
         if name in EMPTY:
-            raise CorpusError(f"{path}:{number}: recording_filename is empty.")
+            faults.say(path, number, "recording_filename is empty. Fill it in")
+            continue
         if child not in children:
-            raise CorpusError(f"{path}:{number}: child_id '{child}' is not in children.csv.")
+            faults.say(path, number, f"child_id '{child}' is not in children.csv. Add it there")
+            continue
         other = ids.setdefault(clip_id(name), name)
         if other != name or name in recordings:
-            raise CorpusError(f"{path}:{number}: '{name}' can't be told from '{other}'.")
+            told = f"'{name}' can't be told from '{other}'. Rename one, or keep one row"
+            faults.say(path, number, told)
+            continue
         if _is_one(row.get("discard")) or _is_one(children[child].get("discard")):
             discarded += 1
         else:
             recordings[name] = row
+    faults.refuse()
     if discarded:
         notices.append(f"{discarded} recordings marked 'discard' were left out.")
     return recordings
@@ -74,7 +83,7 @@ def read_ranges(
     rows = list(read_table(path, columns))
     chosen = _choose_set(path, wanted, sorted({row["set"] for _, row in rows}))
     ranges: Ranges = {}
-    failed = 0
+    failed, faults = 0, Faults()
     for number, row in rows:
         if row["set"] != chosen or row["recording_filename"] not in recordings:
             continue
@@ -82,9 +91,11 @@ def read_ranges(
             failed += 1
             continue
         limits = (row["range_onset"], row["range_offset"])
-        span = span_of(path, number, *limits, ("range_onset", "range_offset"))
-        file = root / "annotations" / chosen / "converted" / row["annotation_filename"]
-        ranges.setdefault(row["recording_filename"], []).append((file, span))
+        with faults.caught():
+            span = span_of(path, number, *limits, ("range_onset", "range_offset"))
+            file = root / "annotations" / chosen / "converted" / row["annotation_filename"]
+            ranges.setdefault(row["recording_filename"], []).append((file, span))
+    faults.refuse()
     if failed:
         notices.append(f"{failed} annotations of set '{chosen}' were never converted.")
     if not ranges:
@@ -132,6 +143,26 @@ def split_column(root: Path, recordings: Mapping[str, Row]) -> dict[str, dict[st
             raise CorpusError(f"{path}: '{name}' has split '{value}': {hint}")
         lists.setdefault(split, {})[clip_id(name)] = f"{path} ({name})"
     return {split: lists[split] for split in SPLITS if split in lists} or None
+
+
+def check_lists(
+    lists: dict[str, dict[str, str]] | None,
+    recordings: dict[str, Row],
+    ranges: Ranges,
+    paths: dict[str, Path],
+) -> None:
+    """Refuse a list that names what can't be used, saying why it can't."""
+    reasons = (
+        (recordings, "is not in recordings.csv, or is marked 'discard'"),
+        (ranges, "has no annotation in this set"),
+        (paths, "has no audio here"),
+    )
+    faults = Faults()
+    known = [(set(map(clip_id, table)), reason) for table, reason in reasons]
+    for uri, place in (item for names in (lists or {}).values() for item in names.items()):
+        if why := next((reason for there, reason in known if uri not in there), None):
+            faults.add(CorpusError(f"{place}: '{uri}' {why}. Take it off the list."))
+    faults.refuse()
 
 
 def labels_of(child: Row, recording: Row) -> dict[str, str]:

@@ -8,14 +8,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
-from bab import Clip
+from bab import Clip, CorpusError
 from bab.plugins.datasets.shared.childproject import EMPTY, span_of
+from bab.plugins.datasets.shared.faults import Faults
 from bab.plugins.datasets.shared.recordings import Span, merge
 from bab.plugins.datasets.shared.tables import read_columns
 
 KIND = {"CHI": "KCHI", "OCH": "OCH", "MAL": "MAL", "FEM": "FEM"}  # speaker_type -> label
 SEGMENT_COLUMNS = ("segment_onset", "segment_offset", "speaker_type")
+SHORTEST = 0.02  # seconds: no annotator marks shorter ones as a rule; 20 s written as 20 would be
 Turn = tuple[float, float, str]  # start, end in seconds, speaker_type
 
 
@@ -30,6 +33,22 @@ def read_turns(ranges: Sequence[tuple[Path, Span]], dropped: Counter[str]) -> li
         else:
             dropped[kind] += 1
     return sorted(turn for turn in turns if turn[0] < turn[1])
+
+
+def refuse_seconds(root: Path, clips: Sequence[Clip]) -> None:
+    """Refuse annotations whose times were written in seconds: in milliseconds, as they are read,
+    half of all segments would be shorter than any utterance.
+
+    Raises:
+        CorpusError: the median segment is shorter than 20 ms.
+    """
+    lengths = [s.end - s.start for clip in clips for s in clip.segments]
+    if lengths and median(lengths) < SHORTEST:
+        raise CorpusError(
+            f"{root}: half of its {len(lengths)} segments are shorter than {median(lengths):.4f} "
+            "s. Are the times of the converted annotations seconds? segment_onset, segment_offset, "
+            "range_onset and range_offset are milliseconds"
+        )
 
 
 def spoken_to(recording: Clip, ranges: Sequence[tuple[Path, Span]]) -> tuple[list[Clip], int]:
@@ -58,14 +77,20 @@ def _rows(
 ) -> Iterator[tuple[float, float, tuple[str, ...]]]:
     """(start, end, speaker_type and `columns`) of segments, cut to what their file annotates."""
     files: dict[Path, list[Span]] = {}
+    faults = Faults()
     for path, span in ranges:
         files.setdefault(path, []).append(span)
     for path, spans in files.items():
         covered = merge(spans, math.inf)
         ends = [end for _, end in covered]
         for number, (onset, offset, *cells) in read_columns(path, (*SEGMENT_COLUMNS, *columns)):
-            start, end = span_of(path, number, onset, offset, SEGMENT_COLUMNS)
+            try:
+                start, end = span_of(path, number, onset, offset, SEGMENT_COLUMNS)
+            except CorpusError as error:
+                faults.add(error)
+                continue
             for first, last in covered[bisect_right(ends, start) :]:
                 if first >= end:
                     break
                 yield max(start, first), min(end, last), tuple(cells)
+    faults.refuse()

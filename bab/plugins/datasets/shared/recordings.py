@@ -20,7 +20,9 @@ from bab import (
     check_disjoint,
     did_you_mean,
     split_by_group,
+    ungrouped,
 )
+from bab.plugins.datasets.shared.faults import Faults
 
 AUDIO_SUFFIXES = tuple(sorted(KNOWN_SUFFIXES))
 SPLITS = ("train", "dev", "test")
@@ -109,7 +111,7 @@ def uncollected() -> Iterator[None]:
 
 
 def read_split_lists(
-    root: Path, name: Callable[[str], str] = uri_of
+    root: Path, name: Callable[[str], str] = uri_of, faults: Faults | None = None
 ) -> dict[str, dict[str, str]] | None:
     """Split lists at the root or under lists/: `{train,dev,test}.{txt,lst}`, one name a line.
 
@@ -117,6 +119,7 @@ def read_split_lists(
 
     Args:
         name: from a line to a clip's id.
+        faults: told of what would be raised, if it is the caller who refuses them.
 
     Returns:
         split -> {uri: "file:line" where it is listed}, or None where there is no list.
@@ -134,20 +137,25 @@ def read_split_lists(
             if split in paths:
                 raise CorpusError(f"{paths[split]} and {path} both list '{split}': keep one.")
             paths[split] = path
-    lists = {split: _read_list(paths[split], name) for split in SPLITS if split in paths}
+    told = Faults() if faults is None else faults
+    lists = {split: _read_list(paths[split], name, told) for split in SPLITS if split in paths}
     owner: dict[str, tuple[str, str]] = {}
     for split, names in lists.items():
         for uri, place in names.items():
             other, there = owner.setdefault(uri, (split, place))
             if other != split:
-                raise LeakageError(
-                    f"recording '{uri}' stands in two splits: {there} ({other}) and "
-                    f"{place} ({split}). Keep it in one."
+                told.add(
+                    LeakageError(
+                        f"recording '{uri}' stands in two splits: {there} ({other}) and "
+                        f"{place} ({split}). Keep it in one."
+                    )
                 )
+    if faults is None:
+        told.refuse()
     return lists or None
 
 
-def _read_list(path: Path, name: Callable[[str], str]) -> dict[str, str]:
+def _read_list(path: Path, name: Callable[[str], str], faults: Faults) -> dict[str, str]:
     names: dict[str, str] = {}
     for number, line in lines(path):
         entry = line.strip()
@@ -155,10 +163,12 @@ def _read_list(path: Path, name: Callable[[str], str]) -> dict[str, str]:
             continue
         uri = name(entry)
         if uri in names:
-            raise CorpusError(f"{path}:{number}: '{uri}' is listed already, at {names[uri]}.")
+            faults.say(path, number, f"'{uri}' is listed already, at {names[uri]}. Keep one line")
+            continue
         names[uri] = f"{path}:{number}"
     if not names:
-        raise CorpusError(f"{path}: the list is empty. Name a recording a line, or remove it.")
+        told = f"{path}: the list is empty. Name a recording a line, or remove it."
+        faults.add(CorpusError(told))
     return names
 
 
@@ -196,6 +206,13 @@ def cut_to_file(segments: Sequence[Segment], end: float) -> tuple[tuple[Segment,
     late = sum(segment.end > end + LATE for segment in segments)
     kept = (Segment(s.start, min(s.end, end), s.label) for s in segments if s.start < end)
     return tuple(segment for segment in kept if segment.end > segment.start), late
+
+
+def how_split(clips: Sequence[Clip]) -> str:
+    """By what clips are told apart where bab splits them."""
+    if ungrouped(clips):
+        return "clip by clip (no speaker or group is known: leakage can't be seen)"
+    return "by group and voice"
 
 
 class Divided:
@@ -244,7 +261,7 @@ class Divided:
             except CorpusError as error:
                 raise CorpusError(f"{self.root}: no split lists, and {error}") from error
             sizes = ", ".join(f"{len(part)} {name}" for name, part in parts.items())
-            self.notices.append(f"No split lists: split by group and voice into {sizes} clips.")
+            self.notices.append(f"No split lists: split {how_split(self.all)} into {sizes} clips.")
             return parts
         where = {uri: split for split, names in self._given.items() for uri in names}
         parts = {split: [] for split in self._given}

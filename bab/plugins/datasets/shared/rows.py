@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bab import BabError, CorpusError
+from bab.plugins.datasets.shared.faults import Faults
 from bab.plugins.datasets.shared.recordings import lines
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -34,29 +35,34 @@ def find_manifest(root: Path) -> Path:
     raise CorpusError(f"{root}: no manifest.csv, .tsv, .jsonl or .parquet there. {hint}")
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+def read_rows(path: Path, faults: Faults) -> Iterator[tuple[int, list[str]]]:
     """(line number, cells): the header first, then every row that isn't blank. Numbers and truth
     values of JSON and Parquet become text; null and absent keys an empty cell. The first row of a
     Parquet table counts as line 2, as below a CSV's header.
 
+    faults: told, with file and line, of a row of another width, or a line that isn't JSON.
+
     Raises:
-        CorpusError: naming file and line: a row of another width, or text that doesn't parse.
+        CorpusError: no columns, two of one name, or text that doesn't parse.
         BabError: a Parquet table without the library that reads it.
     """
-    readers = {".jsonl": _json_rows, ".parquet": _parquet_rows}
-    rows = readers.get(path.suffix.lower(), _text_rows)(path)
+    suffix = path.suffix.lower()
+    if suffix == ".jsonl":
+        rows = _json_rows(path, faults)
+    else:
+        rows = _parquet_rows(path) if suffix == ".parquet" else _text_rows(path)
     _, header = first = next(rows, (1, []))
     twice = [name for i, name in enumerate(header) if name in header[:i]]
     if not header or twice:
+        faults.refuse()
         wrong = f"two columns are called '{twice[0]}'" if twice else "the manifest is empty"
         raise CorpusError(f"{path}:1: {wrong}.")
     yield first
     for number, cells in rows:
         if len(cells) != len(header):
-            raise CorpusError(
-                f"{path}:{number}: {len(cells)} cells under {len(header)} columns. A cell that "
-                "holds the separator must stand in quotes."
-            )
+            told = f"{len(cells)} cells under {len(header)} columns. A cell that holds the "
+            faults.say(path, number, told + "separator must stand in quotes.")
+            continue
         yield number, cells
 
 
@@ -74,14 +80,15 @@ def _text_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise CorpusError(f"{path}:{reader.line_num}: {error}.") from error
 
 
-def _json_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+def _json_rows(path: Path, faults: Faults) -> Iterator[tuple[int, list[str]]]:
     """Two passes: keys may differ from row to row, and the header needs them all."""
     header: dict[str, None] = {}
-    for _, row in _objects(path):
+    for _, row in _objects(path, faults):
         header.update(dict.fromkeys(row))
     yield 1, list(header)
-    for number, row in _objects(path):
-        yield number, [_cell(path, number, key, row.get(key)) for key in header]
+    for number, row in _objects(path, Faults()):  # told of already
+        with faults.caught():
+            yield number, [_cell(path, number, key, row.get(key)) for key in header]
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -111,16 +118,18 @@ def _texts(path: Path, number: int, key: str, values: list[Any]) -> list[str]:
     return [_cell(path, i, key, value) for i, value in enumerate(values, start=number)]
 
 
-def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _objects(path: Path, faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in lines(path):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise CorpusError(f"{path}:{number}: not JSON: {error}.") from error
+            faults.say(path, number, f"not JSON: {error}.")
+            continue
         if not isinstance(row, dict):
-            raise CorpusError(f"{path}:{number}: not a JSON object: {line.strip():.60}")
+            faults.say(path, number, f"not a JSON object: {line.strip():.60}")
+            continue
         yield number, row
 
 

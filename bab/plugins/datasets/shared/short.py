@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from bab import Clip, CorpusError
+from bab.plugins.datasets.shared.faults import Faults
 from bab.plugins.datasets.shared.recordings import (
     audio_by_uri,
     duration_of,
@@ -57,10 +58,13 @@ def given_splits(
     Raises:
         CorpusError: a listed name that no clip has.
     """
-    lists = read_split_lists(root, name)
+    faults = Faults()
+    lists = read_split_lists(root, name, faults)
     known = {clip.id for clip in clips}
     for names in (lists or {}).values():
         for uri, place in names.items():
             if uri not in known:
-                raise CorpusError(f"{place}: no clip is called '{uri}'. Take it off the list.")
+                told = f"{place}: no clip is called '{uri}'. Take it off the list."
+                faults.add(CorpusError(told))
+    faults.refuse()
     return lists

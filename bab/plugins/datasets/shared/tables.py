@@ -8,6 +8,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from bab import CorpusError
+from bab.plugins.datasets.shared.faults import Faults
 
 Row = dict[str, str]
 
@@ -16,7 +17,8 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
     """(line number, row by column name) of a CSV file that must have `columns`; cells stripped.
 
     Raises:
-        CorpusError: an absent or unreadable file, a missing column, a short or overlong row.
+        CorpusError: an absent or unreadable file, a missing column; short or overlong rows, all
+            of them, after the others.
     """
     rows = _rows(path, columns)
     _, header = next(rows)
@@ -37,8 +39,10 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]
     """(line number, cells): the header first, then every row that isn't blank.
 
     Raises:
-        CorpusError: an absent or unreadable file, a missing column, a short or overlong row.
+        CorpusError: an absent or unreadable file, a missing column; short or overlong rows, all
+            of them, after the others.
     """
+    faults = Faults()
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
@@ -55,9 +59,9 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]
                 if len(cells) == len(header):
                     yield reader.line_num, cells
                 else:
-                    raise CorpusError(
-                        f"{path}:{reader.line_num}: {len(cells)} cells under {len(header)} columns."
-                    )
+                    told = f"{len(cells)} cells under {len(header)} columns."
+                    faults.say(path, reader.line_num, told)
+            faults.refuse()
     except FileNotFoundError:
         hint = " In a DataLad data set, fetch it first: datalad get" if path.is_symlink() else ""
         raise CorpusError(f"{path}: no such file.{hint}") from None

@@ -19,8 +19,9 @@ from bab import (
     did_you_mean,
     split_by_group,
     split_components,
+    ungrouped,
 )
-from bab.plugins.datasets.shared.recordings import SPLITS, lines
+from bab.plugins.datasets.shared.recordings import SPLITS, how_split, lines
 
 # How corpora write gender -> how bab does. What isn't here is kept as it is written; an empty value
 # and the wish not to say are no label.
@@ -180,7 +181,7 @@ class Parted:
         except CorpusError as error:
             raise CorpusError(f"{self._root}: no splits are given, and {error}") from error
         sizes = ", ".join(f"{len(part)} {name}" for name, part in made.items())
-        self._notices.append(f"No splits are given: split by group into {sizes} clips.")
+        self._notices.append(f"No splits are given: split {how_split(clips)} into {sizes} clips.")
         return made
 
     def _carve(self, name: str, train: list[Clip]) -> tuple[list[Clip], list[Clip]]:
@@ -195,8 +196,10 @@ class Parted:
         # Two at least, so that speakers can be compared in it.
         count = min(max(2, len(groups) // SHARE), len(groups) - 1)
         taken = {clip.id for part in groups[:count] for clip in part}
+        blind = "clips (no speaker or group is known: leakage can't be seen)"
+        what = blind if ungrouped(train) else "speakers or groups"
         self._notices.append(
-            f"No {name} split is given: {count} of train's {len(groups)} speakers or groups are it."
+            f"No {name} split is given: {count} of train's {len(groups)} {what} are it."
         )
         keep = [clip for clip in train if clip.id not in taken]
         return keep, [clip for clip in train if clip.id in taken]

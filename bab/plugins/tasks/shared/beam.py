@@ -41,7 +41,7 @@ class BeamSearch:
         self.tokens = known if _SPACE in known else [*known, _SPACE]
         options: dict[str, Any] = {"beam_size": width, "log_add": True}
         if model is None:
-            self.search = self._made(None, options)
+            self.search = self._made(None, {**options, "nbest": width})
             return
         options |= {"lm": str(model), "lm_weight": weight, "word_score": word_score}
         spelled = [w for w in arpa_words(model) if set(w) <= set(known)]
@@ -76,7 +76,16 @@ class BeamSearch:
             return ""
         if hypotheses[0].words:
             return " ".join(hypotheses[0].words)
-        said = self.search.idxs_to_tokens(hypotheses[0].tokens)
+        # Beginnings that differ in spaces alone (two, with a blank between them; one before the
+        # first word) are one text: its probability is the sum of theirs.
+        texts: dict[str, float] = {}
+        for one in hypotheses:
+            text = self._read(one.tokens)
+            texts[text] = np.logaddexp(texts.get(text, -np.inf), one.score)
+        return max(texts, key=lambda text: texts[text])
+
+    def _read(self, tokens: Any) -> str:
+        said = self.search.idxs_to_tokens(tokens)
         return " ".join("".join(" " if t == _SPACE else t for t in said).split())
 
 
