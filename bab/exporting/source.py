@@ -16,10 +16,9 @@ from bab.core.errors import BabError
 from bab.core.interfaces import Encoder
 from bab.core.record import Record
 from bab.core.types import Batch, Waves
-from bab.results.record import RECORD, load
+from bab.results.record import PRETRAINED, RECORD, load
 from bab.running.saved import Saved, load_saved
 
-PRETRAINED = "pretrain.json"  # a pretraining run's result
 _EDGE = 0.05  # share of the steps that "at the start" and "at the end" mean
 _NONE = torch.empty(0)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 RECORD = "record.json"
+PRETRAINED = "pretrain.json"  # the result of a pretraining run, which stands in no table
 LOCK = ".lock"  # a run's folder has one from its first moment
 FORMAT = 2
 _OLD = 1  # the format of a bootstrap's resamples, which nothing is compared by any more
@@ -148,6 +149,8 @@ def collect(root: StrPath) -> tuple[list[Record], list[Skipped]]:
         if RECORD not in files and LOCK not in files:
             continue
         below.clear()  # whatever a run keeps inside is its own affair
+        if PRETRAINED in files:
+            continue
         if RECORD not in files:
             skipped.append(Skipped(str(here), "unfinished: the same command goes on with it"))
             continue

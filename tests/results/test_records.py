@@ -109,6 +109,10 @@ def test_collect_walks_and_reports_what_it_leaves_out(tmp_path: Path) -> None:
     unfinished = tmp_path / "vtc/rttm/fbank/d"
     (unfinished / "checkpoints").mkdir(parents=True)
     (unfinished / ".lock").touch()
+    pretrained = tmp_path / "pretrain/rttm/hubert/e"
+    pretrained.mkdir(parents=True)
+    for name in (".lock", "pretrain.json"):
+        (pretrained / name).touch()
     inside = tmp_path / "vtc/rttm/fbank/a/folds/0"  # a run's own affairs
     inside.mkdir(parents=True)
     (inside / "record.json").write_text("{")
