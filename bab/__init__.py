@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from bab.explaining.explain import ExplainOptions as ExplainOptions
     from bab.explaining.explain import explain as explain
     from bab.exporting.export import export as export
+    from bab.results.printable import printable as printable
     from bab.results.segments import write_segments as write_segments
     from bab.results.table import table as table
     from bab.running.embed import EmbedOptions as EmbedOptions
@@ -105,6 +106,7 @@ _SAME = {  # module -> names that are called the same there
     "bab.data.content": "cache_root",
     "bab.data.splits": "check_disjoint ungrouped",
     "bab.exporting.export": "export",
+    "bab.results.printable": "printable",
     "bab.results.segments": "write_segments",
     "bab.results.table": "table",
     "bab.running.maker": "PredictOptions",

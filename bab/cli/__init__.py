@@ -16,6 +16,7 @@ from bab.cli.audit import audit_command
 from bab.cli.bench import bench_command
 from bab.cli.convert import convert_command
 from bab.cli.data import data_group
+from bab.cli.echo import echo
 from bab.cli.embed import embed_command
 from bab.cli.explain import explain_command
 from bab.cli.export import export_command
@@ -125,10 +126,10 @@ def _main(arguments: Sequence[str] | None) -> int:
         error.show()
         return error.exit_code
     except BabError as error:
-        click.echo(f"bab: error: {error}", err=True)
+        echo(f"bab: error: {error}", err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("bab: stopped", err=True)
+        echo("bab: stopped", err=True)
         return _INTERRUPTED
     except BrokenPipeError:
         # The reader (head, less) has gone. Python would complain once more at exit: give it a
@@ -137,13 +138,13 @@ def _main(arguments: Sequence[str] | None) -> int:
         return _PIPE_CLOSED
     except OSError as error:
         # A full disk, a folder that can't be written, a path through a file: nobody's bug.
-        click.echo(f"bab: error: {error.filename or 'a file'}: {error.strerror or error}", err=True)
+        echo(f"bab: error: {error.filename or 'a file'}: {error.strerror or error}", err=True)
         return 2
     except Exception:
         import traceback
 
         traceback.print_exc()
-        click.echo(
+        echo(
             "bab: this is a fault of bab or of a plugin, not yours. Please report it with the "
             f"lines above, the command, and the output of `bab list plugins` (bab {__version__})",
             err=True,

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from bab.cli.echo import echo
+
 
 @click.command("audit")
 @click.argument("corpus", metavar="CORPUS[:ROOT]")
@@ -59,6 +61,6 @@ def audit_command(
     config = run_config(None, asked, sets)
     with ticker(quiet) as display:
         made, path = audit(config, display.tell, force)
-    click.echo(render(made, form).rstrip())
+    echo(render(made, form).rstrip())
     if form == "markdown":
-        click.echo(f"\nAudit: {path}")
+        echo(f"\nAudit: {path}")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from bab.cli.echo import echo
+
 if TYPE_CHECKING:
     from bab.benching.grid import Cell, Job, RunGrid
     from bab.core.record import Record
@@ -65,13 +67,13 @@ def bench_command(
         show.close()
     audits = _audits(result.records, quiet) if audit else []
     if result.records:
-        click.echo(table(result.records, audits=audits).rstrip())
+        echo(table(result.records, audits=audits).rstrip())
     for cell, outcome in result.failures:
         rate = "" if outcome.rate is None else f", lr {outcome.rate:g}"
-        click.echo(
+        echo(
             f"{outcome.status}: {cell.label}, seed {outcome.seed}{rate}: {outcome.reason}", err=True
         )
-    click.echo(f"\n{show.count(time.monotonic() - began)}. Runs: {asked.runs}")
+    echo(f"\n{show.count(time.monotonic() - began)}. Runs: {asked.runs}")
     if result.failures:
         click.get_current_context().exit(1)
 
@@ -84,7 +86,7 @@ def _audits(records: Sequence[Record], quiet: bool) -> Sequence[Audit]:
     with ticker(quiet) as display:
         audits, why = audits_of(records, display.tell)
     for line in why:
-        click.echo(f"no audit: {line}", err=True)
+        echo(f"no audit: {line}", err=True)
     return audits
 
 

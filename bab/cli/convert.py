@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from bab.cli.echo import echo
+
 _SETS = ("labels", "from", "to")
 
 
@@ -49,12 +51,12 @@ def convert_command(
         done = convert(given, out, asked, display.tell)
     if not quiet:
         for line in summed(done.notices):
-            click.echo(f"notice: {line}", err=True)
+            echo(f"notice: {line}", err=True)
     for error in done.failed:
-        click.echo(f"bab: error: {error}", err=True)
+        echo(f"bab: error: {error}", err=True)
     if not quiet:
         one = f"{done.written[0]}" if len(done.written) == 1 else f"{out}"
-        click.echo(f"{len(done.written)} file(s) -> {one}" if done.written else "nothing written")
+        echo(f"{len(done.written)} file(s) -> {one}" if done.written else "nothing written")
     if done.failed:
         click.get_current_context().exit(1)
 

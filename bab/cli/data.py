@@ -6,6 +6,8 @@ import os
 
 import click
 
+from bab.cli.echo import echo
+
 
 @click.group("data")
 def data_group() -> None:
@@ -69,6 +71,6 @@ def check_command(
                 tasks_for(task, sets_of("task", sets), opened.provides),
                 listen if deep else None,
             )
-    click.echo(check.render(report))
+    echo(check.render(report))
     if report.fatal:
         context.exit(1)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bab.cli.display import DEVICES
+from bab.cli.echo import echo
 
 
 @click.command("explain")
@@ -69,7 +70,7 @@ def explain_command(
     elif errors is not None:
         from bab.explaining.errors import write_errors
 
-        written = write_errors(model, out, errors, kinds, lambda line: click.echo(line, err=True))
+        written = write_errors(model, out, errors, kinds, lambda line: echo(line, err=True))
     else:
         from bab.cli.display import ticker
         from bab.explaining.explain import ExplainOptions, explain
@@ -79,11 +80,11 @@ def explain_command(
         with ticker() as display:
             done, written = explain(model, file, out, options, display.say, display.tell)
         for line in done.notices:
-            click.echo(f"note: {line}", err=True)
+            echo(f"note: {line}", err=True)
         shares = done.shares
-        click.echo(
+        echo(
             f"{done.target}: logit {shares.output:.2f}, of faint noise {shares.baseline:.2f}; "
             f"integrated gradients sum to {shares.values.sum():+.2f} (off by {shares.delta:+.3f})"
         )
     for path in written:
-        click.echo(str(path))
+        echo(str(path))

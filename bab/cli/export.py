@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from bab.cli.echo import echo
+
 
 @click.command("export")
 @click.argument("run_folder", type=click.Path(path_type=Path))
@@ -67,10 +69,10 @@ def export_command(
         public=public,
         offline=offline,
         trust_code=trust_code,
-        say=lambda line: None if quiet else click.echo(line, err=True),
+        say=lambda line: None if quiet else echo(line, err=True),
     )
     for line in done.notices:
-        click.echo(f"note: {line}", err=True)
-    click.echo(f"{done.folder}: {done.loads} loads it; the card is {done.folder / 'README.md'}")
+        echo(f"note: {line}", err=True)
+    echo(f"{done.folder}: {done.loads} loads it; the card is {done.folder / 'README.md'}")
     if done.url:
-        click.echo(f"pushed: {done.url}")
+        echo(f"pushed: {done.url}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from bab.cli.echo import echo
 from bab.core import registry
 from bab.core.errors import BabError, PluginError, did_you_mean
 
@@ -26,12 +27,12 @@ def info_command(name: str) -> None:
     from bab.core.names import members
 
     if name == "run":
-        click.echo(describe_run())
+        echo(describe_run())
         return
     if name == "pretrain":
         from bab.config.pretrain import PretrainConfig
 
-        click.echo(describe_run(PretrainConfig, "a pretraining run"))
+        echo(describe_run(PretrainConfig, "a pretraining run"))
         return
     if "+" in name:
         each = " and ".join(f"`bab info {member.name}`" for member in members(name))
@@ -48,6 +49,6 @@ def info_command(name: str) -> None:
         except BabError as error:
             faults.append(str(error))
     if shown:
-        click.echo("\n\n".join(shown))
+        echo("\n\n".join(shown))
     if faults:
         raise PluginError("\n".join(faults))

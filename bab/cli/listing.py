@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import click
 
+from bab.cli.echo import echo
 from bab.core import registry
 from bab.core.errors import BabError
 from bab.core.registry import Entry
@@ -34,28 +35,28 @@ def list_command(kind: str | None) -> None:
     entries = registry.entries()
     width = max((len(entry.name) for entry in entries), default=0)
     for shown in kinds:
-        click.echo(shown)
+        echo(shown)
         here = [entry for entry in entries if entry.kind == shown]
         names = [entry.name for entry in here]
         for entry in here:
             twice = "  (two plugins use this name)" if names.count(entry.name) > 1 else ""
-            click.echo(f"  {entry.name:<{width}}  {entry.owner}{twice}")
+            echo(f"  {entry.name:<{width}}  {entry.owner}{twice}")
         if not here:
-            click.echo("  none")
+            echo("  none")
     if not kind:
-        click.echo("\n`bab info NAME` explains one; `bab list plugins` says what fails to load.")
+        echo("\n`bab info NAME` explains one; `bab list plugins` says what fails to load.")
 
 
 def _list_plugins() -> None:
     for plugin in plugins(check=True):
-        click.echo(f"{plugin.distribution} {plugin.version}".strip())
+        echo(f"{plugin.distribution} {plugin.version}".strip())
         failed = {(entry.kind, entry.name): reason for entry, reason in plugin.failures}
         for kind, (word, _) in registry.KINDS.items():
             given = [entry.name for entry in plugin.gives if entry.kind == kind]
             if given:
-                click.echo(f"  {word + ':':<10} {', '.join(given)}")
+                echo(f"  {word + ':':<10} {', '.join(given)}")
         for (_, name), reason in failed.items():
-            click.echo(f"  failed     {name}: {reason}")
+            echo(f"  failed     {name}: {reason}")
 
 
 class Plugin(NamedTuple):

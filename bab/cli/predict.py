@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bab.cli.display import DEVICES
+from bab.cli.echo import echo
 
 
 @click.command("predict")
@@ -132,14 +133,14 @@ def predict_command(
     with ticker(quiet) as display:
         result = predict(run_folder, files, out, asked, display.tell, display.say)
     for line in result.notices:
-        click.echo(f"note: {line}", err=True)
+        echo(f"note: {line}", err=True)
     before = f", {result.again} of them before" if result.again else ""
     hours = sum(result.files.values()) / 3600
-    click.echo(f"{len(result.files)} recording(s), {hours:.2f} h{before} -> {out}")
+    echo(f"{len(result.files)} recording(s), {hours:.2f} h{before} -> {out}")
     if result.left:
-        click.echo(f"{len(result.left)} left out:", err=True)
+        echo(f"{len(result.left)} left out:", err=True)
         for path, why in result.left.items():
-            click.echo(f"  {why if path in why else f'{path}: {why}'}", err=True)
+            echo(f"  {why if path in why else f'{path}: {why}'}", err=True)
         context.exit(1)
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from bab.cli.echo import echo
+
 
 @click.command("prepare")
 @click.option(
@@ -82,5 +84,5 @@ def prepare_command(
             raise InterruptedRunError(
                 f"stopped; the same command goes on where it stopped ({out}.parts)"
             ) from None
-    click.echo(prepare.describe(prepared))
-    click.echo(f"Manifest: {out}")
+    echo(prepare.describe(prepared))
+    echo(f"Manifest: {out}")

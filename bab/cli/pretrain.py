@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from bab.cli.display import leads
+from bab.cli.echo import echo
 
 
 @click.command("pretrain")
@@ -76,8 +77,8 @@ def report(config: Any, force: bool) -> None:
 
     result, folder = pretrain(config, force)
     if leads():
-        click.echo("\n".join(lines(result)))
-        click.echo(f"\nEncoder: {config.encoder.name}:{folder / MODEL}")
+        echo("\n".join(lines(result)))
+        echo(f"\nEncoder: {config.encoder.name}:{folder / MODEL}")
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from bab.cli.display import leads
+from bab.cli.echo import echo
 
 
 @click.command("run")
@@ -90,12 +91,12 @@ def run_command(
     record, folder = run(config, force)
     if not leads():
         return
-    click.echo(detail(record, matrices=False).rstrip())
-    click.echo(f"\nRun folder: {folder}")
+    echo(detail(record, matrices=False).rstrip())
+    echo(f"\nRun folder: {folder}")
     if record.confusion:
-        click.echo(f"What was taken for what: bab table {folder} --detail")
+        echo(f"What was taken for what: bab table {folder} --detail")
     if (folder / "record.json").stat().st_mtime < began:
-        click.echo("It was done before; --force repeats it.")
+        echo("It was done before; --force repeats it.")
 
 
 def _expand(stated: Any) -> Any:
@@ -125,7 +126,7 @@ def _smoke(recipe: Path | None) -> Any:
     if recipe is None:
         raise ConfigError("--smoke tries a recipe: bab run recipes/NAME.yaml --smoke")
     over, said = smoke_settings(recipe)
-    click.echo("smoke: " + "; ".join(said), err=True)
+    echo("smoke: " + "; ".join(said), err=True)
     return over
 
 

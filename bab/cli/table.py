@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from bab.cli.echo import echo
+
 if TYPE_CHECKING:
     from bab.results.audit import Audit
 
@@ -73,7 +75,7 @@ def table_command(
     if superb is not None:
         from bab.results.superb import leaderboard
 
-        click.echo(leaderboard(superb, form))
+        echo(leaderboard(superb, form))
         return
     folder, more = _folder(runs, comparing=bool(compare))
     if compare or view:
@@ -81,17 +83,17 @@ def table_command(
 
         records, _ = record.collect(folder)
         if compare:
-            click.echo(breakdown.versus(records, [*compare, *more], form))
+            echo(breakdown.versus(records, [*compare, *more], form))
         if view:
-            click.echo(breakdown.show(records, view, form))
+            echo(breakdown.show(records, view, form))
         return
     if not detail:
-        click.echo(table(folder, form, _audits(folder) if audit else ()))
+        echo(table(folder, form, _audits(folder) if audit else ()))
         return
     path = folder / "record.json" if folder.is_dir() else folder
     if not path.is_file():
         raise BabError(f"{folder} holds no record.json: name the folder of one finished run")
-    click.echo(whole(record.load(path), form))
+    echo(whole(record.load(path), form))
 
 
 def _audits(folder: Path) -> Sequence[Audit]:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from bab.cli.display import DEVICES
+from bab.cli.echo import echo
 
 
 @click.command("targets")
@@ -87,8 +88,8 @@ def targets_command(out: Path, **options: Any) -> None:
                 f"stopped; the same command goes on where it stopped ({out})"
             ) from None
     if rank == 0:
-        click.echo(describe(meta))
-        click.echo(f"Targets: {out}")
+        echo(describe(meta))
+        echo(f"Targets: {out}")
 
 
 def _make(out: Path, options: dict[str, Any], tell: Any) -> dict[str, Any]:

@@ -40,28 +40,28 @@ def layer_weights(folder: str | Path) -> list[Weights]:
             "with layers=mix on an encoder of several layers"
         )
     called = [member.spec for member in members(spec["resolved"].removesuffix(" (late)"))]
-    found = []
+    weights = []
     for name in names:
         part = name.split(".")  # mix.logits, or mix.mixes.N.logits of an ensemble
         one = called[int(part[2])] if len(part) == 4 else spec["resolved"]
-        found.append(Weights(one, tuple(tensors[name].softmax(0).tolist())))
-    return found
+        weights.append(Weights(one, tuple(tensors[name].softmax(0).tolist())))
+    return weights
 
 
 def write_layers(folder: str | Path, out: str | Path, formats: Sequence[str]) -> list[Path]:
     """`layers.csv`, and bars; the files that were written."""
-    found, out = layer_weights(folder), Path(out)
+    weights, out = layer_weights(folder), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(("encoder", "layer", "weight"))
-    for one in found:
+    for one in weights:
         table.writerows((one.encoder, i, f"{share:.6f}") for i, share in enumerate(one.shares))
     write_text(out / "layers.csv", text.getvalue())
     paths = [out / f"layers.{form}" for form in dict.fromkeys(formats)]
-    with figure(7.0, 2.6 * len(found) + 0.3, *paths) as page:
-        panels = page.subplots(len(found), 1, squeeze=False)[:, 0]
-        for panel, one in zip(panels, found, strict=True):
+    with figure(7.0, 2.6 * len(weights) + 0.3, *paths) as page:
+        panels = page.subplots(len(weights), 1, squeeze=False)[:, 0]
+        for panel, one in zip(panels, weights, strict=True):
             best = max(one.shares)
             colours = [FOR if share == best else AGAINST for share in one.shares]
             panel.bar(range(len(one.shares)), one.shares, color=colours)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
 
-from bab import Record, RunInfo, hookimpl
+from bab import Record, RunInfo, hookimpl, printable
 
 INTERVAL = 10.0  # seconds between plain lines of one stage
 BRIEF = 2.0  # seconds: a stage that takes less is not worth a plain line
@@ -132,7 +132,7 @@ class Plain:
             self.say(f"{name}: {amount(done, unit)} of {amount(total, unit)}{share}{tail}{ahead}")
 
     def say(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+        print(printable(line), file=self._stream, flush=True)
 
     def close(self) -> None:
         self._stages.clear()
@@ -171,7 +171,7 @@ class Live:
                 self._bars.remove_task(bar)
 
     def say(self, line: str) -> None:
-        self._bars.console.print(line, markup=False, soft_wrap=True)
+        self._bars.console.print(printable(line), markup=False, soft_wrap=True)
 
     def close(self) -> None:
         self._bars.stop()
