@@ -83,6 +83,10 @@ def _key(path: str) -> tuple[str, int, int]:
     return path, state.st_size, state.st_mtime_ns
 
 
+# Hz. A damaged header's 1 Hz would make a gigabyte of 32 KB when it is resampled.
+_SLOWEST, _FASTEST = 1_000, 768_000
+
+
 @functools.lru_cache(maxsize=4096)
 def _probe(path: str, size: int, modified: int) -> AudioInfo:
     if size == 0:
@@ -100,6 +104,9 @@ def _probe(path: str, size: int, modified: int) -> AudioInfo:
         raise UnreadableError(
             "zero-length", path, f"the file holds no sound (0 samples); {REPLACE}"
         )
+    if not _SLOWEST <= about.rate <= _FASTEST:
+        why = f"its header claims {about.rate:,} samples per second, which no recording has"
+        raise UnreadableError("implausible", path, f"{why}; {REPLACE}")
     frames = _length(path, about)
     return replace(
         about,

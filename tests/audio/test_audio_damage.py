@@ -13,6 +13,7 @@ from audio_files import cut, make, sound, whole, write
 
 from bab.audio import decoding, reading
 from bab.core.errors import AudioError
+from bab.plugins.datasets.shared.recordings import walk
 
 
 def unreadable(path: Path, kind: str) -> str:
@@ -198,3 +199,20 @@ def test_damage_of_any_kind_gives_a_clear_error_or_sound(tmp_path: Path, kind: s
                 assert np.isfinite(reading.read(damaged, *span, 8000)).all()
             except reading.UnreadableError as error:
                 assert str(damaged) in str(error)
+
+
+@pytest.mark.parametrize("rate", [1, 999, 768_001, 4_000_000])
+def test_a_rate_that_no_recording_has_is_refused(tmp_path: Path, rate: int) -> None:
+    """1 Hz would make a gigabyte of a short file when it is resampled."""
+    path = write(tmp_path / "a.wav", sound(8000, 1.0), 8000)
+    content = bytearray(path.read_bytes())
+    content[24:28] = rate.to_bytes(4, "little")  # fmt chunk: samples per second
+    path.write_bytes(content)
+    assert f"{rate:,} samples per second" in unreadable(path, "implausible")
+
+
+def test_pipes_in_a_corpus_are_left_alone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "home.rttm")  # reading it would wait for ever
+    (tmp_path / "gone.rttm").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "a.rttm").touch()
+    assert [path.name for path in walk(tmp_path)] == ["a.rttm", "gone.rttm"]

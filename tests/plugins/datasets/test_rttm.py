@@ -102,7 +102,7 @@ def test_without_lists_the_split_is_by_group_and_says_so(tmp_path):
     corpus = load(homes(tmp_path, lists=False))
     check_corpus(corpus)
     assert sum(len(corpus.clips(split)) for split in ("train", "dev", "test")) == 6
-    assert sum("split by group" in notice for notice in corpus.notices) == 1
+    assert sum("split clip by clip" in notice for notice in corpus.notices) == 1  # no groups.tsv
 
 
 def test_too_few_to_split_is_no_obstacle_to_listing(tmp_path):

@@ -32,7 +32,8 @@ LATE = 0.05  # seconds that a segment may end after its file before anyone is to
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """Every file under `root`, through linked folders too, each folder once, hidden ones never."""
+    """Every file under `root`, through linked folders too, each folder once, hidden ones never;
+    nor pipes and devices, which could be waited for without end."""
     if not root.is_dir():
         raise CorpusError(f"{root}: no such folder.")
     visited: set[str] = set()
@@ -44,8 +45,9 @@ def walk(root: Path) -> Iterator[Path]:
             if not name.startswith(".") and os.path.realpath(f"{folder}/{name}") not in visited
         )
         for name in sorted(files):
-            if not name.startswith("."):
-                yield Path(folder, name)
+            path = Path(folder, name)
+            if not name.startswith(".") and (path.is_file() or not path.exists()):
+                yield path
 
 
 def under(files: list[Path], root: Path, folder: str) -> list[Path]:
