@@ -13,11 +13,19 @@ import soundfile
 import torch
 from train_worker import Small
 
+from bab.audio import decoding
 from bab.core.interfaces import Encoder
 from bab.core.types import Clip, Item, View, Window
 from bab.data.windows import Examples
 from bab.running.features import FeatureSource
 from bab.running.store import Store
+
+
+@pytest.fixture(autouse=True)
+def slow_audio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """100 samples a second keep these tests quick; no recording has so few."""
+    monkeypatch.setattr(decoding, "_SLOWEST", 1)
+
 
 Make = Callable[..., FeatureSource]
 
