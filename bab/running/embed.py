@@ -95,14 +95,14 @@ def embed(
     _check(asked)
     device = resolve_device(asked.device)
     refuse_precision(device, asked.precision)
-    if device == "cpu":
-        keep_memory()
     members = _members(encoder, asked)
     whole = members[0] if len(members) == 1 else Ensemble(members, "concat")
     ears = [
         Hearing(one, asked.layer, asked.per, asked.window, torch.device(device), asked.precision)
         for one in members
     ]
+    if device == "cpu":
+        keep_memory()  # not before: see `running.maker`
     listed, labels, left = _listed(inputs, asked)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -130,6 +130,9 @@ class _Work:
         self.listed, self.labels = listed, labels
         self.tell, self.say, self.stop = tell, say, stop
         self.state = out / _STATE / "embed"
+        self.state.mkdir(parents=True, exist_ok=True)
+        # Whose files a killed process may have written without noting that they are done.
+        self.begun = self.state / "begun"
         self.identity = self._identity()
         self.made_by = _digest(self.identity)
         self.result = Embedded(out, dim=sum(ear.encoder.dim for ear in ears))
@@ -184,11 +187,11 @@ class _Work:
             gathered = Gathered()
             try:
                 done["seconds"] = self.ears[0].gather(recording, gathered, self._progress)
+                self.begun.write_text(recording.name, encoding="utf-8")
                 write(gathered, self.out / recording.name, self.asked.format)
                 done["rows"] = gathered.count
             finally:
                 gathered.close()
-        self.state.mkdir(parents=True, exist_ok=True)
         write_json(self.state / f"{key}.json", done)
         self.known[key] = done
         return done
@@ -219,6 +222,8 @@ class _Work:
                 continue  # damaged: made again
             if done["made_by"] == self.made_by:
                 known[path.stem] = done
+        if self.begun.exists():
+            once.add(self.begun.read_text(encoding="utf-8", errors="replace"))
         return known, once
 
     def _refuse_foreign(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -31,7 +31,7 @@ _AHEAD = 2  # batches that are read before they are asked for
 _NONE = torch.empty(0)
 _NOTHING = np.zeros((0, 0), np.float32)
 _KEEP_ALL = 2**31
-_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _ROUNDED = (nn.Linear, nn.Conv1d, nn.Conv2d)
 # Audio that goes through the model together. On a CPU more costs memory and gains little: of a base
 # model 16 s are 4 % faster than 8, and take .2 GB more. A GPU wants more.
@@ -76,7 +76,7 @@ class Engine:
         self.precision = precision
         self.model = saved.model.to(device).eval()
         if precision != "fp32":
-            halve(self.model, _HALF[precision])
+            halve(self.model, HALF[precision])
         encoder, task = saved.encoder, saved.task
         view = saved.view if overlap is None else _overlapping(saved, overlap)
         self.raster = raster_of(view, encoder.grid, encoder.max_seconds, task.whole_clips)
@@ -177,7 +177,7 @@ class Engine:
             keep = torch.tensor([window.keep or (0, _KEEP_ALL) for window in windows])
         waves = Waves(pad_sequence(samples, batch_first=True), lengths, keep).to(self.device)
         batch = Batch(waves, _NONE, _NONE, (), 0)
-        with self._arithmetic():
+        with arithmetic(self.device, self.precision):
             if self.saved.task.pairs:
                 return list(self.model.embed(batch).float().cpu().numpy())
             logits, counts = self.model(batch)
@@ -186,10 +186,12 @@ class Engine:
             return list(values)
         return [v[:n] for v, n in zip(values, counts.tolist(), strict=True)]
 
-    def _arithmetic(self) -> Any:
-        if self.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, _HALF[self.precision])
+
+def arithmetic(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """In which a model runs: as it is (fp32), or under autocast."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, HALF[precision])
 
 
 def halve(model: nn.Module, half: torch.dtype) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from bab.core.errors import AudioError, ConfigError, NotApplicableError
 from bab.core.interfaces import Encoder
 from bab.core.types import View, Waves
 from bab.data.rolling import RollingWindow, raster_of, rolling
-from bab.running.engine import ahead
+from bab.running.engine import HALF, ahead, arithmetic, halve
 from bab.running.recordings import Recording
 from bab.running.vectors import Gathered
 
@@ -46,6 +45,8 @@ class Hearing:
         """
         self.encoder, self.layer, self.per = encoder.to(device).eval(), _layer(encoder, layer), per
         self.device, self.precision = device, precision
+        if precision != "fp32":
+            halve(self.encoder, HALF[precision])
         longest = encoder.max_seconds
         if window is not None and longest is not None and window > longest:
             raise ConfigError(
@@ -134,7 +135,7 @@ class Hearing:
         samples = [torch.from_numpy(window.samples) for window in windows]
         lengths = torch.tensor([len(one) for one in samples])
         waves = Waves(pad_sequence(samples, batch_first=True), lengths).to(self.device)
-        with self._arithmetic():
+        with arithmetic(self.device, self.precision):
             out = self.encoder(waves, layers="last" if self.layer == "last" else "all")
         chosen = self._chosen(out.layers).float().cpu().numpy()
         return [one[:n] for one, n in zip(chosen, out.lengths.tolist(), strict=True)]
@@ -143,12 +144,6 @@ class Hearing:
         if self.layer == "mean":
             return torch.stack(list(layers)).mean(0)
         return layers[-1] if self.layer == "last" else layers[int(self.layer)]
-
-    def _arithmetic(self) -> Any:
-        if self.precision == "fp32":
-            return nullcontext()
-        half = torch.bfloat16 if self.precision == "bf16" else torch.float16
-        return torch.autocast(self.device.type, half)
 
 
 def _cells(edges: NDArray[np.float64]) -> NDArray[np.float64]:

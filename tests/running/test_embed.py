@@ -200,3 +200,25 @@ def test_features_are_those_of_a_run(checkpoint: Path, tmp_path: Path) -> None:
     source = FeatureSource(encoder, "last", store, tmp_path / "memo", cpu, pool=True)
     expected = source.inputs(examples.items).states[0, 0, 0].numpy()
     np.testing.assert_allclose(np.load(tmp_path / "out/embeddings.npy")[0], expected, atol=1e-5)
+
+
+def test_killed_between_a_file_and_its_note_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise(tmp_path / "a.wav", 1.0)
+    out = tmp_path / "out"
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_json", killed)
+        with pytest.raises((KeyboardInterrupt, BabError)):
+            bab.embed("fbank", [tmp_path / "a.wav"], out)
+    assert (out / "a.npy").exists()
+    done = bab.embed("fbank", [tmp_path / "a.wav"], out)
+    assert list(done.files) == ["a"] and done.again == 0
+    noise(tmp_path / "b.wav", 1.0)
+    (out / "b.npy").write_bytes(b"somebody's")
+    with pytest.raises(BabError, match="wasn't written by"):
+        bab.embed("fbank", [tmp_path / "b.wav"], out)
