@@ -1,4 +1,4 @@
-"""Some 26 numbers of a clip that say how it was recorded and filed, and nothing of what is
+"""26 numbers of a clip that say how it was recorded and filed, and nothing of what is
 said in it. `docs/audit.md` lists them."""
 
 from __future__ import annotations
