@@ -60,7 +60,6 @@ if TYPE_CHECKING:
     from bab.core.weights import WeightsError as WeightsError
     from bab.core.weights import checkpoint as find_checkpoint
     from bab.core.weights import fingerprint as fingerprint
-    from bab.core.weights import locate as locate_weights
     from bab.core.weights import read_folder as read_weights
     from bab.core.weights import read_json as read_json
     from bab.core.weights import read_tensors as read_tensors
@@ -74,6 +73,7 @@ if TYPE_CHECKING:
     from bab.explaining.explain import ExplainOptions as ExplainOptions
     from bab.explaining.explain import explain as explain
     from bab.exporting.export import export as export
+    from bab.hub.weights import locate as locate_weights
     from bab.results.printable import printable as printable
     from bab.results.segments import write_segments as write_segments
     from bab.results.table import table as table
@@ -123,7 +123,7 @@ _LAZY = {name: (module, name) for module, names in _SAME.items() for name in nam
     "audio_info": ("bab.audio.reading", "info"),
     "derive_seed": ("bab.core.seeds", "derive"),
     "find_checkpoint": ("bab.core.weights", "checkpoint"),
-    "locate_weights": ("bab.core.weights", "locate"),
+    "locate_weights": ("bab.hub.weights", "locate"),
     "read_audio": ("bab.audio.reading", "read"),
     "read_weights": ("bab.core.weights", "read_folder"),
     "split_by_group": ("bab.data.splits", "by_group"),

@@ -20,6 +20,7 @@ PACKAGE = ROOT / "bab"
 ARROWS: Mapping[str, set[str]] = {
     "core": set(),
     "audio": {"core"},
+    "hub": {"core"},
     "results": {"core"},
     "config": {"core"},
     "data": {"core", "audio"},
@@ -34,7 +35,7 @@ ARROWS: Mapping[str, set[str]] = {
     "testing": {"core", "audio", "data", "running"},
     "cli": {
         "core", "audio", "data", "config", "running", "targets", "pretraining", "benching",
-        "exporting", "explaining", "auditing", "results", "plugins", "testing",
+        "exporting", "explaining", "auditing", "hub", "results", "plugins", "testing",
     },
 }  # fmt: skip
 # Of plugins.
