@@ -144,13 +144,13 @@ def annotation_of(done: Done) -> Annotation:
 def _fitting(done: Done, form: Format) -> Annotation:
     """A result as a format takes it, by the last part of its name. What is no finding (length,
     start, the audio's name) is there where it has a place, so that no notice speaks of it."""
-    whole = annotation_of(done)
+    whole, takes = annotation_of(done), form.keeps | form.beside
     return Annotation(
         done.name.rsplit("/", 1)[-1],
         whole.marks,
-        duration=whole.duration if "duration" in form.keeps else None,
-        began=whole.began if "began" in form.keeps else None,
-        media=whole.media if "media" in form.keeps else "",
+        duration=whole.duration if "duration" in takes else None,
+        began=whole.began if "began" in takes else None,
+        media=whole.media if "media" in takes else "",
     )
 
 
