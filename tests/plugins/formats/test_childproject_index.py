@@ -44,7 +44,7 @@ def test_what_predict_writes_into_a_data_set_validates(model: Path, project: Pat
     out = project / "annotations" / "vtc" / "converted"
     asked = PredictOptions(formats=["childproject"], corpus=["corpus.set=truth"])
     for named in (f"childproject:{project}", project / "recordings" / "raw"):
-        done = predict(model, [named], out, asked)  # the second time nothing is entered twice
+        done = predict(model, [named], out, asked)  # nothing is entered twice
         assert not done.left and not [line for line in done.notices if "index" in line]
     mine = [row for row in index(project) if row["set"] == "vtc"]
     assert [(row["recording_filename"], row["range_offset"]) for row in mine] == [
