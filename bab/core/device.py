@@ -118,10 +118,10 @@ def peak_memory() -> int:
 
 
 # Of glibc's malloc.h; -1 as a threshold means never.
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 
 
-def keep_memory() -> bool:
+def keep_memory(kept: bool = True) -> bool:
     """Have this process keep the memory that it frees, for itself. Whether that could be arranged.
 
     glibc gets large blocks (32 MB and more, always) from the system one by one and gives them back
@@ -138,4 +138,6 @@ def keep_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library
         return False
+    if not kept:
+        return bool(mallopt(_MMAP_THRESHOLD, 1 << 20))
     return bool(mallopt(_TRIM_THRESHOLD, -1)) and bool(mallopt(_MMAP_MAX, 0))

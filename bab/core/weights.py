@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 CHECKPOINTS = (".ckpt", ".pt", ".pth")
+_PORTION = 64 * 2**20  # bytes of a file that are mapped at a time
 TENSORS = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -94,11 +95,25 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of one file, on the CPU; a Lightning or torch checkpoint's `state_dict`.
+    """The tensors of one file, on the CPU; a Lightning or torch checkpoint's `state_dict`. Each is
+    in memory of its own (a mapped file may be overwritten), and little of the file beside it.
 
     Raises:
         WeightsError: naming the file, where it is damaged or holds more than plain values.
     """
+    from zipfile import is_zipfile
+
+    content, tensors, size = _mapped(path), {}, 0
+    again = path.suffix == ".safetensors" or is_zipfile(path)
+    for name in list(content):
+        if size > _PORTION and again:  # a new map lets go of the pages that were read
+            content, size = _mapped(path), 0
+        tensors[name] = content[name].clone()
+        size += tensors[name].nbytes
+    return tensors
+
+
+def _mapped(path: Path) -> dict[str, Tensor]:
     content = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
     content = content.get("state_dict", content) if isinstance(content, dict) else {}
     from torch import Tensor

@@ -72,8 +72,10 @@ class Maker:
             BabError: no model there, an unknown preset, class or format, a device or precision that
                 isn't had here.
         """
-        saved = load_saved(folder, asked.offline, asked.trust_code)
         device = resolve_device(asked.device)
+        if device == "cpu":
+            keep_memory(False)
+        saved = load_saved(folder, asked.offline, asked.trust_code)
         refuse_precision(device, asked.precision)
         overview.refuse_pictures(saved, asked.timeline)
         self.engine = Engine(saved, torch.device(device), asked.precision, asked.overlap)
