@@ -112,6 +112,13 @@ class Context:
                 "goes on"
             )
 
+    def repaired(self) -> list[str]:
+        """What is to be said of cached features that were damaged; it is told, too."""
+        said = [] if self.features is None else self.features.store.repairs()
+        for line in said:
+            self.watchers.bab_notice(run=self.info, message=line)
+        return said
+
 
 @dataclass(slots=True)
 class FoldResult:

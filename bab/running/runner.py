@@ -141,6 +141,7 @@ def _run(context: Context, session: Session, began: float) -> Record:
             f"The model kept was fitted on all {len(data.clips)} clips after the folds; the "
             f"figures are those of the {len(folds)} folds' models, each on clips it never met."
         )
+    said += context.repaired()
     speed = session.speed(lambda: encoder_speed(context))
     record = make_record(context, folds, time.perf_counter() - began, speed, said)
     if context.life.main:
