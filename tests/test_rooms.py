@@ -31,10 +31,14 @@ ARROWS: Mapping[str, set[str]] = {
     "auditing": {"core", "audio", "data", "config", "results", "running"},
     "benching": {"core", "config", "running", "results"},
     "exporting": {"core", "audio", "data", "config", "running", "results"},
+    "api": {
+        "core", "config", "running", "pretraining", "benching", "auditing", "explaining", "results",
+        "plugins",
+    },
     "plugins": set(),  # `bab` alone: see test_plugins_import_bab_and_nothing_deeper
     "testing": {"core", "audio", "data", "running"},
     "cli": {
-        "core", "audio", "data", "config", "running", "targets", "pretraining", "benching",
+        "core", "api", "audio", "data", "config", "running", "targets", "pretraining", "benching",
         "exporting", "explaining", "auditing", "hub", "results", "plugins", "testing",
     },
 }  # fmt: skip
