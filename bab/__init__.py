@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bab.audio.reading import duration as audio_duration
     from bab.audio.reading import info as audio_info
     from bab.audio.reading import read as read_audio
+    from bab.checking.contracts import contract_fault as contract_fault
     from bab.core.annotations import Annotation as Annotation
     from bab.core.annotations import Format as Format
     from bab.core.annotations import Mark as Mark
@@ -97,6 +98,7 @@ _SAME = {  # module -> names that are called the same there
     "bab.api.models": "embed explain load load_encoder predict",
     "bab.api.runs": "Pretrained Run evaluate pretrain run",
     "bab.api.table": "table",
+    "bab.checking.contracts": "contract_fault",
     "bab.core.annotations": "Annotation Format Mark",
     "bab.core.atomic": "atomic_folder atomic_path write_bytes write_json write_text",
     "bab.core.errors": "AudioError BabError ConfigError CorpusError DivergedError LeakageError "

@@ -20,14 +20,15 @@ PACKAGE = ROOT / "bab"
 ARROWS: Mapping[str, set[str]] = {
     "core": set(),
     "audio": {"core"},
+    "checking": {"core"},
     "hub": {"core"},
     "results": {"core"},
     "config": {"core"},
-    "data": {"core", "audio"},
-    "targets": {"core", "audio", "data"},
-    "running": {"core", "audio", "data", "config", "results"},
+    "data": {"core", "audio", "checking"},
+    "targets": {"core", "audio", "checking", "data"},
+    "running": {"core", "audio", "checking", "data", "config", "results"},
     "explaining": {"core", "audio", "data", "config", "results", "running"},
-    "pretraining": {"core", "audio", "data", "config", "targets"},
+    "pretraining": {"core", "audio", "checking", "data", "config", "targets"},
     "auditing": {"core", "audio", "data", "config", "results", "running"},
     "benching": {"core", "config", "running", "results"},
     "exporting": {"core", "audio", "data", "config", "running", "results"},
@@ -36,10 +37,10 @@ ARROWS: Mapping[str, set[str]] = {
         "plugins",
     },
     "plugins": set(),  # `bab` alone: see test_plugins_import_bab_and_nothing_deeper
-    "testing": {"core", "audio", "data", "running"},
+    "testing": {"core", "audio", "checking", "data", "running"},
     "cli": {
-        "core", "api", "audio", "data", "config", "running", "targets", "pretraining", "benching",
-        "exporting", "explaining", "auditing", "hub", "results", "plugins", "testing",
+        "core", "api", "audio", "checking", "data", "config", "running", "targets", "pretraining",
+        "benching", "exporting", "explaining", "auditing", "hub", "results", "plugins", "testing",
     },
 }  # fmt: skip
 # Of plugins.
