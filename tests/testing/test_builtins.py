@@ -1,0 +1,23 @@
+"""Every built-in passes the suite of its kind."""
+import time
+import pytest
+from bab.core import registry
+from bab.core.components import build_encoder
+from bab.testing import corpora, encoders
+from bab.testing.suite import run_checks
+
+def failures(checks, subject):
+    t=time.time()
+    out = list(run_checks(checks, subject))
+    return [o for o in out if o.verdict == "failed"]
+
+@pytest.mark.parametrize("name", registry.names("datasets"))
+def test_corpora(name):
+    cls = registry.load("datasets", name)
+    assert not failures(corpora.CHECKS, cls(cls.sample.resolve(), cls.Options()))
+
+@pytest.mark.parametrize("name", ["hubert:random-tiny","fbank","wav2vec2:random-tiny","wavlm:random-tiny","ast:random-tiny","clap:random-tiny","s3prl:fbank"])
+def test_encoders(name):
+    n,_,w=name.partition(":")
+    cls = registry.load("encoders", n)
+    assert not failures(encoders.ALL, lambda: cls.load(w, cls.Options(), offline=True))
