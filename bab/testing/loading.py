@@ -110,7 +110,9 @@ def check_local(make: Make) -> None:
     encoder = make()
     out = run(encoder, [noise(min(9000, longest(encoder)))])
     width = None if out.local is None else out.local.shape[-1]
-    assert encoder.local_dim in (None, width), f"local_dim is {encoder.local_dim}, local is {width} wide"
+    assert encoder.local_dim in (None, width), (
+        f"local_dim is {encoder.local_dim}, local is {width} wide"
+    )
     if out.normed is not None:
         shape = None if out.local is None else tuple(out.local.shape)
         assert tuple(out.normed.shape) == shape, f"normed is {tuple(out.normed.shape)}: {shape}"

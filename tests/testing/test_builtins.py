@@ -21,3 +21,20 @@ def test_encoders(name):
     n,_,w=name.partition(":")
     cls = registry.load("encoders", n)
     assert not failures(encoders.ALL, lambda: cls.load(w, cls.Options(), offline=True))
+
+from bab.testing import heads, objectives
+@pytest.mark.parametrize("name", registry.names("heads"))
+def test_heads(name):
+    cls = registry.load("heads", name)
+    assert not failures(heads.CHECKS, heads.HeadCase(cls, cls.Options()))
+
+@pytest.mark.parametrize("name", registry.names("objectives"))
+def test_objectives(name):
+    cls = registry.load("objectives", name)
+    assert not failures(objectives.CHECKS, objectives.ObjectiveCase(cls, cls.Options(), objectives.level_of(cls, cls.Options())))
+
+from bab.testing import tasks
+@pytest.mark.parametrize("name", registry.names("tasks"))
+def test_tasks(name):
+    cls = registry.load("tasks", name)
+    assert not failures(tasks.CHECKS, tasks.TaskCase.of(cls(cls.Options())))
