@@ -179,7 +179,7 @@ def check_learns(case: HeadCase) -> str | None:
         return "it is solved, not trained"
     head = case().train()
     x, lengths = _frames()
-    head(x, lengths).square().mean().backward()
+    torch.autograd.backward(head(x, lengths).square().mean())
     missing = [n for n, p in head.named_parameters() if p.requires_grad and p.grad is None]
     assert not missing, f"without a gradient: {', '.join(missing[:5])}"
     if "pair" in case.cls.level:
@@ -194,7 +194,7 @@ def check_learns(case: HeadCase) -> str | None:
             out = head(frames, five)
             out = out.mean(1) if out.ndim == 3 else out
             descent.zero_grad()
-            nn.functional.cross_entropy(out, y).backward()
+            torch.autograd.backward(nn.functional.cross_entropy(out, y))
             descent.step()
     with torch.no_grad():
         out = head.eval()(frames, five)

@@ -155,7 +155,7 @@ def check_padding(case: ObjectiveCase) -> None:
         one, two = float(term.total), float(loss.terms[name].total)
         near = abs(one - two) <= _NEAR * max(1.0, abs(one))
         assert near, f"'{name}' is {two:.6g} with other padding, {one:.6g} without"
-    sum(term.total for term in loss.terms.values()).backward()
+    torch.autograd.backward(torch.stack([term.total for term in loss.terms.values()]).sum())
     for tensor in model.leaves:
         if tensor.grad is not None:
             assert bool(tensor.grad.isfinite().all()), "NaN of the padding reaches the gradient"
@@ -171,7 +171,7 @@ def check_gradient(case: ObjectiveCase) -> None:
     loss = objective(model, planted.batch)
     total = torch.stack([term.total * term.weight for term in loss.terms.values()]).sum()
     assert total.requires_grad, "the loss has no gradient"
-    total.backward()
+    torch.autograd.backward(total)
     moved = [t for t in model.leaves if t.grad is not None and bool((t.grad != 0).any())]
     assert moved, "the gradient to the model's output is zero"
     missing = [n for n, p in objective.named_parameters() if p.requires_grad and p.grad is None]

@@ -51,7 +51,9 @@ class TaskCase:
         ]
         for split, part in zip(("train", "dev", "test"), parts, strict=True):
             assert part, f"the corpus's {split} split holds no clip that the task takes"
-        return cls(task, *parts, list(corpus.trials("test")), list(corpus.clips()))
+        train, dev, test = parts
+        trials = list(corpus.trials("test"))
+        return cls(task, train, dev, test, trials, list(corpus.clips()))
 
     @cached_property
     def labels(self) -> Labels:

@@ -38,3 +38,16 @@ from bab.testing import tasks
 def test_tasks(name):
     cls = registry.load("tasks", name)
     assert not failures(tasks.CHECKS, tasks.TaskCase.of(cls(cls.Options())))
+
+from bab.testing import observers, formats, models
+@pytest.mark.parametrize("name", registry.names("observers"))
+def test_observers(name, tmp_path):
+    assert not failures(observers.CHECKS, observers.ObserverCase(registry.load("observers", name), tmp_path))
+@pytest.mark.parametrize("name", registry.names("formats"))
+def test_formats(name, tmp_path):
+    cls = registry.load("formats", name)
+    checks = [c for c in formats.CHECKS if cls.writes or c is not formats.check_samples]
+    assert not failures(checks, formats.FormatCase(cls, tmp_path))
+@pytest.mark.parametrize("name", registry.names("models"))
+def test_models(name, tmp_path):
+    assert not failures(models.CHECKS, models.ModelCase(name, "", tmp_path))
