@@ -185,6 +185,6 @@ def _recipe(path: Path | None) -> Path | None:
 
     if path is not None and not path.exists():
         for kind, option in (("tasks", "--task"), ("encoders", "--encoder")):
-            if str(path).partition(":")[0] in registry.names(kind):
+            if registry.known(kind, str(path).partition(":")[0]):
                 raise ConfigError(f"'{path}' is no recipe file: did you mean {option} {path}?")
     return path

@@ -15,10 +15,12 @@ from typing import Any
 
 import torch
 
+from bab.checking.blame import naming
+from bab.checking.encoders import check_made
 from bab.config.corpora import open_corpora, open_corpus
 from bab.config.pretrain import PretrainConfig
 from bab.core import folders, registry
-from bab.core.components import build_encoder, freeze
+from bab.core.components import build_encoder, freeze, identity
 from bab.core.errors import ConfigError
 from bab.core.interfaces import Corpus, Encoder, Objective
 from bab.core.lifecycle import lifecycle
@@ -33,6 +35,7 @@ from bab.pretraining.watch import PROBES
 from bab.targets.store import TargetStore
 
 
+@naming()
 def pretrain(config: PretrainConfig, force: bool = False) -> tuple[dict[str, Any], Path]:
     """Do one pretraining run, or find it done.
 
@@ -89,8 +92,8 @@ def _encoder(config: PretrainConfig) -> Encoder:
     named = config.encoder
     if named.fusion:
         raise ConfigError(f"ensemble '{named.name}' can't be pretrained: name one encoder")
-    encoder = build_encoder(
-        named.name, named.weights, named.options, config.offline, config.trust_code
+    encoder = check_made(
+        build_encoder(named.name, named.weights, named.options, config.offline, config.trust_code)
     )
     freeze(encoder, config.freeze)
     return encoder
@@ -125,7 +128,7 @@ def _identifier(
     for name, value in sorted(encoder.extras().items()):
         more.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     labels = targets.fingerprint if targets else ""
-    facts = [config.identity(), encoder.fingerprint, more.hexdigest(), labels, digest]
+    facts = [config.identity(), identity(encoder), more.hexdigest(), labels, digest]
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from bab.checking.blame import naming
 from bab.config.run import RunConfig
 from bab.core.lifecycle import Lifecycle, lifecycle
 from bab.core.record import Record, RunInfo
@@ -25,6 +26,7 @@ from bab.running.scores import write_trials
 from bab.running.session import Session
 
 
+@naming()
 def run(
     config: RunConfig,
     force: bool = False,

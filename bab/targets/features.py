@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from bab.audio import reading
+from bab.checking.encoders import encode
+from bab.core.components import identity
 from bab.core.device import resolve_device
 from bab.core.errors import ConfigError, NotApplicableError
 from bab.core.interfaces import Encoder
@@ -142,7 +144,7 @@ class LayerFeatures:
         self.whole = RASTER.frames(int(seconds * RASTER.sample_rate))
         self.context = min(_CONTEXT, self.whole // 8)
         self.longest = self.whole - 2 * self.context
-        self.identity = f"{encoder.fingerprint} layer {layer} window {self.whole} {self.context}"
+        self.identity = f"{identity(encoder)} layer {layer} window {self.whole} {self.context}"
         self.described = f"{encoder.resolved} layer {layer}"
 
     @torch.no_grad()
@@ -154,7 +156,7 @@ class LayerFeatures:
             waves.append(wave)
         padded = Waves(pad_sequence(waves, batch_first=True), torch.tensor([len(w) for w in waves]))
         last = self.layer == self.encoder.depth - 1
-        out = self.encoder(padded.to(self.device), layers="last" if last else "all")
+        out = encode(self.encoder, padded.to(self.device), layers="last" if last else "all")
         states = out.layers[-1] if last else out.layers[self.layer]
         return [
             states[i, self._nearest(piece, lows[i], int(out.lengths[i]))].float()
