@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from bab.config.corpora import open_corpora, open_corpus
 from bab.config.pretrain import PretrainConfig
 from bab.core import folders, registry
 from bab.core.components import build_encoder, freeze, identity
-from bab.core.errors import ConfigError
+from bab.core.errors import ConfigError, PluginError
 from bab.core.interfaces import Corpus, Encoder, Objective
 from bab.core.names import short
 from bab.core.record import RunInfo
@@ -104,9 +105,18 @@ def _check_objective(config: PretrainConfig) -> type[Objective]:
     if not cls.pretrains:
         raise ConfigError(
             f"objective '{config.objective.name}' learns from labels: `bab run` uses it. "
-            "`bab pretrain` takes contrastive or masked"
+            f"`bab pretrain` takes {_pretraining() or 'one that pretrains: none is installed'}"
         )
     return cls
+
+
+def _pretraining() -> str:
+    """The objectives that learn from audio alone, of those that load."""
+    each = []
+    for name in registry.names("objectives"):
+        with suppress(PluginError):
+            each += [name] * bool(registry.load("objectives", name).pretrains)
+    return " or ".join(each)
 
 
 def _objective(

@@ -19,7 +19,7 @@ from typing import Any
 from bab.core.errors import BabError
 from bab.core.record import Record
 from bab.results import compare
-from bab.results.notes import column_notes, heard, newest, old
+from bab.results.notes import column_notes, drawn, heard, newest, old
 from bab.results.render import shown
 
 DONE = "done"
@@ -321,12 +321,14 @@ def _settings(records: Sequence[Record], columns: Mapping[str, int]) -> dict[str
         together[r.encoder, r.mode, r.head, columns[r.id]].append(r)
     texts: dict[str, str] = {}
     for members in together.values():
-        flat = {r.id: dict(_flatten(r.config)) for r in members}
+        flat = {r.id: dict(_flatten(r.config, drawn(r.config))) for r in members}
         keys = dict.fromkeys(key for one in flat.values() for key in one)
         odd = [k for k in keys if len({one.get(k, "none") for one in flat.values()}) > 1]
         # Two sets of weights under one name (a folder that changed) are two rows. A run that
         # failed before its encoder was loaded has no fingerprint and stands with either.
-        weights = {r.encoder_fingerprint for r in members if r.encoder_fingerprint}
+        # Untrained ones are drawn anew for each seed.
+        fixed = [r for r in members if r.encoder_fingerprint and not drawn(r.config)]
+        weights = {r.encoder_fingerprint for r in fixed}
         for r in members:
             told = [f"{k}={flat[r.id].get(k, 'none')}" for k in odd]
             if len(weights) > 1:
@@ -350,14 +352,16 @@ def _heads(records: Sequence[Record], columns: Mapping[str, int]) -> dict[str, s
     return names_of
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """`train.lr` -> "0.001", for all keys that may change a result."""
+def _flatten(
+    values: Mapping[str, Any], but: Sequence[str] = (), prefix: str = ""
+) -> Iterator[tuple[str, str]]:
+    """`train.lr` -> "0.001", for all keys that may change a result. but: further ones left out."""
     for key, value in values.items():
         path = f"{prefix}{key}"
-        if path in _IRRELEVANT:
+        if path in _IRRELEVANT or path in but:
             continue
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{path}.")
+            yield from _flatten(value, but, f"{path}.")
         else:
             yield path, value if isinstance(value, str) else json.dumps(value)
 
