@@ -28,6 +28,22 @@ def targets_of(context: Context, labels: Labels) -> Targets:
     return checked_targets(task, targets, labels)
 
 
+def refuse_short(context: Context) -> None:
+    """What `trainable` would say of clips that are all too short, before features are computed.
+
+    Raises:
+        CorpusError: naming the key and the longest clip.
+    """
+    least = context.parts.view.train_minimum
+    for fold in context.data.folds if context.config.mode != "evaluate" else ():
+        longest = max((clip.duration for clip in fold.train), default=0.0)
+        if least and longest <= least:
+            raise CorpusError(
+                f"no training clip is longer than view.train_minimum = {least:g} s (the longest "
+                f"is {longest:.2f} s): lower it (--set view.train_minimum=0 trains on all)"
+            )
+
+
 def trainable(
     context: Context, objective: Objective, labels: Labels, train: Examples, pooled: bool
 ) -> tuple[set[int], dict[str, int]]:

@@ -19,9 +19,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from bab.audio import reading
 from bab.checking.encoders import encode
+from bab.core import registry
 from bab.core.components import identity
 from bab.core.device import resolve_device
-from bab.core.errors import ConfigError, NotApplicableError
+from bab.core.errors import ConfigError, NotApplicableError, warn
 from bab.core.interfaces import Encoder
 from bab.core.types import Waves
 from bab.targets.store import RASTER, Stretch
@@ -106,6 +107,16 @@ class Mfcc:
         if len(wave) < field:  # shorter than one frame: zero-padded, as the encoders do
             wave = torch.nn.functional.pad(wave, (0, field - len(wave)))
         return mfcc(wave)[2 * piece.begin - low : 2 * piece.end - 1 - low : 2]
+
+
+MFCC = "mfcc"  # what is clustered first; an encoder that is called so is named in full
+
+
+def is_mfcc(spec: str) -> bool:
+    """Whether MFCCs are meant, and no encoder. A stranger's encoder of that name is told of."""
+    if spec == MFCC and (other := registry.names("encoders").get(MFCC)):
+        warn(f"'{MFCC}' are bab's own MFCCs; {other.described} is '{other.full}'")
+    return spec == MFCC
 
 
 def mfcc(wave: Tensor) -> Tensor:
