@@ -14,6 +14,7 @@ import click
 from bab import __version__
 from bab.cli.audit import audit_command
 from bab.cli.bench import bench_command
+from bab.cli.check import check_command
 from bab.cli.convert import convert_command
 from bab.cli.data import data_group
 from bab.cli.echo import echo
@@ -64,6 +65,7 @@ for _command in (
     targets_command,
     list_command,
     info_command,
+    check_command,
     data_group,
 ):
     cli.add_command(_command)
