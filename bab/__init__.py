@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from bab.audio.reading import info as audio_info
     from bab.audio.reading import read as read_audio
     from bab.checking.contracts import contract_fault as contract_fault
+    from bab.config.plugins import read_plugin as read_plugin
+    from bab.config.plugins import use_plugin as use_plugin
     from bab.core.annotations import Annotation as Annotation
     from bab.core.annotations import Format as Format
     from bab.core.annotations import Mark as Mark
@@ -101,6 +103,7 @@ _SAME = {  # module -> names that are called the same there
     "bab.api.runs": "Pretrained Run evaluate pretrain run",
     "bab.api.table": "table",
     "bab.checking.contracts": "contract_fault",
+    "bab.config.plugins": "read_plugin use_plugin",
     "bab.core.annotations": "Annotation Format Mark",
     "bab.core.atomic": "atomic_folder atomic_path write_bytes write_json write_text",
     "bab.core.errors": "AudioError BabError ConfigError CorpusError DivergedError LeakageError "
