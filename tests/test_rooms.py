@@ -22,13 +22,14 @@ ARROWS: Mapping[str, set[str]] = {
     "audio": {"core"},
     "checking": {"core"},
     "hub": {"core"},
+    "starting": {"core"},
     "results": {"core"},
     "config": {"core"},
     "data": {"core", "audio", "checking"},
     "targets": {"core", "audio", "checking", "data"},
-    "running": {"core", "audio", "checking", "data", "config", "results"},
+    "running": {"core", "starting", "audio", "checking", "data", "config", "results"},
     "explaining": {"core", "audio", "data", "config", "results", "running"},
-    "pretraining": {"core", "audio", "checking", "data", "config", "targets"},
+    "pretraining": {"core", "starting", "audio", "checking", "data", "config", "targets"},
     "auditing": {"core", "audio", "data", "config", "results", "running"},
     "benching": {"core", "config", "running", "results"},
     "exporting": {"core", "audio", "data", "config", "running", "results"},
@@ -39,7 +40,8 @@ ARROWS: Mapping[str, set[str]] = {
     "plugins": set(),  # `bab` alone: see test_plugins_import_bab_and_nothing_deeper
     "testing": {"core", "audio", "checking", "data", "running"},
     "cli": {
-        "core", "api", "audio", "checking", "data", "config", "running", "targets", "pretraining",
+        "core", "starting", "api", "audio", "checking", "data", "config", "running", "targets",
+        "pretraining",
         "benching", "exporting", "explaining", "auditing", "hub", "results", "plugins", "testing",
     },
 }  # fmt: skip

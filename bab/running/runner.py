@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from bab.config.run import RunConfig
-from bab.core.lifecycle import Lifecycle, lifecycle
 from bab.core.record import Record, RunInfo
 from bab.results.record import save
 from bab.running.context import Context, FoldResult
@@ -23,6 +22,7 @@ from bab.running.folder import clear, finished, run_folder, run_id
 from bab.running.report import encoder_speed, make_record
 from bab.running.scores import write_trials
 from bab.running.session import Session
+from bab.starting.lifecycle import Lifecycle, lifecycle
 
 
 def run(
