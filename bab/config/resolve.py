@@ -27,6 +27,7 @@ from bab.core.options import Strict
 
 Config = TypeVar("Config", bound=Strict)
 Stated = Mapping[str, Any]  # the merged keys that somebody gave, defaults aside
+_OF_TRAIN = ("steps", "lr")  # options of their own that are keys of `train`
 Expand = Callable[[Stated], tuple[Settings, Settings]]
 
 # ------------------------------------------------------------------------------- entrances
@@ -134,8 +135,12 @@ def _asked(
     if recipe is not None:
         name, values = read(recipe)
         asked.append((name, {k: v for k, v in values.items() if k != "kind"}))
-    given = [(f"--{k.replace('_', '-')}", {k: v}) for k, v in (options or {}).items()]
-    asked += reversed([one for one in given if next(iter(one[1].values())) is not None])
+    stated = {k: v for k, v in (options or {}).items() if v is not None}
+    given = [
+        (f"--{k.replace('_', '-')}", {"train": {k: v}} if k in _OF_TRAIN else {k: v})
+        for k, v in stated.items()
+    ]
+    asked += reversed(given)
     asked += [(f"--set {text}", assignment(text)) for text in sets]
     return asked if over is None else [*asked, over]
 

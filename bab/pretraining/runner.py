@@ -21,7 +21,6 @@ from bab.core import folders, registry
 from bab.core.components import build_encoder, freeze
 from bab.core.errors import ConfigError
 from bab.core.interfaces import Corpus, Encoder, Objective
-from bab.core.lifecycle import lifecycle
 from bab.core.names import short
 from bab.core.record import RunInfo
 from bab.core.seeds import derive
@@ -30,6 +29,7 @@ from bab.pretraining.data import gather, refuse_twice
 from bab.pretraining.labels import targets_for
 from bab.pretraining.running import RESULT, Running
 from bab.pretraining.watch import PROBES
+from bab.starting.lifecycle import lifecycle
 from bab.targets.store import TargetStore
 
 

@@ -13,7 +13,6 @@ from typing import Any
 from bab.config.pretrain import PretrainConfig
 from bab.core.atomic import write_json
 from bab.core.interfaces import Corpus, Encoder, Objective, Scorer
-from bab.core.lifecycle import Lifecycle
 from bab.core.record import RunInfo, versions
 from bab.core.seeds import derive
 from bab.core.trainer import Trainer, Training
@@ -23,6 +22,7 @@ from bab.data.sampling import Share, cut, some
 from bab.pretraining.crops import Crops, PretrainCollator, order_of
 from bab.pretraining.data import Material
 from bab.pretraining.watch import Watch, collapsed, dev_losses
+from bab.starting.lifecycle import Lifecycle
 from bab.targets.store import TargetStore
 
 RESULT = "pretrain.json"

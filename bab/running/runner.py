@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from bab.config.run import RunConfig
-from bab.core.lifecycle import Lifecycle, lifecycle
 from bab.core.record import Record, RunInfo
 from bab.results.record import save
 from bab.running.context import Context, FoldResult
@@ -23,6 +22,7 @@ from bab.running.folder import clear, finished, run_folder, run_id
 from bab.running.report import encoder_speed, make_record
 from bab.running.scores import write_trials
 from bab.running.session import Session
+from bab.starting.lifecycle import Lifecycle, lifecycle
 
 
 def run(
@@ -141,6 +141,7 @@ def _run(context: Context, session: Session, began: float) -> Record:
             f"The model kept was fitted on all {len(data.clips)} clips after the folds; the "
             f"figures are those of the {len(folds)} folds' models, each on clips it never met."
         )
+    said += context.repaired()
     speed = session.speed(lambda: encoder_speed(context))
     record = make_record(context, folds, time.perf_counter() - began, speed, said)
     if context.life.main:

@@ -342,15 +342,6 @@ def test_patience_ends_it_early_also_when_started_again(tmp_path: Path) -> None:
     assert seen == [2, 4, 6, 8]
 
 
-def test_a_damaged_checkpoint_is_an_error_that_names_it(tmp_path: Path) -> None:
-    config = TrainConfig(steps=4, batch=12)
-    Trainer(make_job(tmp_path, config)).fit()
-    newest = checkpoint.latest(tmp_path / "checkpoints")
-    newest.write_bytes(newest.read_bytes()[:200])
-    with pytest.raises(Exception, match=f"{newest.name} is damaged"):
-        Trainer(make_job(tmp_path, config))
-
-
 @pytest.mark.parametrize("name", ["constant", "linear", "cosine"])
 def test_schedules_equal_those_of_transformers(name: str) -> None:
     config = TrainConfig(steps=40, warmup=10, schedule=name)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from damaged import flipped
 from train_worker import Small
 
 from bab.audio import decoding
@@ -167,27 +168,54 @@ def test_the_budget_is_kept_and_what_is_over_is_recomputed(
 
 
 def test_room_is_made_among_the_least_recently_used(wav: Path, make: Make, tmp_path: Path) -> None:
-    store = Store(tmp_path / "features", 1000)
+    store = Store(tmp_path / "features", 63_000)
     for number, key in enumerate(("aa1", "bb2", "cc3")):
-        assert store.put(key, {"x": torch.zeros(50)})
+        assert store.put(key, [torch.zeros(1, 5000, 1)])
         os.utime(store.path(key), (number, number))
-    later = Store(tmp_path / "features", 1000)
+    later = Store(tmp_path / "features", 63_000)
     assert later.claim("aa1")  # in use now: safe, though it was the oldest
-    assert later.put("dd4", {"x": torch.zeros(60)})
+    assert later.put("dd4", [torch.zeros(1, 6000, 1)])
     left = {p.stem for p in (tmp_path / "features").glob("??/*")}
     assert "aa1" in left and "dd4" in left and "bb2" not in left
 
 
-def test_a_damaged_block_is_computed_again(wav: Path, make: Make, tmp_path: Path) -> None:
+def test_a_damaged_block_is_made_anew(wav: Path, make: Make, tmp_path: Path) -> None:
     found = windows(wav, Small())
     source = filled(make(), found)
     whole = source.inputs(items(found)).states
     block = sorted((tmp_path / "features").glob("??/*.safetensors"))[0]
-    block.write_bytes(block.read_bytes()[:100])
+    good = block.read_bytes()
+    block.write_bytes(good[:100])
     assert torch.equal(source.inputs(items(found)).states, whole)
-    assert not block.exists()
-    filled(make(), found)
-    assert block.exists()
+    assert block.read_bytes() == good
+    assert "1 damaged block of" in source.store.repairs()[0] and not source.store.repairs()
+
+
+def test_a_flipped_bit_is_found_wherever_it_is(wav: Path, make: Make, tmp_path: Path) -> None:
+    found = windows(wav, Small())[:3]
+    whole = filled(make(pool=True), found).inputs(items(found)).states
+    (block,) = (tmp_path / "features").glob("??/*.safetensors")
+    good = block.read_bytes()
+    made_anew = 0
+    for bit in range(0, len(good) * 8, 17):
+        block.write_bytes(flipped(good, bit))
+        source = make(pool=True)
+        source.plan(found)
+        assert torch.equal(source.inputs(items(found)).states, whole), bit
+        if source.store.damaged:
+            made_anew += 1
+            assert block.read_bytes() == good
+    assert made_anew > len(good) * 8 / 17 / 2  # most of a small file is numbers and their place
+
+
+def test_another_blocks_bytes_are_not_taken(wav: Path, make: Make, tmp_path: Path) -> None:
+    found = windows(wav, Small())
+    whole = filled(make(), found).inputs(items(found)).states
+    first, second, _ = sorted((tmp_path / "features").glob("??/*.safetensors"))
+    first.write_bytes(second.read_bytes())
+    source = filled(make(), found)
+    assert torch.equal(source.inputs(items(found)).states, whole)
+    assert len(source.store.damaged) == 1
 
 
 def test_a_process_takes_its_share_and_all_can_read_the_rest(wav: Path, make: Make) -> None:
@@ -245,7 +273,7 @@ def test_an_encoder_with_dropout_is_heard_without(wav: Path, make: Make) -> None
 def test_means_take_the_room_of_one_frame(wav: Path, make: Make, tmp_path: Path) -> None:
     filled(make(pool=True), windows(wav, Small()))
     size = sum(p.stat().st_size for p in (tmp_path / "features").glob("??/*.safetensors"))
-    assert size < 75 * 2 * 8 * 4 + 75 * 8 + 3 * 500  # 75 windows, 2 layers, 8 dimensions
+    assert size < 75 * 2 * 8 * 4 + 75 * 16 + 3 * 500  # 75 windows, 2 layers, 8 dimensions
 
 
 def test_room_is_never_made_among_blocks_that_this_run_will_need(wav: Path, make: Make) -> None:
