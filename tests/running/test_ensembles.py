@@ -202,7 +202,7 @@ def test_a_saved_ensemble_says_the_same_of_the_same_files(go: Go, fusion: str) -
     clips = {c.id: c for c in open_corpus(CorpusConfig(name="donateacry")).clips("test")}
     found = predict(folder, [Path(c.path) for c in clips.values()], folder / "again")
     again = {p.id: p.scores for p in found.predictions()}
-    assert len(again) == len(rows)
+    assert len(again) == len(rows) > 0
     for name, c in clips.items():
         wanted = {k: float(v) for k, v in rows[name].items() if "=" in k}
         assert again[Path(c.path).stem] == pytest.approx(wanted, abs=1e-5)
