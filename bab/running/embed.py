@@ -28,7 +28,6 @@ from bab.core.device import keep_memory, refuse_precision, resolve_device
 from bab.core.errors import AudioError, BabError, ConfigError, InterruptedRunError
 from bab.core.folders import locked
 from bab.core.interfaces import Encoder
-from bab.core.lifecycle import stopper
 from bab.core.record import now, versions
 from bab.core.types import Permissions, Tell
 from bab.data.content import content_id
@@ -40,6 +39,7 @@ from bab.running.recordings import Named, Recording, recordings, seconds_of
 from bab.running.spool import Spool, spooling
 from bab.running.vectors import KINDS, Few, paths_of, write
 from bab.running.walking import listen
+from bab.starting.lifecycle import stopper
 
 FILE, INDEX, TABLE = "embedding.json", "index.csv", "embeddings"
 _COLUMNS = ("name", "file", "row", "rows", "start", "seconds", "label", "path")

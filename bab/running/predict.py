@@ -17,7 +17,6 @@ from pathlib import Path
 from bab.core.atomic import write_json
 from bab.core.errors import BabError
 from bab.core.folders import locked
-from bab.core.lifecycle import stopper
 from bab.core.record import now, versions
 from bab.core.types import Prediction, Tell
 from bab.results.segments import write_segments
@@ -27,6 +26,7 @@ from bab.running.kept import STATE, Results
 from bab.running.maker import FILE, Maker, PredictOptions
 from bab.running.outputs import Done
 from bab.running.recordings import Named, Recording, recordings, seconds_of
+from bab.starting.lifecycle import stopper
 
 _USUAL = PredictOptions()
 _OFTEN = 20.0  # seconds between two writings of the tables of all recordings

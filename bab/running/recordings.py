@@ -163,7 +163,7 @@ def _named(text: str, how: _How, left: dict[str, str]) -> Iterator[Recording]:
         yield from _listed(Path(text[1:]).expanduser(), how, left)
     elif path.is_dir():
         yield from _below(path, left)
-    elif not path.exists() and text.partition(":")[0] in registry.names("datasets"):
+    elif not path.exists() and registry.known("datasets", text.partition(":")[0]):
         yield from _of_corpus(text, how)
     else:
         yield Recording(path.stem, str(path.absolute()))

@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from bab.audio import reading
-from bab.cli.bench import _cell
+from bab.benching.asked import cell_of
 from bab.config.corpora import open_corpus
 from bab.config.resolve import run_config
 from bab.config.run import CorpusConfig, EncoderConfig
@@ -110,9 +110,9 @@ def test_members_have_their_own_weights_and_options() -> None:
         run_config(None, asked, ["encoder.clap.pool=clip"])
     with pytest.raises(ConfigError, match=r"encoder\.fusion: 'early'.*late"):
         run_config(None, asked, ["encoder.fusion=early"])
-    assert _cell("fbank+hubert", "gender").encoder == "fbank+hubert"
+    assert cell_of("fbank+hubert", "gender").encoder == "fbank+hubert"
     with pytest.raises(PluginError, match="there is no encoder called 'hubrt'"):
-        _cell("hubrt:x+fbank", "gender")
+        cell_of("hubrt:x+fbank", "gender")
 
 
 @pytest.mark.parametrize("task", ["vtc", "phonemes", "sv"])
@@ -204,7 +204,7 @@ def test_a_saved_ensemble_says_the_same_of_the_same_files(go: Go, fusion: str) -
     clips = {c.id: c for c in open_corpus(CorpusConfig(name="donateacry")).clips("test")}
     found = predict(folder, [Path(c.path) for c in clips.values()], folder / "again")
     again = {p.id: p.scores for p in found.predictions()}
-    assert len(again) == len(rows)
+    assert len(again) == len(rows) > 0
     for name, c in clips.items():
         wanted = {k: float(v) for k, v in rows[name].items() if "=" in k}
         assert again[Path(c.path).stem] == pytest.approx(wanted, abs=1e-5)
