@@ -12,8 +12,8 @@ gradient norm, update. bab standardises the audio inside its step; transformers 
 Each draws masks for itself, at its own cost, and then both take transformers': the work that
 follows is on the same frames. Before anything is timed, the two losses are compared, with the same
 negatives and without noise. Steps alternate, and which comes first alternates too; medians are
-printed, with the range of the ratio over pairs. --keep-memory is `bab.core.memory.keep_memory`, for
-the whole process, and so for both.
+printed, with the range of the ratio over pairs. --keep-memory is
+`bab.machine.memory.keep_memory`, for the whole process, and so for both.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import (
     _sample_negative_indices,
 )
 
-from bab.core.device import keep_memory
 from bab.core.seeds import derive
 from bab.core.types import Batch, Waves
+from bab.machine.memory import keep_memory
 from bab.plugins.encoders.shared.layers import standardise
 from bab.plugins.encoders.wav2vec2 import Wav2Vec2
 from bab.plugins.objectives.contrastive import Contrastive
@@ -188,7 +188,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--threads", type=int, default=None, help="of torch; unset: its default")
-    parser.add_argument("--keep-memory", action="store_true", help="see bab.core.memory")
+    parser.add_argument("--keep-memory", action="store_true", help="see bab.machine.memory")
     return parser.parse_args()
 
 

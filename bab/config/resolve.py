@@ -21,6 +21,7 @@ from bab.config.merge import Merge, merge, unknown
 from bab.config.pretrain import PretrainConfig
 from bab.config.run import ComponentConfig, CorpusConfig, EncoderConfig, RunConfig, ViewConfig
 from bab.core import names, registry
+from bab.core.device import resolve_precision
 from bab.core.errors import ConfigError, PluginError, did_you_mean
 from bab.core.names import COMPONENTS, spelling
 from bab.core.options import Strict
@@ -295,11 +296,16 @@ def _emptied(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _settle(values: dict[str, Any], stated: Stated) -> None:
-    """The same folder from another working directory is the same corpus."""
+    """The same folder from another working directory is the same corpus; which precision `auto`
+    is depends on the device, and so belongs to the run."""
     for section in ("corpus", "test_corpus"):
         root = values.get(section, {}).get("root")
         if root and Path(root).expanduser().exists():
             values[section]["root"] = str(Path(root).expanduser().resolve())
+    train = values.get("train", {})
+    if train.get("precision", "auto") == "auto":
+        settled = resolve_precision(str(values.get("device", "auto")), "auto")
+        values["train"] = {**train, "precision": settled}
 
 
 def _settle_run(values: dict[str, Any], stated: Stated) -> None:

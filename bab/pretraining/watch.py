@@ -50,7 +50,7 @@ def dev_losses(
                 names.add(f"loss/{name}")
                 _add(sums, f"loss/{name}", term.weight * float(term.total), term.count)
             for name, pair in loss.logs.items():
-                _add(sums, name, *pair)
+                _add(sums, name, float(pair[0]), pair[1])
     if world > 1:
         sums, names = _gathered(sums, names)
     means = {name: total / count for name, (total, count) in sums.items() if count}

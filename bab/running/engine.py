@@ -6,23 +6,20 @@ that a later window may still speak of, whatever the length.
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from bab.core.errors import BabError
 from bab.core.types import Batch, View, Waves
 from bab.data.rolling import RollingWindow, raster_of, rolling
 from bab.data.windows import window_samples
+from bab.machine.arithmetic import HALF, arithmetic, halve
+from bab.running.ahead import ahead
 from bab.running.fused import Blocks, fused
 from bab.running.recordings import Recording
 from bab.running.saved import Saved
@@ -31,12 +28,9 @@ _AHEAD = 2  # batches that are read before they are asked for
 _NONE = torch.empty(0)
 _NOTHING = np.zeros((0, 0), np.float32)
 _KEEP_ALL = 2**31
-HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
-_ROUNDED = (nn.Linear, nn.Conv1d, nn.Conv2d)
 # Audio that goes through the model together. On a CPU more costs memory and gains little: of a base
 # model 16 s are 4 % faster than 8, and take .2 GB more. A GPU wants more.
 _SECONDS_PER_PASS = {"cpu": 8.0, "mps": 64.0, "cuda": 512.0}
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,22 +181,6 @@ class Engine:
         return [v[:n] for v, n in zip(values, counts.tolist(), strict=True)]
 
 
-def arithmetic(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """In which a model runs: as it is (fp32), or under autocast."""
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, HALF[precision])
-
-
-def halve(model: nn.Module, half: torch.dtype) -> None:
-    """Round once, and keep, what autocast would round at every pass: the weights of products and
-    convolutions. The results are the same bits; half the memory, and 3 to 15 % of the time."""
-    for module in model.modules():
-        if isinstance(module, _ROUNDED) and not nn.utils.parametrize.is_parametrized(module):
-            for parameter in module.parameters(recurse=False):
-                parameter.data = parameter.data.to(half)
-
-
 class Joined:
     """Sums of what windows say of frames, and how many said it, from a frame on."""
 
@@ -261,47 +239,3 @@ def _batched(windows: Iterable[RollingWindow], size: int) -> Iterator[list[Rolli
         part.append(window)
     if part:
         yield part
-
-
-def ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
-    """The same items, made in a thread, `depth` of them before they are asked for. What goes wrong
-    there is raised here, in its place."""
-    made: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
-    ended = threading.Event()
-
-    def put(kind: str, value: Any) -> bool:
-        while not ended.is_set():
-            try:
-                made.put((kind, value), timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        source = iter(items)
-        try:
-            for item in source:
-                if not put("item", item):
-                    return
-            put("end", None)
-        except BaseException as error:
-            put("error", error)
-        finally:
-            close = getattr(source, "close", None)
-            if close is not None:
-                close()  # a decoder's process ends with its reader
-
-    reader = threading.Thread(target=work, name="bab-reader", daemon=True)
-    reader.start()
-    try:
-        while True:
-            kind, value = made.get()
-            if kind == "error":
-                raise value
-            if kind == "end":
-                return
-            yield value
-    finally:
-        ended.set()
-        reader.join(10.0)  # files and decoders are closed before the interpreter ends

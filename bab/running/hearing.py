@@ -15,7 +15,8 @@ from bab.core.errors import AudioError, ConfigError, NotApplicableError
 from bab.core.interfaces import Encoder
 from bab.core.types import View, Waves
 from bab.data.rolling import RollingWindow, raster_of, rolling
-from bab.running.engine import HALF, ahead, arithmetic, halve
+from bab.machine.arithmetic import HALF, arithmetic, halve
+from bab.running.ahead import ahead
 from bab.running.recordings import Recording
 from bab.running.vectors import Gathered
 

@@ -13,6 +13,7 @@ from bab.config.run import RunConfig
 from bab.core.interfaces import Encoder
 from bab.core.types import Clip, Labels, Tell
 from bab.data.content import cache_root, content_memo
+from bab.machine.measure import room
 from bab.running.assembly import frozen_source
 from bab.running.data import Data, read_data
 from bab.running.features import FeatureSource, FrozenSource
@@ -96,8 +97,10 @@ def _planned(
             content_memo(),
             device,
             getattr(torch, config.cache.dtype),
-            batch=1 if device.type == "cpu" else 16,
+            batch=1 if device.type == "cpu" else 512,
             pool=parts.pooled,
+            precision=config.train.precision,
+            resident=room(device),
         )
 
     def windows() -> Sequence[Any]:

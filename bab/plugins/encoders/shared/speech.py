@@ -186,6 +186,8 @@ class Speech(Encoder):
         # that would run the backward pass of a frozen front end for nothing.
         self.model.feature_extractor._requires_grad = False
         self.model.feature_extractor.register_forward_hook(self._keep_local)
+        self._hide = self.model._mask_hidden_states
+        self.model._mask_hidden_states = self._hidden
         self._local: Tensor | None = None
         self._normed: Tensor | None = None
         norm = getattr(self.model.feature_projection, "layer_norm", None)  # mHuBERT-147 has none
@@ -254,6 +256,14 @@ class Speech(Encoder):
         self._local = output.transpose(1, 2)
         return output
 
+    def _hidden(self, states: Tensor, mask_time_indices: Any = None, **more: Any) -> Tensor:
+        """transformers' masking; on a GPU without its wait until masked frames are counted."""
+        if states.device.type == "cpu" or mask_time_indices is None:
+            hidden: Tensor = self._hide(states, mask_time_indices=mask_time_indices, **more)
+            return hidden
+        embedding = self.model.masked_spec_embed.to(states.dtype)
+        return torch.where(mask_time_indices[..., None], embedding, states)
+
     def _keep_normed(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
         self._normed = output
 
@@ -273,8 +283,9 @@ class Speech(Encoder):
         steps = samples.shape[1]
         frames = self.grid.frames(steps)
         counts = (lengths - self.grid.field) // self.grid.hop + 1
-        padded = bool((lengths < steps).any())
-        self._announce(lengths if padded else None, counts)
+        sizes = waves.sizes.clamp(min=self.grid.field)
+        padded = bool((sizes < steps).any())
+        self._announce(sizes if padded else None)
         inside = valid(counts, frames)
         out = self.model(
             samples,
@@ -317,7 +328,7 @@ class Speech(Encoder):
             samples = nn.functional.pad(samples, (0, short))
         return samples, waves.lengths.clamp(min=self.grid.field)
 
-    def _announce(self, lengths: Tensor | None, counts: Tensor) -> None:
+    def _announce(self, lengths: Tensor | None) -> None:
         """Tell the replaced norms which of their frames are valid; None: all of them."""
         config = self.model.config
         for norm in self._valid_norms:
@@ -327,7 +338,7 @@ class Speech(Encoder):
                     (lengths - config.conv_kernel[0]) // config.conv_stride[0] + 1
                 ).tolist()
             elif lengths is not None:
-                norm.lengths = counts.tolist()
+                norm.lengths = ((lengths - self.grid.field) // self.grid.hop + 1).tolist()
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """ "conv", "input" (projection, mask embedding, positions), "layer0", "layer1", ..."""
