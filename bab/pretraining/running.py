@@ -148,13 +148,13 @@ class Running:
         given: int = train.accumulation
         if train.micro_seconds is None:
             return given
-        share = self._step_seconds() / self.life.accelerator.num_processes
+        share: float = self._step_seconds() / self.life.accelerator.num_processes
         if not share:
             raise ConfigError(
                 "train.micro_seconds: how long a step is isn't known: give train.seconds, or "
                 f"audio.crop (it is {crop})"
             )
-        return max(given, math.ceil(share / float(train.micro_seconds) - 1e-6))
+        return max(given, math.ceil(share / train.micro_seconds - 1e-6))
 
     def _step_seconds(self) -> float:
         """The most audio of a step, over all processes; 0 where clips of any length make it."""
