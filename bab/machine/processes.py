@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,14 @@ class Alone:
 
     def free_memory(self) -> None:
         pass
+
+
+def share_cpus(world: int) -> None:
+    """Beside GPUs, let each process of a group compute on its share of this machine's CPUs, and
+    not on one, as torchrun has it."""
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
+    if local > 1 and torch.get_num_threads() == 1 and torch.cuda.is_available():
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // local))
 
 
 def same_checkpoint(folder: Path, accelerator: Any) -> None:

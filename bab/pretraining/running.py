@@ -92,11 +92,12 @@ class Running:
         if crops.short:
             self.notice(f"{crops.short} clip(s) shorter than audio.minimum are left out")
         scorer = Pretraining(self.encoder)
+        beside = self.life.accelerator.device.type != "cpu"
+        watch = Watch(config, folder, self.life.watchers, self.export, self.groups, beside)
         if self.life.main:
-            watch = Watch(config, folder, self.life.watchers, self.export, self.groups)
             self.life.watchers.join(watch)
         same_checkpoint(folder / "checkpoints", self.life.accelerator)
-        state = Trainer(
+        trainer = Trainer(
             Training(
                 scorer,
                 self.objective,
@@ -111,7 +112,12 @@ class Running:
                 self.life.stop,
                 config.keep,
             )
-        ).fit()
+        )
+        try:
+            state = trainer.fit()
+            watch.told(self.info, wait=True)
+        finally:
+            watch.leave()
         for why in self.collate.failed.values():
             self.notice(f"heard in part: {why}")
         result = {

@@ -23,6 +23,7 @@ from bab.core import atomic
 from bab.core.errors import BabError, ConfigError
 from bab.core.types import Clip, Segment, Tell
 from bab.data.content import content_id
+from bab.machine.processes import share_cpus
 from bab.targets import kmeans
 from bab.targets.features import FrameFeatures, pieces
 from bab.targets.job import (
@@ -63,6 +64,7 @@ def make(
     """
     if not clips:
         raise BabError("there is no clip to make targets of: name another --corpus or --split")
+    share_cpus(options.world)
     job = _begin(clips, features, folder, options, tell)
     done = _finished(job)
     if done is not None:

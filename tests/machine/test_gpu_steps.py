@@ -359,9 +359,7 @@ def test_a_gpu_gets_passes_of_like_length() -> None:
     seconds = [3.0, 60.0, 2.0, 4.0, 3.5] * 20
     owned = {i: [item(s)] for i, s in enumerate(seconds)}
     cpu = list(_grouped(list(owned), owned, torch.device("cpu")))
-    assert [len(group) for group, _ in cpu] == [
-        1
-    ] * 100  # one is long, and all go alone
+    assert [len(group) for group, _ in cpu] == [1] * 100  # one is long, and all go alone
     groups = list(_grouped(list(owned), owned, torch.device("cuda")))
     assert sorted(i for group, _ in groups for i in group) == list(owned)
     for group, batch in groups:

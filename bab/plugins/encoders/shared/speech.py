@@ -37,6 +37,7 @@ from bab.plugins.encoders.shared.layers import (
     GradScale,
     ValidBatchNorm,
     ValidGroupNorm,
+    mask_without_waiting,
     standardise,
     valid,
 )
@@ -186,8 +187,7 @@ class Speech(Encoder):
         # that would run the backward pass of a frozen front end for nothing.
         self.model.feature_extractor._requires_grad = False
         self.model.feature_extractor.register_forward_hook(self._keep_local)
-        self._hide = self.model._mask_hidden_states
-        self.model._mask_hidden_states = self._hidden
+        mask_without_waiting(self.model)
         self._local: Tensor | None = None
         self._normed: Tensor | None = None
         norm = getattr(self.model.feature_projection, "layer_norm", None)  # mHuBERT-147 has none
@@ -256,14 +256,6 @@ class Speech(Encoder):
         self._local = output.transpose(1, 2)
         return output
 
-    def _hidden(self, states: Tensor, mask_time_indices: Any = None, **more: Any) -> Tensor:
-        """transformers' masking; on a GPU without its wait until masked frames are counted."""
-        if states.device.type == "cpu" or mask_time_indices is None:
-            hidden: Tensor = self._hide(states, mask_time_indices=mask_time_indices, **more)
-            return hidden
-        embedding = self.model.masked_spec_embed.to(states.dtype)
-        return torch.where(mask_time_indices[..., None], embedding, states)
-
     def _keep_normed(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
         self._normed = output
 
@@ -304,6 +296,14 @@ class Speech(Encoder):
             local = None if local is None else local.masked_fill(~inside[..., None], 0.0)
             normed = None if normed is None else normed.masked_fill(~inside[..., None], 0.0)
         return Encoded(states, counts, local, normed)
+
+    def shorten(self, layer: int) -> None:
+        """See docs/plugins.md: from now on, state `layer` is the last, as it was among all."""
+        encoder = self.model.encoder
+        if layer < len(encoder.layers):
+            encoder.layers, self.depth = encoder.layers[:layer], layer + 1
+            if self.model.config.do_stable_layer_norm:  # it stands after the last layer
+                encoder.layer_norm = nn.Identity()
 
     def traceable(self, samples: Tensor) -> tuple[Tensor, ...]:
         """See docs/plugins.md: all states of clips of one length, at least a field long, with no
