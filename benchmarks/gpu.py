@@ -35,7 +35,7 @@ from typing import Any
 import gpu_checks as checks
 import torch
 
-from bab.core.errors import ConfigError
+from bab.core.errors import BabError
 from bab.core.trainer import Trainer
 from bab.machine.measure import named, peaks
 
@@ -398,7 +398,7 @@ def main() -> int:
         except KeyError:
             print(f"--only {name}: known are {', '.join(parts)}", file=sys.stderr)
             return 2
-        except (AssertionError, ConfigError, RuntimeError) as error:
+        except (AssertionError, BabError, RuntimeError) as error:
             traceback.print_exc()
             result["problems"][name] = str(error)
         print(f"{name}: {time.perf_counter() - began:.0f} s", flush=True)
