@@ -17,6 +17,8 @@ sys.path.append(str(SCRIPT.parent))
 import gpu  # noqa: E402
 import gpu_checks as checks  # noqa: E402
 
+CHECKS = ("encoders", "heads", "objectives", "batches", "resume", "folds")
+
 
 def said(*asked: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SCRIPT), *asked]
@@ -26,7 +28,7 @@ def said(*asked: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 def test_all_of_it_runs_in_tiny_on_the_cpu(tmp_path: Path) -> None:
     page = tmp_path / "speed.md"
-    page.write_text(f"# Speed\n\n{gpu.BEGIN}\nold\n{gpu.END}\nafter\n")
+    page.write_text(f"# Speed\n\n{gpu.BEGIN}\nthe last one\n{gpu.END}\nafter\n")
     parts = "checks,steps,flow,curves"
     done = said("--smoke", "--device=cpu", "--only", parts, "--docs", "speed.md", folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -34,17 +36,10 @@ def test_all_of_it_runs_in_tiny_on_the_cpu(tmp_path: Path) -> None:
     assert set(parts.split(",")) <= set(result) and not result["problems"]
     assert len(result["steps"]) == 8  # two objectives, two sizes, alike and padded
     assert all(row["ms"] > 0 for row in result["steps"])
-    assert set(result["checks"]) >= {
-        "encoders",
-        "heads",
-        "objectives",
-        "batches",
-        "resume",
-        "folds",
-    }
+    assert {*CHECKS, "encoders bf16"} <= set(result["checks"])
     assert all(value > 0 for value in result["flow"].values())
     text = page.read_text()
-    assert "old" not in text and text.endswith(f"{gpu.END}\nafter\n")
+    assert "the last one" not in text and text.endswith(f"{gpu.END}\nafter\n")
     assert text.count("| contrastive | fp32 |") == 4
 
 
@@ -70,10 +65,8 @@ def test_what_is_wrong_ends_in_a_status(
     asked = ["gpu.py", "--smoke", "--device=cpu", "--only=checks", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", asked)
     assert gpu.main() == 1
-    assert (
-        "encoder hubert in fp32: 5.00e-01 apart"
-        in json.loads(out.read_text())["problems"]["checks"]
-    )
+    problems = json.loads(out.read_text())["problems"]
+    assert "encoder hubert in fp32: 5.00e-01 apart" in problems["checks"]
 
 
 def test_a_second_of_audio_has_a_price() -> None:
@@ -92,7 +85,7 @@ def test_two_processes_in_tiny(tmp_path: Path) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("check", ["encoders", "heads", "objectives", "batches", "resume", "folds"])
+@pytest.mark.parametrize("check", CHECKS)
 def test_a_gpu_computes_what_the_cpu_does(check: str) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
