@@ -203,11 +203,13 @@ def _speed_of(encoder: Encoder, context: Context) -> float:
     if not windows:
         return 0.0
     waves = [WaveSource(encoder.sample_rate).read([w]).to(device) for w in windows]
-    encoder(waves[0])
+    precision = context.config.train.precision
+    with arithmetic(device, precision):
+        encoder(waves[0])
     best = 0.0
     for window, wave in zip(windows, waves, strict=True):
         began = time.perf_counter()
-        with arithmetic(device, context.config.train.precision):
+        with arithmetic(device, precision):
             encoder(wave).layers[-1][:1, :1].cpu()  # a GPU has then done its work
         best = max(best, window.clip.duration / (time.perf_counter() - began))
     return best

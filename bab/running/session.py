@@ -13,6 +13,7 @@ from bab.config.run import RunConfig
 from bab.core.interfaces import Encoder
 from bab.core.types import Clip, Labels, Tell
 from bab.data.content import cache_root, content_memo
+from bab.machine.arithmetic import HALF, halve
 from bab.machine.measure import room
 from bab.running.assembly import frozen_source
 from bab.running.data import Data, read_data
@@ -83,8 +84,10 @@ def _planned(
     config: RunConfig, parts: Parts, accelerator: Any, clips: Sequence[Clip]
 ) -> FrozenSource:
     """The feature store of a frozen encoder, with all windows of the run planned."""
-    device = accelerator.device
+    device, precision = accelerator.device, config.train.precision
     parts.encoder.requires_grad_(False).to(device)
+    if precision in HALF:
+        halve(parts.encoder, HALF[precision])
     own = config.cache.dir
     folder = Path(own).expanduser() if own else cache_root() / "features"
     store = Store(folder, int(config.cache.budget_gb * 1e9), accelerator.num_processes)
@@ -99,7 +102,7 @@ def _planned(
             getattr(torch, config.cache.dtype),
             batch=1 if device.type == "cpu" else 512,
             pool=parts.pooled,
-            precision=config.train.precision,
+            precision=precision,
             resident=room(device),
         )
 
