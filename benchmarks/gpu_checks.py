@@ -19,7 +19,6 @@ from bab.config.resolve import encoder_config
 from bab.core import registry
 from bab.core.components import build_encoder
 from bab.core.interfaces import Encoder
-from bab.core.lifecycle import lifecycle
 from bab.core.observers import observers
 from bab.core.options import TrainConfig
 from bab.core.record import RunInfo
@@ -30,6 +29,7 @@ from bab.plugins.objectives.shared import at_once, negatives
 from bab.pretraining.masking import span_mask
 from bab.pretraining.running import Pretraining
 from bab.running.model import Answered
+from bab.starting.lifecycle import lifecycle
 
 ENCODERS = ("wav2vec2", "hubert", "wavlm", "ast", "clap", "fbank")
 OBJECTIVES = ("contrastive", "masked")

@@ -86,7 +86,7 @@ def predicting(model: Path, clip: Clip, device: torch.device, precision: str) ->
     engine = Engine(load_saved(model), device, precision)
     ((recording,), _) = recordings([Path(clip.path)])
     began = time.perf_counter()
-    for _ in engine.of(recording):
+    for _ in engine.walks[0].of(recording):
         pass
     return clip.duration / (time.perf_counter() - began)
 

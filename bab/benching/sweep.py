@@ -103,7 +103,7 @@ class Sweep:
         member = self.members[i]
         bundle = Bundle(member.model, member.objective)
         optimizer = torch.optim.AdamW(bundle.parameters(), lr=member.config.lr)
-        newest = checkpoint.latest(member.folder)
+        newest, _ = checkpoint.newest(member.folder, member.run)
         if newest is not None:
             self.states[i] = checkpoint.restore(newest, bundle, optimizer)
         return optimizer
@@ -258,7 +258,7 @@ class Sweep:
             bundle, state = self._bundle(i), self.states[i]
             bundle.eval()
             if state.judge(*member.evaluate(step)):
-                checkpoint.save_best(member.folder, bundle, step)
+                checkpoint.save_best(member.folder, bundle, step, member.run)
 
     @torch.no_grad()
     def _bundle(self, i: int) -> Bundle:
@@ -282,7 +282,7 @@ class Sweep:
             optimizer.state[parameter] = {
                 k: (v if v.ndim == 0 else v[place]).clone() for k, v in known
             }
-        checkpoint.save(member.folder, bundle, optimizer, state)
+        checkpoint.save(member.folder, bundle, optimizer, state, member.run)
         checkpoint.prune(member.folder, state)
         return replace(state)
 

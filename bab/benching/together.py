@@ -13,7 +13,7 @@ from pathlib import Path
 from bab.benching.sweep import Sweep, unfit
 from bab.config.run import RunConfig
 from bab.core import registry
-from bab.core.checkpoint import latest
+from bab.core.checkpoint import newest
 from bab.core.components import build_task
 from bab.core.errors import BusyError
 from bab.core.folders import locked
@@ -107,6 +107,6 @@ def _level(trainings: Sequence[Training]) -> list[list[Training]]:
 
 
 def _step(training: Training) -> int:
-    """The step of the newest checkpoint, as its name says."""
-    newest = latest(training.folder)
-    return 0 if newest is None else int(newest.stem.partition("-")[2])
+    """The step of the newest checkpoint that is sound, as its name says."""
+    path, _ = newest(training.folder, training.run)
+    return 0 if path is None else int(path.stem.partition("-")[2])

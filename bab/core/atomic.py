@@ -118,17 +118,17 @@ def write_json(path: StrPath, value: Any, *, sorted: bool = False, indent: int |
     Keys keep their order unless `sorted`. Raises TypeError for what JSON can't hold.
     """
     text = json.dumps(
-        _finite(value), indent=indent, sort_keys=sorted, ensure_ascii=False, allow_nan=False
+        finite(value), indent=indent, sort_keys=sorted, ensure_ascii=False, allow_nan=False
     )
     write_text(path, text + "\n")
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """`value` with every non-finite float replaced by None, and tuples as lists."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value

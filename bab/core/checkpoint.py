@@ -2,7 +2,8 @@
 
 `step-<n>.safetensors` holds the trainable weights, the optimizer's state and, as metadata, where
 the run stood; `best-<n>.safetensors` the weights of the best dev score. The newest step names its
-best, so a kill between two writes leaves the older pair, which is still consistent.
+best, so a kill between two writes leaves the older pair, which is still consistent. Two steps are
+kept: should the newest be damaged on the disk, the run goes back to the one before it.
 """
 
 from __future__ import annotations
@@ -10,15 +11,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bab.core.atomic import atomic_path
+from bab.core import sealed
 from bab.core.errors import BabError
+
+_REMEDY = "repeat the run with --force"
 
 
 @dataclass(slots=True)
@@ -53,21 +53,24 @@ def trainable(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def save(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> Path:
-    """Write the state after `state.step` steps; returns the file."""
+def save(
+    folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, state: State, run: str = ""
+) -> Path:
+    """Write the state after `state.step` steps; returns the file. run: whose it is."""
     tensors = {f"model/{k}": v for k, v in trainable(module).items()}
     names = {id(p): n for n, p in module.named_parameters()}
     for parameter, values in optimizer.state.items():
         for key, value in values.items():
             tensors[f"optimizer/{names[id(parameter)]}/{key}"] = torch.as_tensor(value)
     path = folder / f"step-{state.step:09d}.safetensors"
-    _write(path, tensors, {"state": json.dumps(asdict(state))})
+    sealed.write_tensors(path, tensors, _key(run, path), state=json.dumps(asdict(state)))
     return path
 
 
-def save_best(folder: Path, module: nn.Module, step: int) -> None:
+def save_best(folder: Path, module: nn.Module, step: int, run: str = "") -> None:
     """Write the weights of the best dev score so far."""
-    _write(best_path(folder, step), trainable(module), {})
+    path = best_path(folder, step)
+    sealed.write_tensors(path, trainable(module), _key(run, path))
 
 
 def best_path(folder: Path, step: int) -> Path:
@@ -76,10 +79,12 @@ def best_path(folder: Path, step: int) -> Path:
 
 
 def prune(folder: Path, state: State) -> None:
-    """Remove what the newest checkpoint does not need. Call after `save`, never before."""
-    keep = {f"step-{state.step:09d}.safetensors", best_path(folder, state.best_step).name}
+    """Remove what the newest two checkpoints don't need. Call after `save`, never before."""
+    steps = sorted(folder.glob("step-*.safetensors"))[-2:]
+    before = [p for p in sorted(folder.glob("best-*")) if p.stem[5:] <= steps[0].stem[5:]]
+    keep = {*steps, *before[-1:], best_path(folder, state.best_step)}
     for path in folder.glob("*.safetensors*"):
-        if path.name not in keep:
+        if path not in keep:
             path.unlink(missing_ok=True)
 
 
@@ -88,20 +93,31 @@ def latest(folder: Path) -> Path | None:
     return max(folder.glob("step-*.safetensors"), default=None)
 
 
+def newest(folder: Path, run: str) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint of a run that is sound, with its best weights; and what is to be said
+    of newer ones, which are deleted. None: the run begins anew."""
+    said: list[str] = []
+    for path in sorted(folder.glob("step-*.safetensors"), reverse=True):
+        try:
+            state = _state(path, sealed.read(path, _key(run, path), "going back")[1])
+            if state.best_step >= 0:
+                best = best_path(folder, state.best_step)
+                sealed.read(best, _key(run, best), "going back")
+            return path, said
+        except (sealed.DamagedError, FileNotFoundError) as error:
+            said.append(str(error))
+            path.unlink(missing_ok=True)
+    return None, [*said, *(["no checkpoint is left: training begins anew"] if said else [])]
+
+
 def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> State:
     """Put weights and optimizer back as `save` found them.
 
     Raises:
         BabError: where the file is damaged or of another model.
     """
-    try:
-        tensors = load_file(path)
-        with safe_open(path, framework="pt") as file:
-            state = State(**json.loads(file.metadata()["state"]))
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise BabError(
-            f"{path} is damaged ({error}): delete it to resume from nothing, or use --force"
-        ) from None
+    tensors, about = sealed.read(path, remedy=_REMEDY)
+    state = _state(path, about)
     load_trainable(module, {k[6:]: v for k, v in tensors.items() if k.startswith("model/")}, path)
     names = dict(module.named_parameters())
     for key, value in tensors.items():
@@ -115,14 +131,25 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> 
     return state
 
 
-def restore_best(folder: Path, module: nn.Module, step: int) -> None:
+def restore_best(folder: Path, module: nn.Module, step: int, run: str = "") -> None:
     """Put the weights of the best dev score, reached at `step`, into the module."""
     path = best_path(folder, step)
     try:
-        tensors = load_file(path)
-    except (SafetensorError, FileNotFoundError) as error:
-        raise BabError(f"{path} is damaged or gone ({error}): repeat with --force") from None
+        tensors, _ = sealed.read(path, _key(run, path), _REMEDY)
+    except FileNotFoundError:
+        raise BabError(f"{path} is gone: {_REMEDY}") from None
     load_trainable(module, tensors, path)
+
+
+def _key(run: str, path: Path) -> str:
+    return f"{run}/{path.stem}" if run else ""
+
+
+def _state(path: Path, about: dict[str, str]) -> State:
+    try:
+        return State(**json.loads(about["state"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise sealed.DamagedError(f"{path} is damaged ({error}): {_REMEDY}") from None
 
 
 def load_trainable(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
@@ -132,9 +159,3 @@ def load_trainable(module: nn.Module, tensors: dict[str, Tensor], path: Path) ->
     if lost or unexpected:
         odd = sorted([*lost, *unexpected])[0]
         raise BabError(f"{path} does not fit this model (first difference: {odd}); use --force")
-
-
-def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, temporary, metadata)

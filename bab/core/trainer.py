@@ -71,6 +71,12 @@ class Training:
     info: RunInfo
     stop: Callable[[], bool]  # True once the user wants out
     keep: Literal["best", "last"] = "best"  # the weights that are in the model afterwards
+    doubt: Callable[[Sequence[Batch]], str] = lambda parts: ""  # who made a loss infinite, if known
+
+    @property
+    def run(self) -> str:
+        """Whose its checkpoints are."""
+        return f"{self.info.id}/{self.info.fold}"
 
 
 class Trainer:
@@ -87,7 +93,9 @@ class Trainer:
         self.scales = [group["scale"] for group in self.optimizer.param_groups]
         self.state = State()
         self.bundle.to(self.accelerator.device)
-        newest = checkpoint.latest(training.folder)
+        newest, damaged = checkpoint.newest(training.folder, training.run)
+        for line in damaged:
+            training.watchers.bab_notice(run=training.info, message=line)
         if newest is not None:
             self.state = checkpoint.restore(newest, self.bundle, self.optimizer)
             if self.state.step < training.config.steps:
@@ -271,6 +279,8 @@ class Trainer:
         if math.isfinite(value):
             return
         newest = checkpoint.latest(self.training.folder)
+        if who := self.training.doubt(parts):
+            raise DivergedError(f"the {what} is {value} at step {step + 1}: {who}")
         ids = sorted({clip.id for part in parts for clip in part.clips})
         raise DivergedError(
             f"the {what} is {value} at step {step + 1} (clips: {', '.join(ids[:5])}"
@@ -287,7 +297,9 @@ class Trainer:
         self._train_mode()
         best = self.state.judge(metrics, value)
         if best and self.accelerator.is_main_process:
-            checkpoint.save_best(self.training.folder, self.bundle, self.state.step)
+            checkpoint.save_best(
+                self.training.folder, self.bundle, self.state.step, self.training.run
+            )
         self.training.watchers.bab_evaluated(
             run=self.training.info, step=self.state.step, split="dev", metrics=metrics, best=best
         )
@@ -298,8 +310,9 @@ class Trainer:
             return
         if self.accelerator.scaler is not None:
             self.state.scaler = self.accelerator.scaler.state_dict()
-        path = checkpoint.save(self.training.folder, self.bundle, self.optimizer, self.state)
-        checkpoint.prune(self.training.folder, self.state)
+        folder, state = self.training.folder, self.state
+        path = checkpoint.save(folder, self.bundle, self.optimizer, state, self.training.run)
+        checkpoint.prune(folder, state)
         self.training.watchers.bab_checkpoint(
             run=self.training.info, step=self.state.step, path=str(path)
         )
@@ -308,7 +321,8 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         stale = self.state.best_step >= 0 and self.state.best_step != self.state.step
         if self.training.keep == "best" and stale:
-            checkpoint.restore_best(self.training.folder, self.bundle, self.state.best_step)
+            folder, step = self.training.folder, self.state.best_step
+            checkpoint.restore_best(folder, self.bundle, step, self.training.run)
         self.bundle.eval()
 
     def _train_mode(self) -> None:

@@ -22,13 +22,15 @@ def arithmetic(device: torch.device, precision: str) -> AbstractContextManager[A
     return torch.autocast(device.type, HALF[precision])
 
 
-def halve(model: nn.Module, half: torch.dtype) -> None:
+def halve(model: nn.Module, precision: str) -> None:
     """Round once, and keep, what autocast would round at every pass: the weights of products and
     convolutions. The results are the same bits; half the memory, and 3 to 15 % of the time."""
+    if precision not in HALF:
+        return
     for module in model.modules():
         if isinstance(module, _ROUNDED) and not nn.utils.parametrize.is_parametrized(module):
             for parameter in module.parameters(recurse=False):
-                parameter.data = parameter.data.to(half)
+                parameter.data = parameter.data.to(HALF[precision])
 
 
 def reproducible(device: str, wanted: bool) -> None:

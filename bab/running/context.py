@@ -10,7 +10,6 @@ from typing import Any
 
 from bab.config.run import RunConfig
 from bab.core.errors import InterruptedRunError
-from bab.core.lifecycle import Lifecycle
 from bab.core.observers import Watchers
 from bab.core.record import RunInfo
 from bab.core.types import Clip, Labels, Prediction, Trial
@@ -21,6 +20,7 @@ from bab.running.data import Data
 from bab.running.doubts import doubts
 from bab.running.features import FrozenSource
 from bab.running.parts import Parts
+from bab.starting.lifecycle import Lifecycle
 
 
 @dataclass
@@ -119,6 +119,13 @@ class Context:
                 "stopped while computing features; what was computed is kept, the same command "
                 "goes on"
             )
+
+    def repaired(self) -> list[str]:
+        """What is to be said of cached features that were damaged; it is told, too."""
+        said = [] if self.features is None else self.features.store.repairs()
+        for line in said:
+            self.watchers.bab_notice(run=self.info, message=line)
+        return said
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ A block holds the features of some neighbouring windows of one file, in one safe
 appears whole or not at all. Its name is a hash of everything that the features depend on: the
 encoder's fingerprint, the audio's content (not its name), the exact samples, the layers, the
 number type, the device's kind and torch's version. Nothing is ever looked up by a model's name.
+What was damaged on the disk is found by its checksum (bab.running.blocks) and made anew.
 
 Features that the budget has no room for are computed again each time they are needed. On a CPU
 every window is encoded by itself, so both ways give the same bits, whatever was cached.
@@ -11,7 +12,6 @@ every window is encoded by itself, so both ways give the same bits, whatever was
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,10 +21,13 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from bab.checking.encoders import encode
+from bab.checking.faults import described
+from bab.core.components import identity
+from bab.core.errors import DivergedError
 from bab.core.interfaces import Encoder
 from bab.core.types import Features, Item, Waves, Window, pinned
 from bab.data.batches import Source, WaveSource
@@ -35,7 +38,7 @@ from bab.machine.arithmetic import arithmetic
 from bab.running.ahead import ahead
 from bab.running.store import Store
 
-_FORMAT = 1
+_FORMAT = 2
 _BLOCK_WINDOWS = 32
 _MEMORY_BYTES = 256 * 2**20  # of pooled features that are kept in memory as well
 _BLOCK_BYTES = 32 * 2**20  # a block is read by slices, so this only bounds the cost of writing one
@@ -98,6 +101,7 @@ class FeatureSource:
         self.waves = WaveSource(encoder.sample_rate)
         self.places: dict[_Key, Place] = {}
         self.blocks: list[tuple[str, list[Window]]] = []
+        self._mended: set[str] = set()  # blocks that were damaged, once each
         self._filled = 0  # blocks that were planned when all of them had been seen to
         self._memory: dict[tuple[_Key, ...], Tensor] = {}
         self._memory_left = _MEMORY_BYTES
@@ -162,7 +166,7 @@ class FeatureSource:
         """Keep blocks, whose windows' states come one after the other."""
         begin = 0
         for key, part in blocks:
-            self.store.put(key, _packed(states[begin : begin + len(part)]))
+            self.store.put(key, states[begin : begin + len(part)])
             begin += len(part)
 
     def inputs(self, items: Sequence[Item]) -> Features:
@@ -212,7 +216,7 @@ class FeatureSource:
             return self._stayed(window)[:, slice(*(crop or (None,)))]
         place = self.places.get(_key(window))
         if place is not None:
-            states = self._read(self.blocks[place.block][0], place.index, crop)
+            states = self._read(place, crop)
             if states is not None:
                 return states
         whole = self._encode([window])[0]
@@ -225,7 +229,7 @@ class FeatureSource:
             return states
         place, states = self.places.get(_key(window)), None
         if place is not None:
-            states = self._read(self.blocks[place.block][0], place.index, None)
+            states = self._read(place, None)
         if states is None:
             states = self._encode([window])[0]
         states = states.to(self.device)
@@ -235,25 +239,16 @@ class FeatureSource:
             self._resident[_key(window)] = states
         return states
 
-    def _read(self, key: str, index: int, crop: tuple[int, int] | None) -> Tensor | None:
-        """[L, T, D] of one window, by reading only its rows; None where the block isn't there."""
-        path = self.store.path(key)
-        try:
-            with safe_open(path, framework="pt") as block:
-                bounds = block.get_tensor("bounds")
-                begin, end = bounds[index].item(), bounds[index + 1].item()
-                if crop is not None:
-                    begin, end = begin + crop[0], begin + crop[1]
-                rows: Tensor = block.get_slice("states")[begin:end]
-                return rows.transpose(0, 1)
-        except FileNotFoundError:
-            return None
-        except (SafetensorError, IndexError):
-            with contextlib.suppress(OSError):
-                path.unlink()  # damaged on disk: computed again, here and by others
-            return None
-        except OSError:  # too many open files, a network disk that stumbles: the block may be good
-            return None
+    def _read(self, place: Place, crop: tuple[int, int] | None) -> Tensor | None:
+        """[L, T, D] of one window; None where its block isn't there. A block that was damaged is
+        made anew."""
+        key, part = self.blocks[place.block]
+        states = self.store.read(key, place.index, crop)
+        if states is None and key in self.store.damaged - self._mended and self._fits(part):
+            self._mended.add(key)
+            self.store.put(key, self._encode(part))
+            states = self.store.read(key, place.index, crop)
+        return states
 
     @torch.no_grad()
     def _encode(self, windows: Sequence[Window]) -> list[Tensor]:
@@ -279,10 +274,9 @@ class FeatureSource:
             yield places, waves.each(pinned) if self.device.type == "cuda" else waves
 
     def _pass(self, part: Sequence[Window], waves: Waves) -> Iterator[Tensor]:
+        wanted: Literal["last", "all"] = "last" if self.layers == "last" else "all"
         with arithmetic(self.device, self.precision):
-            encoded = self.encoder(
-                waves.to(self.device), layers="last" if self.layers == "last" else "all"
-            )
+            encoded = encode(self.encoder, waves.to(self.device), layers=wanted)
         kept = encoded.layers
         if isinstance(self.layers, int):
             kept = (kept[self.layers],)
@@ -296,9 +290,20 @@ class FeatureSource:
                 ]
             )
             spans = [slice(None)] * len(spans)
-        # One transfer for all of them.
-        stacked = stacked.to(self.dtype).cpu()
-        return (one[:, span] for one, span in zip(stacked, spans, strict=True))
+        kept_states = stacked.to(self.dtype).cpu()  # one transfer for all of them
+        for states, own, span, window in zip(stacked, kept_states, spans, part, strict=True):
+            self._refuse_not_finite(states[:, span], own[:, span], window)
+            yield own[:, span]
+
+    def _refuse_not_finite(self, states: Tensor, kept: Tensor, window: Window) -> None:
+        """One sum tells it of all. Raises DivergedError, naming the encoder or the number type."""
+        if bool(kept.sum(dtype=torch.float32).isfinite()):
+            return
+        who = f"{described(self.encoder)} gives values that are not finite"
+        if bool(states.isfinite().all()):
+            who = f"'{self.encoder.resolved}' gives values too large for {self.dtype} (cache.dtype)"
+        clip = window.clip
+        raise DivergedError(f"{who} ({clip.path}, {clip.start:g} to {clip.end:g} s)")
 
     def _window_bytes(self, window: Window) -> int:
         frames = kept_frames(window, self.encoder.grid, self.encoder.sample_rate)
@@ -328,7 +333,7 @@ class FeatureSource:
         rate = self.encoder.sample_rate
         facts = (
             _FORMAT,
-            self.encoder.fingerprint,
+            identity(self.encoder),
             content_id(Path(path), self.memo),
             rate,
             [(*samples_of(w.clip, rate), w.keep) for w in part],
@@ -341,15 +346,6 @@ class FeatureSource:
             *([self.precision] if self.precision != "fp32" else []),
         )
         return hashlib.blake2b(repr(facts).encode(), digest_size=20).hexdigest()
-
-
-def _packed(states: Sequence[Tensor]) -> dict[str, Tensor]:
-    """The tensors of a block: rows [frames, L, D] of all its windows, and where each begins."""
-    bounds = [0]
-    for s in states:
-        bounds.append(bounds[-1] + s.shape[1])
-    rows = torch.cat([s.transpose(0, 1) for s in states]).contiguous()
-    return {"states": rows, "bounds": torch.tensor(bounds)}
 
 
 def _key(window: Window) -> _Key:

@@ -19,12 +19,15 @@ from bab.data.annotations import open_format
 from bab.machine.memory import keep_memory
 from bab.running import outputs, overview
 from bab.running.engine import Engine
-from bab.running.outputs import Done, Results
+from bab.running.kept import Results
+from bab.running.outputs import Done
 from bab.running.recordings import Recording, seconds_of
 from bab.running.saved import Saved, choose_preset, load_saved, with_thresholds
-from bab.running.spool import Spool
+from bab.running.spool import Spool, spooling
+from bab.running.walking import Stretches, listen
 
 _FORMAT = 1  # of what is on disk
+_ROWS = 2  # of what is there of unfinished recordings
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ class Maker:
         self.preset = choose_preset(saved, asked.preset)
         self.tuned = with_thresholds(saved, self.preset, asked.thresholds)
         self.formats = _formats(saved, asked.formats)
-        self.results = Results(out)
+        self.results = Results(out, Done)
         self.identity = self._identity()
         self.made_by = self._made_by()
         self.voices = overview.voices_of(saved)
@@ -117,44 +120,59 @@ class Maker:
         stop: Callable[[], bool],
     ) -> tuple[Done, set[str]]:
         """Run the model over a recording, from where an earlier try stopped."""
-        spool = Spool(self.results.spool(_digest_of([key, __version__])))
-        try:
-            for rows in self.engine.of(recording, spool.done):
-                if len(rows.values):
-                    spool.add(rows)
-                tell(rows.seconds)
-                if stop():
-                    raise InterruptedRunError(
-                        f"stopped; what is done is in {self.out}, and the same command goes on"
-                    )
-        except BaseException:
-            spool.flush()
-            raise
-        if not spool.done:
+        begun = _digest_of([key, __version__, _ROWS])
+        spools = [Spool(self.results.spool(begun) / str(n)) for n in range(len(self.engine.walks))]
+
+        def told(seconds: float) -> None:
+            tell(seconds)
+            if stop():
+                raise InterruptedRunError(
+                    f"stopped; what is done is in {self.out}, and the same command goes on"
+                )
+
+        with spooling(spools):
+            listen(self.engine.walks, recording, spools, told)
+        if not all(spool.done for spool in spools):
             raise AudioError(f"{recording.path or recording.name}: it holds no sound")
-        spool.mark()
-        done, lost = self._annotated(self._result(recording, key, digest, spool))
+        self.results.begin(begun, recording, digest)
+        rows = self.engine.rows(spools)
+        done, lost = self._annotated(self._result(recording, key, digest, rows))
+        done = replace(done, notices=(*done.notices, *self.results.clear(done)))
         self.results.keep(done)  # last: what is kept has all its files
-        spool.remove()
+        self.results.end(begun)
         return done, lost
 
-    def _result(self, recording: Recording, key: str, digest: str, spool: Spool) -> Done:
+    def _result(self, recording: Recording, key: str, digest: str, rows: Stretches) -> Done:
         """What a recording's rows say, and the files that are written from them."""
         told = seconds_of(recording)
-        seconds = outputs.heard(self.saved, spool, told)
-        prediction = outputs.decoded(self.saved, recording, spool, seconds, self.tuned)
+        seconds = outputs.heard(self.saved, rows, told)
+        prediction = outputs.decoded(self.saved, recording, rows, seconds, self.tuned)
         notices = tuple(outputs.noticed(prediction)) if self.voices else ()
         if seconds < told - 1:
             line = f"{recording.name}: {seconds:.1f} s could be read of the {told:.1f} s that its "
             notices = (*notices, line + "header promises: compare it with the original")
-        kind = self.asked.probabilities
+        kind, paths = self.asked.probabilities, []
         if kind:
-            target = outputs.probabilities_path(self.out, recording.name, kind)
-            outputs.write_probabilities(self.saved, spool, target, seconds)
-        if self.saved.task.one_output and spool.done > 1:
-            outputs.write_windows(self.saved, spool, self.out / f"{recording.name}.windows.csv")
-        facts = (key, self.made_by, recording.name, recording.path, digest, seconds)
-        return Done(*facts, prediction, notices, (kind,) if kind else (), recording.began)
+            paths.append(outputs.probabilities_path(self.out, recording.name, kind))
+            outputs.write_probabilities(self.saved, rows, paths[-1], seconds)
+        if self.saved.task.one_output and rows.done > 1:
+            paths.append(self.out / f"{recording.name}.windows.csv")
+            outputs.write_windows(self.saved, rows, paths[-1])
+        return Done(
+            key=key,
+            made_by=self.made_by,
+            name=recording.name,
+            path=recording.path,
+            digest=digest,
+            seconds=seconds,
+            start=recording.start,
+            end=recording.end,
+            files=self.results.files(paths),
+            prediction=prediction,
+            notices=notices,
+            written=(kind,) if kind else (),
+            began=recording.began,
+        )
 
     def _before(self, recording: Recording, key: str) -> Done | None:
         """A result of an earlier call, if it left all that is asked for now."""
@@ -174,13 +192,14 @@ class Maker:
     def _annotated(self, done: Done) -> tuple[Done, set[str]]:
         """The annotation files and pictures that were not yet written of this result; what they
         couldn't hold."""
-        lost = outputs.write_annotations(done, self.formats, self.out)
+        written, lost = outputs.write_annotations(done, self.formats, self.out)
         paths = {kind: self.out / f"{done.name}.{kind}" for kind in self.asked.timeline}
         new = [p for kind, p in paths.items() if kind not in done.written or not p.exists()]
         if new:
             overview.draw(done, self.voices, new)
         kinds = {*done.written, *self.formats, *paths}
-        return replace(done, written=tuple(sorted(kinds))), lost
+        files = {**done.files, **self.results.files([*written, *new])}
+        return replace(done, written=tuple(sorted(kinds)), files=files), lost
 
     def _identity(self) -> dict[str, Any]:
         """All that what is said of a recording depends on, but for the recording."""

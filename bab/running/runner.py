@@ -12,12 +12,13 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from bab.checking.blame import naming
 from bab.config.run import RunConfig
-from bab.core.lifecycle import Lifecycle, lifecycle
 from bab.core.record import Record, RunInfo
 from bab.machine.measure import overlooked
 from bab.machine.memory import set_up
 from bab.results.record import save
+from bab.running.batches import refuse_short
 from bab.running.context import Context, FoldResult
 from bab.running.doubts import notices
 from bab.running.fold import fit_on_all, run_fold
@@ -25,8 +26,10 @@ from bab.running.folder import clear, finished, run_folder, run_id
 from bab.running.report import encoder_speed, make_record
 from bab.running.scores import write_trials
 from bab.running.session import Session
+from bab.starting.lifecycle import Lifecycle, lifecycle
 
 
+@naming()
 def run(
     config: RunConfig,
     force: bool = False,
@@ -131,6 +134,7 @@ def _opening(context: Context) -> Iterator[str]:
 
 def _run(context: Context, session: Session, began: float) -> Record:
     config, parts, data = context.config, context.parts, context.data
+    refuse_short(context)
     if config.mode == "probe" or (config.mode == "evaluate" and config.encoder.fusion):
         context.features = session.features(config, parts, context.accelerator, data.clips)
         context.fill()
@@ -145,6 +149,7 @@ def _run(context: Context, session: Session, began: float) -> Record:
             f"The model kept was fitted on all {len(data.clips)} clips after the folds; the "
             f"figures are those of the {len(folds)} folds' models, each on clips it never met."
         )
+    said += context.repaired()
     speed = session.speed(lambda: encoder_speed(context))
     record = make_record(context, folds, time.perf_counter() - began, speed, said)
     if context.life.main:

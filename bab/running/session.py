@@ -13,7 +13,7 @@ from bab.config.run import RunConfig
 from bab.core.interfaces import Encoder
 from bab.core.types import Clip, Labels, Tell
 from bab.data.content import cache_root, content_memo
-from bab.machine.arithmetic import HALF, halve
+from bab.machine.arithmetic import halve
 from bab.machine.measure import room
 from bab.running.assembly import frozen_source
 from bab.running.data import Data, read_data
@@ -86,8 +86,7 @@ def _planned(
     """The feature store of a frozen encoder, with all windows of the run planned."""
     device, precision = accelerator.device, config.train.precision
     parts.encoder.requires_grad_(False).to(device)
-    if precision in HALF:
-        halve(parts.encoder, HALF[precision])
+    halve(parts.encoder, precision)
     own = config.cache.dir
     folder = Path(own).expanduser() if own else cache_root() / "features"
     store = Store(folder, int(config.cache.budget_gb * 1e9), accelerator.num_processes)

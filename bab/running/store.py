@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
-from bab.core.atomic import atomic_path
+from bab.core.sealed import DamagedError
+from bab.running import blocks
 
 
 class Store:
@@ -25,6 +25,9 @@ class Store:
         self.writers = writers
         self.own: set[Path] = set()
         self.problem = ""  # why nothing more is kept, where that is not for want of budget
+        self.damaged: set[str] = set()  # keys of blocks that didn't hold what was written
+        self._told = 0
+        self._reader = blocks.Reader()
         self._used: int | None = None
         self._full = False
 
@@ -41,16 +44,40 @@ class Store:
         self.own.add(path)
         return True
 
-    def put(self, key: str, tensors: dict[str, Tensor]) -> bool:
-        """Keep a block if the budget has room, or can make room among blocks not in use here."""
-        size = sum(t.numel() * t.element_size() for t in tensors.values())
+    def read(self, key: str, index: int, crop: tuple[int, int] | None) -> Tensor | None:
+        """[L, T, D] of one window of a block, or of the frames `crop` of it, by reading only its
+        rows; None where the block isn't there. One that is damaged isn't there any more."""
+        path = self.path(key)
+        try:
+            return self._reader.read(path, key, index, crop).transpose(0, 1)
+        except DamagedError:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            self.damaged.add(key)
+            self._reader.forget(key)
+            return None
+        except OSError:  # too many open files, a network disk that stumbles: the block may be good
+            return None
+
+    def repairs(self) -> list[str]:
+        """What is to be said of damaged blocks since this was last asked."""
+        count, self._told = len(self.damaged) - self._told, len(self.damaged)
+        if not count:
+            return []
+        return [
+            f"{count} damaged block{'s' * (count > 1)} of cached features in {self.root}: made "
+            "anew (the disk or the memory may be failing)"
+        ]
+
+    def put(self, key: str, states: Sequence[Tensor]) -> bool:
+        """Keep a block if the budget has room, or can make room among blocks not in use here.
+        states: [L, T, D] of each window."""
+        size = sum(t.numel() * t.element_size() for t in states)
         if not self.make_room(size):
             return False
         path = self.path(key)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(path) as temporary:
-                save_file(tensors, temporary)
+            blocks.write(path, key, states)
         except (OSError, SafetensorError) as error:
             # A full disk or a folder that can't be written costs speed, not the run.
             self.problem = f"features can't be kept in {self.root} ({error}): computed as needed"

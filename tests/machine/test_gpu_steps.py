@@ -17,7 +17,10 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bab.checking import encoders as checking
+from bab.core.observers import observers
 from bab.core.options import TrainConfig
+from bab.core.record import RunInfo
 from bab.core.trainer import Trainer, Training, adamw
 from bab.core.types import Batch, Clip, Waves
 from bab.machine.arithmetic import arithmetic
@@ -40,6 +43,13 @@ from bab.running.model import Answered
 META = torch.device("meta")
 
 
+class Everything(set[Any]):
+    """What has been seen of an encoder: all there is."""
+
+    def __contains__(self, kind: object) -> bool:
+        return True
+
+
 @pytest.fixture(autouse=True)
 def pretended(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the meta device lacks beside numbers. And transformers asks once in a padded forward
@@ -52,6 +62,8 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = torch.is_autocast_enabled
     monkeypatch.setattr(torch, "autocast", autocast)
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind: kind != "meta" and asked(kind))
+    # The first batch of a kind is checked against the contract, number by number, and waits.
+    monkeypatch.setattr(checking, "_seen", SimpleNamespace(setdefault=lambda *one: Everything()))
     own = "transformers.masking_utils._ignore_bidirectional_mask_sdpa"
     monkeypatch.setattr(own, lambda mask, *asked: mask is None)
 
@@ -130,10 +142,12 @@ def test_a_step_asks_a_gpu_for_nothing_before_its_end(
 ) -> None:
     model, objective = parts(name)
     config = TrainConfig(steps=1, clip=1.0)
-    job = SimpleNamespace(
-        model=model, objective=objective, config=config, accelerator=OnMeta(), folder=tmp_path
-    )
-    trainer = Trainer(job)  # type: ignore[arg-type]
+    info = RunInfo("", "", "", "", "", 1, {})
+    job = Training(
+        model, objective, lambda step: [], None, config, 0, tmp_path, OnMeta(), observers([]), info,
+        lambda: False,
+    )  # fmt: skip
+    trainer = Trainer(job)
     trainer._train_mode()
     batch = pretraining_batch(model.encoder, seconds)
     sums, logs, norm = trainer._backward([batch, batch], trainer._divisors([batch, batch]))
@@ -351,6 +365,18 @@ def test_a_batch_remembers_where_it_came_from() -> None:
     assert there.inputs.sizes.tolist() == [16000, 11200]
 
 
+def test_another_batch_came_from_nowhere() -> None:
+    """The check of a first loss takes a batch apart: what is counted then is its parts'."""
+    from bab.checking.losses import _some
+
+    model, _ = parts("masked")
+    there = pretraining_batch(model.encoder, [1.0, 0.7]).to(META)
+    there.target_lengths = there.here.target_lengths  # it looks at these
+    there.targets = there.here.targets
+    part = _some(there, [0])
+    assert part.here is part and len(part.seeds) == 1
+
+
 def test_a_gpu_gets_passes_of_like_length() -> None:
     def item(seconds: float) -> Any:
         clip = Clip("", "", 0.0, seconds, "")
@@ -374,6 +400,3 @@ def test_arithmetic() -> None:
     assert isinstance(arithmetic(cpu, "tf32"), nullcontext)
     with arithmetic(cpu, "bf16"):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
-
-
-assert Training  # what a Trainer takes: here, as much of it as a step asks for

@@ -16,12 +16,12 @@ from train_worker import make_job
 
 from bab.core import checkpoint, device, folders
 from bab.core.errors import BabError, BusyError, ConfigError
-from bab.core.lifecycle import lifecycle
 from bab.core.options import TrainConfig
 from bab.core.trainer import Trainer
 from bab.machine import measure, processes
 from bab.machine.arithmetic import reproducible
 from bab.machine.processes import Alone, same_checkpoint
+from bab.starting.lifecycle import lifecycle
 
 
 def test_the_fast_suite_sees_no_gpu() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from damaged import flipped
 from train_worker import Small
 
 from bab.audio import decoding
@@ -128,7 +129,7 @@ def test_a_renamed_file_is_the_same_and_a_changed_one_is_not(wav: Path, make: Ma
     assert Counting.calls == before + len(windows(moved, Small()))
 
 
-@pytest.mark.parametrize("change", ["weights", "layers", "window", "dtype"])
+@pytest.mark.parametrize("change", ["weights", "layers", "window", "dtype", "keep", "pool"])
 def test_whatever_features_depend_on_is_in_their_address(
     wav: Path, make: Make, change: str
 ) -> None:
@@ -140,8 +141,13 @@ def test_whatever_features_depend_on_is_in_their_address(
         encoder,
         layers="last" if change == "layers" else "all",
         dtype=torch.float16 if change == "dtype" else torch.float32,
+        pool=change == "pool",
     )
-    other.plan(windows(wav, encoder, 2.0 if change == "window" else 4.0))
+    planned = windows(wav, encoder, 2.0 if change == "window" else 4.0)
+    if change == "keep":
+        planned = [replace(window, keep=(1, 40)) for window in planned]
+    other.plan(planned)
+    assert len(first.blocks) == 3 and other.blocks
     assert not {key for key, _ in first.blocks} & {key for key, _ in other.blocks}
 
 
@@ -162,27 +168,54 @@ def test_the_budget_is_kept_and_what_is_over_is_recomputed(
 
 
 def test_room_is_made_among_the_least_recently_used(wav: Path, make: Make, tmp_path: Path) -> None:
-    store = Store(tmp_path / "features", 1000)
+    store = Store(tmp_path / "features", 63_000)
     for number, key in enumerate(("aa1", "bb2", "cc3")):
-        assert store.put(key, {"x": torch.zeros(50)})
+        assert store.put(key, [torch.zeros(1, 5000, 1)])
         os.utime(store.path(key), (number, number))
-    later = Store(tmp_path / "features", 1000)
+    later = Store(tmp_path / "features", 63_000)
     assert later.claim("aa1")  # in use now: safe, though it was the oldest
-    assert later.put("dd4", {"x": torch.zeros(60)})
+    assert later.put("dd4", [torch.zeros(1, 6000, 1)])
     left = {p.stem for p in (tmp_path / "features").glob("??/*")}
     assert "aa1" in left and "dd4" in left and "bb2" not in left
 
 
-def test_a_damaged_block_is_computed_again(wav: Path, make: Make, tmp_path: Path) -> None:
+def test_a_damaged_block_is_made_anew(wav: Path, make: Make, tmp_path: Path) -> None:
     found = windows(wav, Small())
     source = filled(make(), found)
     whole = source.inputs(items(found)).states
     block = sorted((tmp_path / "features").glob("??/*.safetensors"))[0]
-    block.write_bytes(block.read_bytes()[:100])
+    good = block.read_bytes()
+    block.write_bytes(good[:100])
     assert torch.equal(source.inputs(items(found)).states, whole)
-    assert not block.exists()
-    filled(make(), found)
-    assert block.exists()
+    assert block.read_bytes() == good
+    assert "1 damaged block of" in source.store.repairs()[0] and not source.store.repairs()
+
+
+def test_a_flipped_bit_is_found_wherever_it_is(wav: Path, make: Make, tmp_path: Path) -> None:
+    found = windows(wav, Small())[:3]
+    whole = filled(make(pool=True), found).inputs(items(found)).states
+    (block,) = (tmp_path / "features").glob("??/*.safetensors")
+    good = block.read_bytes()
+    made_anew = 0
+    for bit in range(0, len(good) * 8, 17):
+        block.write_bytes(flipped(good, bit))
+        source = make(pool=True)
+        source.plan(found)
+        assert torch.equal(source.inputs(items(found)).states, whole), bit
+        if source.store.damaged:
+            made_anew += 1
+            assert block.read_bytes() == good
+    assert made_anew > len(good) * 8 / 17 / 2  # most of a small file is numbers and their place
+
+
+def test_another_blocks_bytes_are_not_taken(wav: Path, make: Make, tmp_path: Path) -> None:
+    found = windows(wav, Small())
+    whole = filled(make(), found).inputs(items(found)).states
+    first, second, _ = sorted((tmp_path / "features").glob("??/*.safetensors"))
+    first.write_bytes(second.read_bytes())
+    source = filled(make(), found)
+    assert torch.equal(source.inputs(items(found)).states, whole)
+    assert len(source.store.damaged) == 1
 
 
 def test_a_process_takes_its_share_and_all_can_read_the_rest(wav: Path, make: Make) -> None:
@@ -229,10 +262,18 @@ def test_windows_of_an_example_are_joined_cropped_or_averaged(wav: Path, make: M
         torch.testing.assert_close(pooled.states[0, :, 0], expected.mean(1), atol=1e-6, rtol=0)
 
 
+def test_an_encoder_with_dropout_is_heard_without(wav: Path, make: Make) -> None:
+    encoder = Counting(0.5).train()
+    source = make(encoder, budget=0)
+    found = windows(wav, encoder)[:1]
+    one, two = (source.inputs(items(found)).states for _ in range(2))
+    assert torch.equal(one, two) and not encoder.training
+
+
 def test_means_take_the_room_of_one_frame(wav: Path, make: Make, tmp_path: Path) -> None:
     filled(make(pool=True), windows(wav, Small()))
     size = sum(p.stat().st_size for p in (tmp_path / "features").glob("??/*.safetensors"))
-    assert size < 75 * 2 * 8 * 4 + 75 * 8 + 3 * 500  # 75 windows, 2 layers, 8 dimensions
+    assert size < 75 * 2 * 8 * 4 + 75 * 16 + 3 * 500  # 75 windows, 2 layers, 8 dimensions
 
 
 def test_room_is_never_made_among_blocks_that_this_run_will_need(wav: Path, make: Make) -> None:
