@@ -88,7 +88,7 @@ def load_saved(model: str | Path, offline: bool = False, trust_code: bool = Fals
     else:
         encoder, members = open_encoder(EncoderConfig(**spec["encoder"]), offline, trust_code)
     _refuse_changed(place, spec, encoder)
-    tensors = models.load_weights(place)
+    tensors = models.load_weights(place, spec)
     return _saved(place, spec, tensors, encoder, members, content_id(place / models.WEIGHTS))
 
 
