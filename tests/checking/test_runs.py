@@ -143,6 +143,7 @@ def test_a_plugin_named_as_a_built_in_stands_under_its_full_name(install, plante
     install("other", {"encoders": {"fbank": "planted_enc:Sound"}})
     config = run_config(None, {"encoder": "other/fbank", "task": "vtc"})
     assert config.encoder.name == "other/fbank"
+    assert build_encoder("other/fbank", "", {}, True, False).resolved == "other/fbank"
     assert run_config(None, {"encoder": "bab/fbank", "task": "vtc"}).encoder.name == "fbank"
     pair = run_config(None, {"encoder": "other/fbank+fbank", "task": "gender"}).encoder
     assert [one.name for one in pair.members] == ["other/fbank", "fbank"]
