@@ -42,10 +42,9 @@ class Encoder(bab.Encoder):
         return None
 
 
-@pytest.mark.parametrize(("base", "cls"), [(bab.Head, Head), (bab.Format, Format),
-                                           (bab.Corpus, Corpus), (bab.Encoder, Encoder)])  # fmt: skip
-def test_what_can_be_called_is_sound(base, cls):
-    assert contract_fault(base, cls) == ""
+@pytest.mark.parametrize("cls", [Head, Format, Corpus, Encoder])
+def test_what_can_be_called_is_sound(cls):
+    assert contract_fault(cls.__bases__[0], cls) == ""
 
 
 def given(cls: type, **parts: object) -> type:
