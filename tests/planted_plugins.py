@@ -101,6 +101,10 @@ ENCODER = """
     class Poses(Sound):
         resolved = "hubert:base"
 
+    class Ungrouped(Sound):
+        def groups(self):
+            return list(self.parameters())
+
     class Old(Sound):
         def forward(self, waves):
             return None

@@ -54,6 +54,7 @@ def planted(install, tmp_path):
         ({"encoder": "nogrid"}, "'nogrid' .* load leaves grid = None: Grid expected"),
         ({"encoder": "otherrate"}, "'otherrate' .* load leaves grid.sample_rate = 8000"),
         ({"encoder": "poses"}, "'poses' .* load leaves resolved = 'hubert:base', the name of"),
+        ({"encoder": "ungrouped"}, r"'ungrouped' .* groups gives \[Parameter"),
         ({"encoder": "old"}, r"'old' .* forward\(self, waves\) can't be called as forward\("),
         ({"encoder": "noload"}, "'noload' .* it has no method load of its own"),
         ({"encoder": "loadsnone"}, "'loadsnone' .* load gives None"),
