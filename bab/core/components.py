@@ -37,8 +37,8 @@ def build_encoder(
     registry.claim(type(encoder), entry)
     if "fingerprint" not in vars(encoder):
         encoder.fingerprint = fingerprint(encoder, encoder.version, given.model_dump(mode="json"))
-    if "/" in name and encoder.resolved.partition(":")[0] == entry.name:
-        encoder.resolved = f"{name.rpartition('/')[0]}/{encoder.resolved}"
+    if "/" in name:  # whatever it calls itself, tables must tell it from its namesake
+        encoder.resolved = entry.full + "".join(encoder.resolved.partition(":")[1:])
     return encoder.eval()
 
 

@@ -59,7 +59,9 @@ class LayerMix(nn.Module):
 
 
 class Answered(Scorer):
-    """Stands for a model before an objective: its output is known already."""
+    """Stands for a model before an objective: its output is known already, for one batch alone."""
+
+    known = True
 
     def __init__(self, logits: Tensor, lengths: Tensor) -> None:
         super().__init__()
