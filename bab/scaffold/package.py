@@ -80,7 +80,7 @@ def names_of(kind: str, name: str) -> Names:
     if name in there:
         word = registry.KINDS[kind][0]
         raise ConfigError(
-            f"there is a {word} '{name}' already, of {there[name].owner}: take another name"
+            f"'{name}' is taken: it is the {word} of {there[name].owner}. Take another name"
         )
     return Names(name, module, "".join(part.capitalize() for part in module.split("_")))
 

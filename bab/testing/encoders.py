@@ -6,8 +6,8 @@
         component = MyEncoder
         weights = "random"
 
-Each check takes `make`, which builds the same encoder each time it is called; `check_encoder(make)`
-runs all of them. A small encoder keeps this fast. No clip is longer than the encoder's `max_seconds`.
+Each check takes `make`, which builds the same encoder each time it is called;
+`check_encoder(make)` runs all of them. No clip is longer than the encoder's `max_seconds`.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from rttm_files import homes, ids, load, sound, spans, turn, write
 
 from bab.core.errors import CorpusError, LeakageError
+from bab.kit.faults import Faults
 from bab.plugins.datasets.rttm import Rttm, read_rttm
-from bab.plugins.datasets.shared.faults import Faults
 from bab.testing.corpora import check_corpus
 
 SCENES = REAL / "scenes"

@@ -32,14 +32,14 @@ from bab import (
     locate_weights,
     read_tensors,
 )
-from bab.plugins.encoders.shared import export
-from bab.plugins.encoders.shared.layers import (
+from bab.kit import (
     GradScale,
     ValidBatchNorm,
     ValidGroupNorm,
     standardise,
     valid,
 )
+from bab.plugins.encoders.shared import export
 from bab.plugins.encoders.shared.states import Kind, Weights, build, from_folder
 from bab.plugins.encoders.shared.torchaudio import convert, modern
 
