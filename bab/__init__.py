@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from bab.core.options import Options as Options
     from bab.core.record import Record as Record
     from bab.core.record import RunInfo as RunInfo
+    from bab.core.sealed import write_tensors as write_tensors
     from bab.core.seeds import derive as derive_seed
     from bab.core.types import Batch as Batch
     from bab.core.types import Clip as Clip
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
     from bab.data.annotations import fit_annotations as fit_annotations
     from bab.data.annotations import open_format as open_format
     from bab.data.content import cache_root as cache_root
+    from bab.data.sealed import check_parquet as check_parquet
     from bab.data.splits import by_group as split_by_group
     from bab.data.splits import check_disjoint as check_disjoint
     from bab.data.splits import components as split_components
@@ -111,9 +113,11 @@ _SAME = {  # module -> names that are called the same there
     "bab.core.observers": "hookimpl",
     "bab.core.options": "Options",
     "bab.core.record": "Record RunInfo",
+    "bab.core.sealed": "write_tensors",
     "bab.core.types": "Batch Clip Encoded Features Labels Loss Output Permissions Prediction "
     "Segment Term Trial View Waves",
     "bab.core.weights": "WeightsError fingerprint read_json read_tensors",
+    "bab.data.sealed": "check_parquet",
     "bab.data.annotations": "fit_annotations open_format",
     "bab.data.content": "cache_root",
     "bab.data.splits": "check_disjoint ungrouped",

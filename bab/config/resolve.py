@@ -300,7 +300,17 @@ def _emptied(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _settle(values: dict[str, Any], stated: Stated) -> None:
-    """The same folder from another working directory is the same corpus."""
+    """The same folder from another working directory is the same corpus; and the run's seed draws
+    untrained weights, unless the encoder's own seed is given."""
+    encoder, said = values.get("encoder", {}), stated.get("encoder", {})
+    options, seed = encoder.get("options", {}), values.get("seed", 0)
+    members = names.members(str(encoder.get("name", "")))
+    for one in members:
+        own, given = (options, said) if len(members) == 1 else (options[one.name], said)
+        given = given if len(members) == 1 else given.get(one.name) or {}
+        weights = str(encoder.get("weights") or one.weights)
+        if weights.startswith("random") and "seed" in own and "seed" not in given:
+            own["seed"] = seed
     for section in ("corpus", "test_corpus"):
         root = values.get(section, {}).get("root")
         if root and Path(root).expanduser().exists():

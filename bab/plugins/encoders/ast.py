@@ -49,7 +49,7 @@ _SHAPES = (
 class AstOptions(Options):
     """Options of the ast encoder."""
 
-    seed: int = Field(0, description="draws the weights of `random` and `random-tiny`")
+    seed: int = Field(0, description="draws `random` weights; not set: the run's seed does")
     dropout: float | None = Field(
         None, ge=0, lt=1, description="all dropouts in training; unset: as the weights' config says"
     )
@@ -79,6 +79,7 @@ class Ast(Encoder):
     }
     default = "random-tiny"
     source = "arXiv 2104.01778; model and features: Hugging Face transformers"
+    licence = "BSD-3-Clause"
 
     def __init__(self, weights: Weights, options: AstOptions, resolved: str) -> None:
         """weights: a configuration and, where trained, its tensors; resolved: the record's name.

@@ -23,7 +23,7 @@ _SAMPLES = 10 * RATE  # that go through a net together: its filters give 80 valu
 class PyannetOptions(Options):
     """Options of the pyannet encoder."""
 
-    seed: int = Field(0, description="draws the weights of `random`")
+    seed: int = Field(0, description="draws `random` weights; not set: the run's seed does")
 
 
 class Pyannet(Encoder):
@@ -42,6 +42,7 @@ class Pyannet(Encoder):
     }
     default = RANDOM
     source = "VTC 1.0: arXiv 2005.12656; pyannote.audio 1: arXiv 1911.01255"
+    licence = "as the checkpoint's page says"
 
     def __init__(self, nets: list[PyanNet], resolved: str) -> None:
         super().__init__()
