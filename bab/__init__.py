@@ -140,6 +140,30 @@ _LAZY = {name: (module, name) for module, names in _SAME.items() for name in nam
     "split_components": ("bab.data.splits", "components"),
 }
 
+_KIT = {  # module of bab.kit -> what plugins may import from bab.kit
+    "agreement": "METRICS detection shares",
+    "clips": "FINETUNE PROBE ClipTask column",
+    "confusion": "confused",
+    "corpora": "ListedCorpus",
+    "faults": "Faults",
+    "finite": "refuse_diverged",
+    "frames": "FrameOptions FrameTask",
+    "layers": "GradScale ValidBatchNorm ValidGroupNorm mask_without_waiting mean_over_time "
+    "standardise valid",
+    "recordings": "AUDIO_SUFFIXES LATE SPLITS SPLIT_NAMES Divided Span audio_by_uri cut_to_file "
+    "duration_of lines merge read_split_lists uncollected under uri_of walk",
+    "rttms": "write_rttms",
+    "segments": "Timeline heard inside intersect join last_pause marked multi_hot probabilities "
+    "scored spoken thresholds_of union",
+    "short": "AudioIndex given_splits whole_file",
+    "tables": "Row read_columns read_table",
+    "text": "character_errors normalise word_errors",
+    "thresholds": "best_f1 candidates curve presets",
+    "utterances": "Headers Parted SharedLabels gender made_trials pairs read_trials table",
+    "verification": "equal_error_rate min_dcf operating_points",
+}
+KIT = {name: f"bab.kit.{module}" for module, names in _KIT.items() for name in names.split()}
+
 __all__ = sorted(_LAZY)
 
 

@@ -13,7 +13,7 @@ from audio_files import cut, make, sound, whole, write
 
 from bab.audio import decoding, mp3, reading
 from bab.core.errors import AudioError
-from bab.plugins.datasets.shared.recordings import walk
+from bab.kit.recordings import walk
 
 
 def unreadable(path: Path, kind: str) -> str:

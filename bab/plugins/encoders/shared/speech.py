@@ -32,8 +32,7 @@ from bab import (
     locate_weights,
     read_tensors,
 )
-from bab.plugins.encoders.shared import export
-from bab.plugins.encoders.shared.layers import (
+from bab.kit import (
     GradScale,
     ValidBatchNorm,
     ValidGroupNorm,
@@ -41,6 +40,7 @@ from bab.plugins.encoders.shared.layers import (
     standardise,
     valid,
 )
+from bab.plugins.encoders.shared import export
 from bab.plugins.encoders.shared.states import Kind, Weights, build, from_folder
 from bab.plugins.encoders.shared.torchaudio import convert, modern
 

@@ -6,7 +6,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bab import Annotation, CorpusError, Mark, Prediction, open_format
+from bab.core.annotations import Annotation, Mark
+from bab.core.errors import CorpusError
+from bab.core.types import Prediction
+from bab.data.annotations import open_format
 
 
 def write_rttms(predictions: Sequence[Prediction], folder: Path) -> None:
