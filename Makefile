@@ -1,5 +1,6 @@
 # make demo   environment + `bab run --encoder hubert --task vtc` on the shipped sample, offline
 # make test   environment + the whole fast suite
+# make docs   the documentation as a site in build/site, offline
 # make lint   ruff, mypy          make slow   the tests that take minutes or need real recordings
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo test slow lint samples clean
+.PHONY: demo test slow docs lint samples clean
 
 demo: $(RUN)
 	$(BIN)/bab run --encoder hubert --task vtc --offline
@@ -18,6 +19,10 @@ test: $(DEV) lint
 
 slow: $(DEV)
 	$(BIN)/python -m pytest -m slow
+
+docs: $(DEV)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 lint: $(DEV)
 	$(BIN)/ruff check .
