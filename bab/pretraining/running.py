@@ -12,6 +12,7 @@ from typing import Any
 
 from bab.config.pretrain import PretrainConfig
 from bab.core.atomic import write_json
+from bab.core.errors import counted
 from bab.core.interfaces import Corpus, Encoder, Objective, Scorer
 from bab.core.record import RunInfo, versions
 from bab.core.seeds import derive
@@ -77,7 +78,7 @@ class Running:
             yield from corpus.notices
         if self.material.skipped:
             names = ", ".join(self.material.skipped)
-            yield f"{len(self.material.skipped)} unreadable file(s) left out: {names}"
+            yield f"{counted(len(self.material.skipped), 'unreadable file')} left out: {names}"
 
     def train(self) -> dict[str, Any]:
         """Train, export, and write down what happened."""
@@ -85,7 +86,7 @@ class Running:
         began = time.time()
         crops = Crops(self.material.train, config.audio, grid)
         if crops.short:
-            self.notice(f"{crops.short} clip(s) shorter than audio.minimum are left out")
+            self.notice(f"{counted(crops.short, 'clip')} shorter than audio.minimum left out")
         scorer = Pretraining(self.encoder)
         if self.life.main:
             watch = Watch(config, folder, self.life.watchers, self.export, self.groups)
@@ -107,7 +108,7 @@ class Running:
             )
         ).fit()
         for why in self.collate.failed.values():
-            self.notice(f"heard in part: {why}")
+            self.notice(f"used in part: {why}")
         result = {
             "format": 1,
             "id": self.info.id,

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from bab.config.run import RunConfig
+from bab.core.errors import counted
 from bab.core.record import Record, RunInfo
 from bab.results.record import save
 from bab.running.context import Context, FoldResult
@@ -119,9 +120,9 @@ def _opening(context: Context) -> Iterator[str]:
     yield f"folder {context.info.folder}"
     yield from parts.corpus.notices
     if data.skipped:
-        yield f"{len(data.skipped)} unreadable file(s) left out: {', '.join(data.skipped)}"
+        yield f"{counted(len(data.skipped), 'unreadable file')} left out: {', '.join(data.skipped)}"
     for reason, count in list(data.refused.items())[:10]:
-        yield f"{count} clip(s) left out: {reason}"
+        yield f"{counted(count, 'clip')} left out: {reason}"
     yield from filter(None, [data.leakage, *notices(context.doubts), parts.task.notice])
 
 

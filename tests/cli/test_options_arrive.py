@@ -134,3 +134,20 @@ def test_metannots_say_the_algorithms_version(tmp_path: Path) -> None:
     written.write([bab.Annotation("a", (bab.Mark(0.0, 1.0, "KCHI"),))], tmp_path / "a.csv")
     said = "".join(p.read_text() for p in tmp_path.rglob("metannots.yml"))
     assert "2.1" in said
+
+
+def test_renamed_options_name_the_new_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["prepare", "--corpus", "audio", "--out", str(tmp_path / "m.parquet"), "--hear", "all"]
+    assert main(line) == 2 and "--hear is called --use now: --use all" in capsys.readouterr().err
+    line = ["pretrain", "--encoder", "hubert:random-tiny", "--objective", "masked"]
+    assert main([*line, "--corpus", "audio", "--set", "hear=all"]) == 2
+    assert "unknown key 'hear' (from --set hear=all): it is called `use` now" in (
+        capsys.readouterr().err
+    )
+
+
+def test_prepare_hands_on_what_is_used(seen: Any, tmp_path: Path) -> None:
+    line = ["prepare", "--corpus", "audio", "--out", str(tmp_path / "m.parquet"), "--use", "all"]
+    assert seen("bab.data.prepare.prepare", line)[6] == "all"
