@@ -233,8 +233,8 @@ def _beyond(clips: Sequence[Clip]) -> Iterator[Problem]:
         late = [s for s in clip.segments if s.end > end + _TOLERANCE]
         if late:
             message = (
-                f"{where} has {counted(len(late), 'segment')} after the file's end ({end:.3f} s), the "
-                f"first '{late[0].label}' at {late[0].start:.3f} to {late[0].end:.3f} s"
+                f"{where} has {counted(len(late), 'segment')} after the file's end ({end:.3f} s), "
+                f"the first '{late[0].label}' at {late[0].start:.3f} to {late[0].end:.3f} s"
             )
             yield Problem(clip.path, "beyond", message, fatal=False)
 

@@ -66,8 +66,8 @@ def doubled(clips: Sequence[Clip]) -> Iterator[Problem]:
             if both:
                 one, two = both[0]
                 message = (
-                    f"{clip.path}: clip '{clip.id}' has {counted(len(both), 'overlap')} of '{label}' with "
-                    f"itself, the first of {one.start:.3f} to {one.end:.3f} s and {two.start:.3f} "
+                    f"{clip.path}: clip '{clip.id}' has {counted(len(both), 'overlap')} of "
+                    f"'{label}' with itself, the first of {one.start:.3f} to {one.end:.3f} s and {two.start:.3f} "
                     f"to {two.end:.3f} s: join them, unless two such voices are meant"
                 )
                 yield Problem(clip.path, "same voice", message, False)

@@ -125,8 +125,8 @@ def noticed(prediction: Prediction) -> Iterator[str]:
     if long:
         longest = max(long, key=lambda s: s.end - s.start)
         yield (
-            f"{prediction.id}: {counted(len(long), 'segment')} over {LONG_SEGMENT:g} s, the longest "
-            f"{longest.label} for {longest.end - longest.start:.0f} s at {longest.start:.0f} s: "
+            f"{prediction.id}: {counted(len(long), 'segment')} over {LONG_SEGMENT:g} s, the "
+            f"longest {longest.label} for {longest.end - longest.start:.0f} s at {longest.start:.0f} s: "
             "nobody speaks so long without a pause; listen whether it is noise, a hum or music"
         )
 
