@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from bab.audio.reading import info as audio_info
     from bab.audio.reading import read as read_audio
     from bab.checking.contracts import contract_fault as contract_fault
+    from bab.config.plugins import read_plugin as read_plugin
+    from bab.config.plugins import use_plugin as use_plugin
     from bab.core.annotations import Annotation as Annotation
     from bab.core.annotations import Format as Format
     from bab.core.annotations import Mark as Mark
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from bab.core.options import Options as Options
     from bab.core.record import Record as Record
     from bab.core.record import RunInfo as RunInfo
+    from bab.core.sealed import write_tensors as write_tensors
     from bab.core.seeds import derive as derive_seed
     from bab.core.types import Batch as Batch
     from bab.core.types import Clip as Clip
@@ -79,6 +82,7 @@ if TYPE_CHECKING:
     from bab.data.annotations import fit_annotations as fit_annotations
     from bab.data.annotations import open_format as open_format
     from bab.data.content import cache_root as cache_root
+    from bab.data.sealed import check_parquet as check_parquet
     from bab.data.splits import by_group as split_by_group
     from bab.data.splits import check_disjoint as check_disjoint
     from bab.data.splits import components as split_components
@@ -99,6 +103,7 @@ _SAME = {  # module -> names that are called the same there
     "bab.api.runs": "Pretrained Run evaluate pretrain run",
     "bab.api.table": "table",
     "bab.checking.contracts": "contract_fault",
+    "bab.config.plugins": "read_plugin use_plugin",
     "bab.core.annotations": "Annotation Format Mark",
     "bab.core.atomic": "atomic_folder atomic_path write_bytes write_json write_text",
     "bab.core.errors": "AudioError BabError ConfigError CorpusError DivergedError LeakageError "
@@ -108,9 +113,11 @@ _SAME = {  # module -> names that are called the same there
     "bab.core.observers": "hookimpl",
     "bab.core.options": "Options",
     "bab.core.record": "Record RunInfo",
+    "bab.core.sealed": "write_tensors",
     "bab.core.types": "Batch Clip Encoded Features Labels Loss Output Permissions Prediction "
     "Segment Term Trial View Waves",
     "bab.core.weights": "WeightsError fingerprint read_json read_tensors",
+    "bab.data.sealed": "check_parquet",
     "bab.data.annotations": "fit_annotations open_format",
     "bab.data.content": "cache_root",
     "bab.data.splits": "check_disjoint ungrouped",

@@ -14,6 +14,7 @@ import click
 from bab import __version__
 from bab.cli.audit import audit_command
 from bab.cli.bench import bench_command
+from bab.cli.check import check_command
 from bab.cli.convert import convert_command
 from bab.cli.data import data_group
 from bab.cli.echo import echo
@@ -22,6 +23,7 @@ from bab.cli.explain import explain_command
 from bab.cli.export import export_command
 from bab.cli.info import info_command
 from bab.cli.listing import list_command
+from bab.cli.plugins import forgotten_after, takes_plugins
 from bab.cli.predict import predict_command
 from bab.cli.prepare import prepare_command
 from bab.cli.pretrain import pretrain_command
@@ -65,9 +67,13 @@ for _command in (
     targets_command,
     list_command,
     info_command,
+    check_command,
     data_group,
 ):
     cli.add_command(_command)
+    if _command not in (table_command, prepare_command):
+        for _taking in getattr(_command, "commands", {"": _command}).values():
+            takes_plugins(_taking)
 
 
 def _leave_group() -> None:
@@ -112,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     own = given[: given.index("--")] if "--" in given else given
     debug = "--debug" in own
-    with _ends_in_order():
+    with _ends_in_order(), forgotten_after():
         return _main([*(a for a in own if a != "--debug"), *given[len(own) :]], debug)
 
 

@@ -63,14 +63,14 @@ def save(
         for key, value in values.items():
             tensors[f"optimizer/{names[id(parameter)]}/{key}"] = torch.as_tensor(value)
     path = folder / f"step-{state.step:09d}.safetensors"
-    sealed.write(path, tensors, _key(run, path), state=json.dumps(asdict(state)))
+    sealed.write_tensors(path, tensors, _key(run, path), state=json.dumps(asdict(state)))
     return path
 
 
 def save_best(folder: Path, module: nn.Module, step: int, run: str = "") -> None:
     """Write the weights of the best dev score so far."""
     path = best_path(folder, step)
-    sealed.write(path, trainable(module), _key(run, path))
+    sealed.write_tensors(path, trainable(module), _key(run, path))
 
 
 def best_path(folder: Path, step: int) -> Path:

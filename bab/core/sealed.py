@@ -51,11 +51,14 @@ def _total(tensors: Mapping[str, Any], about: Mapping[str, str]) -> str:
     return digest((listed, sorted(item for item in about.items() if item[0] != SUM)))
 
 
-def write(path: Path, tensors: Mapping[str, Any], key: str, **about: str) -> None:
-    """Write tensors of torch, atomically. key: what the file is, which `read` asks for."""
+def write_tensors(path: Path, tensors: Mapping[str, Any], key: str, **about: str) -> str:
+    """Write tensors of torch, atomically; returns the checksum. key: what the file is, which `read`
+    asks for."""
     plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    told = {**about, KEY: key}
-    save(path, plain, {**told, SUM: _total(plain, told)})
+    about[KEY] = key
+    about[SUM] = _total(plain, about)
+    save(path, plain, about)
+    return about[SUM]
 
 
 def save(path: Path, tensors: dict[str, Any], about: Mapping[str, str]) -> None:

@@ -110,13 +110,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from bab.core import sealed
 
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"can't read {path}: {first_line(error)}; copy it again") from error
+        return sealed.read(path, remedy="copy it again")[0]
+    except (sealed.DamagedError, OSError) as error:
+        raise WeightsError(f"can't read {path}: {first_line(error)}") from error
 
 
 def _pickled(path: Path) -> Any:

@@ -67,8 +67,8 @@ def doubled(clips: Sequence[Clip]) -> Iterator[Problem]:
                 one, two = both[0]
                 message = (
                     f"{clip.path}: clip '{clip.id}' has {counted(len(both), 'overlap')} of "
-                    f"'{label}' with itself, the first of {one.start:.3f} to {one.end:.3f} s and {two.start:.3f} "
-                    f"to {two.end:.3f} s: join them, unless two such voices are meant"
+                    f"'{label}' with itself, the first of {one.start:.3f} to {one.end:.3f} s and "
+                    f"{two.start:.3f} to {two.end:.3f} s: join them, unless two such voices are meant"
                 )
                 yield Problem(clip.path, "same voice", message, False)
 

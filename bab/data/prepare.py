@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from bab.core import atomic
 from bab.core.errors import AudioError, BabError, CorpusError, LeakageError
 from bab.core.interfaces import Corpus
+from bab.core.sealed import DamagedError
 from bab.core.types import Clip, Tell
-from bab.data import check, segments, vad
+from bab.data import check, sealed, segments, vad
 from bab.data.check import refuse_bad
 from bab.data.cross_corpus import names_apart, prefixed
 from bab.data.workers import workers
@@ -176,8 +176,8 @@ def _detected(
     # The longest first: none is left to run alone at the end.
     todo.sort(key=lambda i: -recordings[i].clip.duration)
     for i, one in _each([(i, recordings[i].clip) for i in todo], name, jobs):
-        if not one.why:  # a file that was repaired is read again
-            atomic.write_json(_part(parts, keys[i]), asdict(one), indent=None)
+        if not one.why:  # a file that is repaired is read again
+            sealed.write_json(_part(parts, keys[i]), asdict(one), indent=None)
         heard[i] = one
         done += recordings[i].clip.duration
         tell("finding speech", min(done, total), total, "s")
@@ -228,8 +228,8 @@ def _part(parts: Path, key: str) -> Path:
 
 
 def _read(path: Path) -> Speech | None:
-    with suppress(OSError, ValueError, TypeError):
-        values = json.loads(path.read_text(encoding="utf-8"))
+    with suppress(OSError, ValueError, TypeError, DamagedError):
+        values = sealed.read_json(path, ("segments",), "")
         spans = tuple((float(a), float(b)) for a, b in values.pop("segments"))
         return Speech(spans, **values)
     return None
@@ -260,21 +260,19 @@ def _require(out: Path, name: vad.Name) -> None:
 
 def _write(out: Path, columns: dict[str, list[Any]], about: dict[str, Any]) -> None:
     import pyarrow
-    from pyarrow import parquet
 
-    table = pyarrow.table(columns).replace_schema_metadata({_KEY: json.dumps(about).encode()})
-    with atomic.atomic_path(out) as temporary:
-        parquet.write_table(table, temporary)
+    sealed.write_parquet(out, pyarrow.table(columns), {_KEY: json.dumps(about).encode()})
 
 
 def _known(out: Path, plan: str) -> Prepared | None:
     """The summary of a finished manifest of the same plan.
 
     Raises:
-        BabError: another one stands there.
+        BabError: another one stands there, or it is damaged.
     """
     if not out.exists():
         return None
+    sealed.check_parquet(out, "delete it, and give the same command again")
     from pyarrow import ArrowException, parquet
 
     about: dict[str, Any] = {}

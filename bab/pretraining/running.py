@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bab.checking.encoders import encode, not_finite
+from bab.checking.losses import watch_objective
 from bab.config.pretrain import PretrainConfig
 from bab.core.atomic import write_json
 from bab.core.errors import counted
@@ -41,8 +43,7 @@ class Pretraining(Scorer):
     def encode(self, batch: Batch) -> Encoded:
         """The last state of the masked batch, and the local features."""
         assert isinstance(batch.inputs, Waves) and self.encoder is not None
-        encoded: Encoded = self.encoder(batch.inputs, batch.mask, layers="last")
-        return encoded
+        return encode(self.encoder, batch.inputs, batch.mask, "last")
 
 
 @dataclass(slots=True)
@@ -91,6 +92,7 @@ class Running:
         if self.life.main:
             watch = Watch(config, folder, self.life.watchers, self.export, self.groups)
             self.life.watchers.join(watch)
+        watch_objective(self.objective)
         state = Trainer(
             Training(
                 scorer,
@@ -105,6 +107,7 @@ class Running:
                 self.info,
                 self.life.stop,
                 config.keep,
+                lambda parts: not_finite(self.encoder, "", parts),
             )
         ).fit()
         for why in self.collate.failed.values():

@@ -85,7 +85,10 @@ class Named(NamedTuple):
     digest: str
 
     def moved(self, recording: Recording) -> bool:
-        """Whether a recording of the same file name is this one, elsewhere. It is read."""
+        """Whether a recording of the same file name is this one, elsewhere (it is read), or in the
+        same file with other ends: a corpus tells the end, a folder doesn't."""
+        if (self.name, self.path) == (recording.name, recording.path):
+            return True
         try:
             same = (self.start, self.end) == (recording.start, recording.end)
             return same and recording.digest() == self.digest
@@ -160,7 +163,7 @@ def _named(text: str, how: _How, left: dict[str, str]) -> Iterator[Recording]:
         yield from _listed(Path(text[1:]).expanduser(), how, left)
     elif path.is_dir():
         yield from _below(path, left)
-    elif not path.exists() and text.partition(":")[0] in registry.names("datasets"):
+    elif not path.exists() and registry.known("datasets", text.partition(":")[0]):
         yield from _of_corpus(text, how)
     else:
         yield Recording(path.stem, str(path.absolute()))

@@ -12,10 +12,12 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from bab.checking.blame import naming
 from bab.config.run import RunConfig
 from bab.core.errors import counted
 from bab.core.record import Record, RunInfo
 from bab.results.record import save
+from bab.running.batches import refuse_short
 from bab.running.context import Context, FoldResult
 from bab.running.doubts import notices
 from bab.running.fold import fit_on_all, run_fold
@@ -26,6 +28,7 @@ from bab.running.session import Session
 from bab.starting.lifecycle import Lifecycle, lifecycle
 
 
+@naming()
 def run(
     config: RunConfig,
     force: bool = False,
@@ -128,6 +131,7 @@ def _opening(context: Context) -> Iterator[str]:
 
 def _run(context: Context, session: Session, began: float) -> Record:
     config, parts, data = context.config, context.parts, context.data
+    refuse_short(context)
     if config.mode == "probe" or (config.mode == "evaluate" and config.encoder.fusion):
         context.features = session.features(config, parts, context.accelerator, data.clips)
         context.fill()

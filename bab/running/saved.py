@@ -58,6 +58,7 @@ def model_folder(folder: Path) -> Path:
         raise BabError(f"{folder}: there is no such run folder. `bab table` lists runs")
     if (folder / "model").is_dir():
         return folder / "model"
+    folder = folder.parent if folder.name == "folds" else folder
     folds = sorted((folder / "folds").glob("*/model"), key=lambda path: int(path.parent.name))
     if folds:
         raise BabError(
@@ -87,7 +88,7 @@ def load_saved(model: str | Path, offline: bool = False, trust_code: bool = Fals
     else:
         encoder, members = open_encoder(EncoderConfig(**spec["encoder"]), offline, trust_code)
     _refuse_changed(place, spec, encoder)
-    tensors = models.load_weights(place)
+    tensors = models.load_weights(place, spec)
     return _saved(place, spec, tensors, encoder, members, content_id(place / models.WEIGHTS))
 
 
