@@ -68,7 +68,8 @@ def doubled(clips: Sequence[Clip]) -> Iterator[Problem]:
                 message = (
                     f"{clip.path}: clip '{clip.id}' has {counted(len(both), 'overlap')} of "
                     f"'{label}' with itself, the first of {one.start:.3f} to {one.end:.3f} s and "
-                    f"{two.start:.3f} to {two.end:.3f} s: join them, unless two such voices are meant"
+                    f"{two.start:.3f} to {two.end:.3f} s: join them, unless two such voices are "
+                    "meant"
                 )
                 yield Problem(clip.path, "same voice", message, False)
 

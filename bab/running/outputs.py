@@ -121,7 +121,8 @@ def noticed(prediction: Prediction) -> Iterator[str]:
         yield (
             f"{prediction.id}: {counted(len(long), 'segment')} over {LONG_SEGMENT:g} s, the "
             f"longest {longest.label} for {longest.end - longest.start:.0f} s at "
-            f"{longest.start:.0f} s: nobody speaks so long without a pause; listen whether it is noise, a hum or music"
+            f"{longest.start:.0f} s: nobody speaks so long without a pause; listen whether it is "
+            "noise, a hum or music"
         )
 
 
