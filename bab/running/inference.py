@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -97,21 +98,29 @@ def infer(
         owned.setdefault(owner, []).extend(alone)
     rank, world = share
     todo = [owner for owner in owned if owner % world == rank]
-    total = sum(item.clip.duration for owner in todo for item in owned[owner])
-    done = 0.0
+    fresh = {id(i): s for owner in todo for i, s in _fresh(owned[owner])}
+    total, done = sum(fresh.values()), 0.0
     for owners in _grouped(todo, owned, batch):
         items = [item for owner in owners for item in owned[owner]]
         rows: list[NDArray[Any]] = []
         for begin in range(0, len(items), batch):
             part = items[begin : begin + batch]
             rows += _forward(model, part, source, device, embed)
-            done += sum(item.clip.duration for item in part)
+            done += sum(fresh[id(item)] for item in part)
             progress(done, total)
         for owner in owners:
             joiner = _Joiner(examples.cutters[owner].clip, examples.grid)
             for item in owned[owner]:
                 joiner.add(item, rows.pop(0))
             yield joiner.output()
+
+
+def _fresh(items: Sequence[Item]) -> Iterator[tuple[Item, float]]:
+    """Each item with its seconds that none before it held: windows overlap, audio counts once."""
+    end = -math.inf
+    for item in items:
+        yield item, max(0.0, item.clip.end - max(end, item.clip.start))
+        end = max(end, item.clip.end)
 
 
 def _grouped(todo: Sequence[int], owned: dict[int, list[Item]], batch: int) -> Iterator[list[int]]:
