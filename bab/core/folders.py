@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from bab.core.atomic import sweep
 from bab.core.errors import BusyError
 from bab.core.names import file_name
 
@@ -20,11 +21,12 @@ def place(runs: str, what: str, corpus: str, encoder: str, identifier: str) -> P
 
 
 @contextmanager
-def locked(folder: Path, main: bool) -> Iterator[None]:
+def locked(folder: Path, main: bool, beside: Path | None = None) -> Iterator[None]:
     """Hold the run's folder, so that two processes never write into it. The lock goes with the
-    process, so a killed one leaves none behind.
+    process, so a killed one leaves none behind; what its writers left is swept.
 
-    main: of several processes of one run, only the first holds it.
+    main: of several processes of one run, only the first holds it. beside: a folder that is written
+    to as well, but is not the run's alone: what lies below it isn't swept.
 
     Raises:
         BusyError: another process does.
@@ -38,7 +40,12 @@ def locked(folder: Path, main: bool) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise BusyError(f"another bab process is at work in {folder}: wait for it") from None
+    swept = [(folder, "**/.tmp-*"), *([(beside, ".tmp-*")] if beside else [])]
     try:
+        for place, names in swept:
+            sweep(place, names)
         yield
     finally:
+        for place, names in swept:
+            sweep(place, names)
         lock.release()

@@ -106,7 +106,7 @@ def embed(
     listed, labels, left = _listed(inputs, asked)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    with stopper() as stop, locked(out / _STATE, True):
+    with stopper() as stop, locked(out / _STATE, True, out):
         work = _Work(whole, ears, asked, out, listed, labels, tell, say, stop)
         return work.run(left)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bab.audio.decoding import REPLACE
-from bab.core.errors import AudioError, BabError, InterruptedRunError
+from bab.core.errors import AudioError, BabError, DiskFullError, InterruptedRunError
 from bab.data.workers import workers
 from bab.running.maker import Made, Maker, PredictOptions
 from bab.running.recordings import Recording
@@ -49,6 +49,8 @@ def answered(
         made = maker.make(recording, tell, stop)
     except AudioError as error:
         return Answer(None, str(error).replace(f"; {REPLACE}", "; get it again"))
+    except DiskFullError:
+        raise
     except OSError as error:
         raise BabError(
             f"{maker.out} can't be written to ({error.strerror or error}), at {recording.name}: "

@@ -74,7 +74,7 @@ def predict(
     if asked.enrol is not None:
         listed = [*_enrolled(maker.saved, asked, left), *listed]
     maker.out.mkdir(parents=True, exist_ok=True)
-    with stopper() as stop, locked(maker.out / outputs.STATE, True):
+    with stopper() as stop, locked(maker.out / outputs.STATE, True, maker.out):
         work = _Work(maker, folder, listed, tell, say, stop)
         return work.run(left)
 
