@@ -9,10 +9,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bab.api.bench import Bench as Bench
+    from bab.api.bench import bench as bench
+    from bab.api.models import embed as embed
+    from bab.api.models import explain as explain
+    from bab.api.models import load as load
+    from bab.api.models import load_encoder as load_encoder
+    from bab.api.models import predict as predict
+    from bab.api.runs import Pretrained as Pretrained
+    from bab.api.runs import Run as Run
+    from bab.api.runs import evaluate as evaluate
+    from bab.api.runs import pretrain as pretrain
+    from bab.api.runs import run as run
+    from bab.api.table import table as table
     from bab.audio.reading import SUFFIXES as AUDIO_SUFFIXES
     from bab.audio.reading import duration as audio_duration
     from bab.audio.reading import info as audio_info
     from bab.audio.reading import read as read_audio
+    from bab.checking.contracts import contract_fault as contract_fault
+    from bab.config.plugins import read_plugin as read_plugin
+    from bab.config.plugins import use_plugin as use_plugin
     from bab.core.annotations import Annotation as Annotation
     from bab.core.annotations import Format as Format
     from bab.core.annotations import Mark as Mark
@@ -41,7 +57,6 @@ if TYPE_CHECKING:
     from bab.core.options import Options as Options
     from bab.core.record import Record as Record
     from bab.core.record import RunInfo as RunInfo
-    from bab.core.registry import load as load
     from bab.core.sealed import write_tensors as write_tensors
     from bab.core.seeds import derive as derive_seed
     from bab.core.types import Batch as Batch
@@ -59,11 +74,8 @@ if TYPE_CHECKING:
     from bab.core.types import View as View
     from bab.core.types import Waves as Waves
     from bab.core.weights import WeightsError as WeightsError
-    from bab.core.weights import checkpoint as find_checkpoint
     from bab.core.weights import fingerprint as fingerprint
-    from bab.core.weights import read_folder as read_weights
     from bab.core.weights import read_json as read_json
-    from bab.core.weights import read_tensors as read_tensors
     from bab.data.annotations import fit_annotations as fit_annotations
     from bab.data.annotations import open_format as open_format
     from bab.data.content import cache_root as cache_root
@@ -72,25 +84,26 @@ if TYPE_CHECKING:
     from bab.data.splits import check_disjoint as check_disjoint
     from bab.data.splits import components as split_components
     from bab.data.splits import ungrouped as ungrouped
-    from bab.explaining.explain import ExplainOptions as ExplainOptions
-    from bab.explaining.explain import explain as explain
     from bab.exporting.export import export as export
+    from bab.hub.files import checkpoint as find_checkpoint
+    from bab.hub.files import read_folder as read_weights
+    from bab.hub.files import read_tensors as read_tensors
     from bab.hub.weights import locate as locate_weights
     from bab.results.printable import printable as printable
     from bab.results.segments import write_segments as write_segments
-    from bab.results.table import table as table
-    from bab.running.embed import EmbedOptions as EmbedOptions
-    from bab.running.embed import embed as embed
-    from bab.running.maker import PredictOptions as PredictOptions
-    from bab.running.predict import predict as predict
     from bab.running.predictor import Predictor as Predictor
     from bab.running.published import ModelParts as ModelParts
     from bab.running.published import ModelReader as ModelReader
-    from bab.running.runner import run as run
 
 __version__ = "0.1.0"
 
 _SAME = {  # module -> names that are called the same there
+    "bab.api.bench": "Bench bench",
+    "bab.api.models": "embed explain load load_encoder predict",
+    "bab.api.runs": "Pretrained Run evaluate pretrain run",
+    "bab.api.table": "table",
+    "bab.checking.contracts": "contract_fault",
+    "bab.config.plugins": "read_plugin use_plugin",
     "bab.core.annotations": "Annotation Format Mark",
     "bab.core.atomic": "atomic_folder atomic_path write_bytes write_json write_text",
     "bab.core.errors": "AudioError BabError ConfigError CorpusError DivergedError LeakageError "
@@ -101,10 +114,10 @@ _SAME = {  # module -> names that are called the same there
     "bab.core.options": "Options",
     "bab.core.record": "Record RunInfo",
     "bab.core.sealed": "write_tensors",
-    "bab.core.registry": "load",
     "bab.core.types": "Batch Clip Encoded Features Labels Loss Output Permissions Prediction "
     "Segment Term Trial View Waves",
-    "bab.core.weights": "WeightsError fingerprint read_json read_tensors",
+    "bab.core.weights": "WeightsError fingerprint read_json",
+    "bab.hub.files": "read_tensors",
     "bab.data.sealed": "check_parquet",
     "bab.data.annotations": "fit_annotations open_format",
     "bab.data.content": "cache_root",
@@ -112,24 +125,18 @@ _SAME = {  # module -> names that are called the same there
     "bab.exporting.export": "export",
     "bab.results.printable": "printable",
     "bab.results.segments": "write_segments",
-    "bab.results.table": "table",
-    "bab.running.maker": "PredictOptions",
-    "bab.running.predict": "predict",
-    "bab.explaining.explain": "ExplainOptions explain",
-    "bab.running.embed": "EmbedOptions embed",
     "bab.running.predictor": "Predictor",
     "bab.running.published": "ModelParts ModelReader",
-    "bab.running.runner": "run",
 }
 _LAZY = {name: (module, name) for module, names in _SAME.items() for name in names.split()} | {
     "AUDIO_SUFFIXES": ("bab.audio.reading", "SUFFIXES"),
     "audio_duration": ("bab.audio.reading", "duration"),
     "audio_info": ("bab.audio.reading", "info"),
     "derive_seed": ("bab.core.seeds", "derive"),
-    "find_checkpoint": ("bab.core.weights", "checkpoint"),
+    "find_checkpoint": ("bab.hub.files", "checkpoint"),
     "locate_weights": ("bab.hub.weights", "locate"),
     "read_audio": ("bab.audio.reading", "read"),
-    "read_weights": ("bab.core.weights", "read_folder"),
+    "read_weights": ("bab.hub.files", "read_folder"),
     "split_by_group": ("bab.data.splits", "by_group"),
     "split_components": ("bab.data.splits", "components"),
 }

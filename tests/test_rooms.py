@@ -20,22 +20,29 @@ PACKAGE = ROOT / "bab"
 ARROWS: Mapping[str, set[str]] = {
     "core": set(),
     "audio": {"core"},
+    "checking": {"core"},
     "hub": {"core"},
+    "starting": {"core"},
     "results": {"core"},
     "config": {"core"},
-    "data": {"core", "audio"},
-    "targets": {"core", "audio", "data"},
-    "running": {"core", "audio", "data", "config", "results"},
+    "data": {"core", "audio", "checking"},
+    "targets": {"core", "audio", "checking", "data"},
+    "running": {"core", "starting", "audio", "checking", "data", "config", "results"},
     "explaining": {"core", "audio", "data", "config", "results", "running"},
-    "pretraining": {"core", "audio", "data", "config", "targets"},
+    "pretraining": {"core", "starting", "audio", "checking", "data", "config", "targets"},
     "auditing": {"core", "audio", "data", "config", "results", "running"},
     "benching": {"core", "config", "running", "results"},
     "exporting": {"core", "audio", "data", "config", "running", "results"},
+    "api": {
+        "core", "config", "running", "pretraining", "benching", "auditing", "explaining", "results",
+        "plugins",
+    },
     "plugins": set(),  # `bab` alone: see test_plugins_import_bab_and_nothing_deeper
-    "testing": {"core", "audio", "data", "running"},
+    "testing": {"core", "audio", "checking", "data", "running"},
     "cli": {
-        "core", "audio", "data", "config", "running", "targets", "pretraining", "benching",
-        "exporting", "explaining", "auditing", "hub", "results", "plugins", "testing",
+        "core", "starting", "api", "audio", "checking", "data", "config", "running", "targets",
+        "pretraining",
+        "benching", "exporting", "explaining", "auditing", "hub", "results", "plugins", "testing",
     },
 }  # fmt: skip
 # Of plugins.

@@ -14,6 +14,7 @@ import click
 from bab import __version__
 from bab.cli.audit import audit_command
 from bab.cli.bench import bench_command
+from bab.cli.check import check_command
 from bab.cli.convert import convert_command
 from bab.cli.data import data_group
 from bab.cli.echo import echo
@@ -22,6 +23,7 @@ from bab.cli.explain import explain_command
 from bab.cli.export import export_command
 from bab.cli.info import info_command
 from bab.cli.listing import list_command
+from bab.cli.plugins import forgotten_after, takes_plugins
 from bab.cli.predict import predict_command
 from bab.cli.prepare import prepare_command
 from bab.cli.pretrain import pretrain_command
@@ -36,7 +38,8 @@ _PIPE_CLOSED = 141  # 128 + SIGPIPE
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="bab", message="%(prog)s %(version)s")
-def cli() -> None:
+@click.option("--debug", is_flag=True, help="Show the traceback of an error; also at the end.")
+def cli(debug: bool) -> None:
     """Train, adapt and compare self-supervised audio encoders on child-centred speech.
 
     \b
@@ -64,9 +67,13 @@ for _command in (
     targets_command,
     list_command,
     info_command,
+    check_command,
     data_group,
 ):
     cli.add_command(_command)
+    if _command not in (table_command, prepare_command):
+        for _taking in getattr(_command, "commands", {"": _command}).values():
+            takes_plugins(_taking)
 
 
 def _leave_group() -> None:
@@ -108,25 +115,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     A user's mistake is one message on standard error. A traceback is a fault of bab or a plugin.
     """
-    with _ends_in_order():
-        return _main(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    own = given[: given.index("--")] if "--" in given else given
+    debug = "--debug" in own
+    with _ends_in_order(), forgotten_after():
+        return _main([*(a for a in own if a != "--debug"), *given[len(own) :]], debug)
 
 
-def _main(arguments: Sequence[str] | None) -> int:
+def _main(arguments: Sequence[str], debug: bool) -> int:
     try:
-        status = cli.main(
-            args=None if arguments is None else list(arguments),
-            prog_name="bab",
-            standalone_mode=False,
-        )
+        status = _called(arguments)
         sys.stdout.flush()
         _leave_group()
         return status if isinstance(status, int) else 0
     except click.ClickException as error:
         error.show()
-        return error.exit_code
-    except BabError as error:
-        echo(f"bab: error: {error}", err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         echo("bab: stopped", err=True)
@@ -136,17 +139,47 @@ def _main(arguments: Sequence[str] | None) -> int:
         # place to write to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE_CLOSED
-    except OSError as error:
+    except Exception as error:
+        return _told(error, debug)
+
+
+def _called(arguments: Sequence[str]) -> object:
+    """What a command returns.
+
+    Raises:
+        PluginError: a stranger's code raised something.
+    """
+    try:
+        return cli.main(args=list(arguments), prog_name="bab", standalone_mode=False)
+    except (click.ClickException, click.Abort, BabError, BrokenPipeError):
+        raise
+    except (Exception, SystemExit) as error:
+        from bab.checking.blame import blamed
+
+        told = blamed(error)
+        if told is error:
+            raise
+        raise told from error
+
+
+def _told(error: Exception, debug: bool) -> int:
+    """Say what went wrong; the exit status is returned."""
+    import traceback
+
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, BabError):
+        echo(f"bab: error: {error}", err=True)
+        return error.exit_code
+    if isinstance(error, OSError):
         # A full disk, a folder that can't be written, a path through a file: nobody's bug.
         echo(f"bab: error: {error.filename or 'a file'}: {error.strerror or error}", err=True)
         return 2
-    except Exception:
-        import traceback
-
-        traceback.print_exc()
-        echo(
-            "bab: this is a fault of bab or of a plugin, not yours. Please report it with the "
-            f"lines above, the command, and the output of `bab list plugins` (bab {__version__})",
-            err=True,
-        )
-        return 1
+    if not debug:
+        traceback.print_exception(error)
+    echo(
+        "bab: this is a fault of bab, not yours. Please report it with the lines above, the "
+        f"command, and the output of `bab list plugins` (bab {__version__})",
+        err=True,
+    )
+    return 1

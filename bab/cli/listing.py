@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import NamedTuple
 
 import click
@@ -12,6 +18,8 @@ from bab.core import registry
 from bab.core.errors import BabError
 from bab.core.registry import Entry
 
+_SLOW = 1.0  # seconds
+
 
 @click.command("list")
 @click.argument("kind", required=False)
@@ -20,7 +28,10 @@ def list_command(kind: str | None) -> None:
 
     KIND is encoders, heads, objectives, tasks, datasets, observers, formats, models, or plugins.
     Listing components imports none of them; `bab list plugins` imports all, and says what fails to
-    load and why.
+    load and why, and what takes long to import; it exits 1 where something fails.
+
+    Two plugins may use one name: both can be named in full, DISTRIBUTION/NAME, and the bare name is
+    that of the component that comes with bab.
 
     \b
     Examples:
@@ -29,43 +40,52 @@ def list_command(kind: str | None) -> None:
       bab list plugins
     """
     if kind in ("plugin", "plugins"):
-        _list_plugins()
+        if not _list_plugins():
+            raise click.exceptions.Exit(1)
         return
     kinds = [registry.kind_of(kind)] if kind else list(registry.KINDS)
     entries = registry.entries()
+    uses = Counter((entry.kind, entry.name) for entry in entries)
     width = max((len(entry.name) for entry in entries), default=0)
+    lines = []
     for shown in kinds:
-        echo(shown)
+        lines.append(shown)
         here = [entry for entry in entries if entry.kind == shown]
-        names = [entry.name for entry in here]
         for entry in here:
-            twice = "  (two plugins use this name)" if names.count(entry.name) > 1 else ""
-            echo(f"  {entry.name:<{width}}  {entry.owner}{twice}")
+            alone = uses[shown, entry.name] == 1 or entry.built_in
+            lines.append(f"  {entry.name if alone else entry.full:<{width}}  {entry.owner}")
         if not here:
-            echo("  none")
+            lines.append("  none")
     if not kind:
-        echo("\n`bab info NAME` explains one; `bab list plugins` says what fails to load.")
+        lines.append("\n`bab info NAME` explains one; `bab list plugins` says what fails to load.")
+    echo("\n".join(lines))
 
 
-def _list_plugins() -> None:
-    for plugin in plugins(check=True):
+def _list_plugins() -> bool:
+    """Print every plugin; whether all of them load."""
+    listed = plugins(check=True)
+    for plugin in listed:
         echo(f"{plugin.distribution} {plugin.version}".strip())
-        failed = {(entry.kind, entry.name): reason for entry, reason in plugin.failures}
         for kind, (word, _) in registry.KINDS.items():
             given = [entry.name for entry in plugin.gives if entry.kind == kind]
             if given:
                 echo(f"  {word + ':':<10} {', '.join(given)}")
-        for (_, name), reason in failed.items():
-            echo(f"  failed     {name}: {reason}")
+        for entry, seconds in plugin.slow:
+            echo(f"  slow       {entry.name}: {seconds:.1f} s to import")
+        for entry, reason in plugin.failures:
+            echo(f"  failed     {entry.name}: {reason}")
+    return not any(plugin.failures for plugin in listed)
 
 
 class Plugin(NamedTuple):
-    """A distribution that contributes, what it gives, and what of it failed to load and why."""
+    """A distribution that contributes, what it gives, what of it failed to load and why, and what
+    took long to import, in seconds."""
 
     distribution: str
     version: str
     gives: tuple[Entry, ...]
     failures: tuple[tuple[Entry, str], ...] = ()
+    slow: tuple[tuple[Entry, float], ...] = ()
 
 
 def plugins(check: bool = False) -> list[Plugin]:
@@ -78,19 +98,50 @@ def plugins(check: bool = False) -> list[Plugin]:
         groups.setdefault((entry.distribution, entry.version), []).append(entry)
     report = []
     for (distribution, version), gives in sorted(groups.items()):
-        failures = tuple(_failures(gives)) if check else ()
-        report.append(Plugin(distribution, version, tuple(gives), failures))
+        failures, slow = _checked(gives) if check else ([], [])
+        report.append(Plugin(distribution, version, tuple(gives), tuple(failures), tuple(slow)))
     return report
 
 
-def _failures(gives: Iterable[Entry]) -> Iterator[tuple[Entry, str]]:
+def _checked(
+    gives: Iterable[Entry],
+) -> tuple[list[tuple[Entry, str]], list[tuple[Entry, float]]]:
+    """What of a distribution fails to load, and what is slow. What it prints is kept out of the
+    list, also where it goes past Python."""
+    from importlib import import_module
+
     from bab.core.observers import registered
 
+    import_module("bab.core.interfaces")  # torch: what all stand on is nobody's slowness
+    failures, slow = [], []
     for entry in gives:
+        began = time.perf_counter()
         try:
-            registry.find(entry.kind, entry.name)
-            component = registry.imported(entry)
-            if entry.kind == "observers":
-                registered(entry, component)
+            with _silenced():
+                component = registry.imported(entry)
+                if entry.kind == "observers":
+                    registered(entry, component)
         except BabError as error:
-            yield entry, str(error)
+            failures.append((entry, str(error)))
+        seconds = time.perf_counter() - began
+        if seconds > _SLOW:
+            slow.append((entry, seconds))
+    return failures, slow
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Without standard output and standard error, of libraries in C too."""
+    with Path(os.devnull).open("w") as nowhere:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        kept = [(number, os.dup(number)) for number in (1, 2)]
+        try:
+            for number, _ in kept:
+                os.dup2(nowhere.fileno(), number)
+            with redirect_stdout(nowhere), redirect_stderr(nowhere):
+                yield
+        finally:
+            for number, copy in kept:
+                os.dup2(copy, number)
+                os.close(copy)

@@ -25,6 +25,8 @@ from bab.cli.echo import echo
 )
 @click.option("--targets", metavar="FOLDER", help="Frame labels made by `bab targets` (masked).")
 @click.option("--seed", type=int, help="Seed of everything random.")
+@click.option("--steps", type=int, help="Optimizer steps.")
+@click.option("--lr", type=float, help="Learning rate.")
 @click.option(
     "--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any key; see `bab info pretrain`."
 )
@@ -59,26 +61,22 @@ def pretrain_command(
         --targets targets/mfcc
       bab run --encoder hubert:runs/pretrain/hbn/hubert-random/0123456789ab/model --task vtc
     """
+    from bab.api.runs import pretrain_keys
     from bab.config.resolve import pretrain_config
 
-    if corpora:
-        options["corpus"] = corpora[0]
-        if corpora[1:]:
-            options["also"] = corpora[1:]
-    if targets is not None:
-        options["targets"] = {"folder": targets}
+    options |= pretrain_keys(corpora, targets)
     report(pretrain_config(recipe, options, sets, observers), force)
 
 
 def report(config: Any, force: bool) -> None:
     """Do the run and say what came of it. config: a `PretrainConfig`."""
+    from bab.api.runs import pretrained
     from bab.pretraining.runner import pretrain
-    from bab.pretraining.running import MODEL
 
-    result, folder = pretrain(config, force)
+    done = pretrained(config, *pretrain(config, force))
     if leads():
-        echo("\n".join(lines(result)))
-        echo(f"\nEncoder: {config.encoder.name}:{folder / MODEL}")
+        echo("\n".join(lines(done.result)))
+        echo(f"\nEncoder: {done.encoder}")
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:

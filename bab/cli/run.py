@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from bab.cli.echo import echo
 @click.option("--layers", metavar="LAYERS", help="mix (default), last, or a layer's number.")
 @click.option("--protocol", metavar="PROTOCOL", help="given, kfold, leave-one-group-out ...")
 @click.option("--seed", type=int, help="Seed of everything random.")
+@click.option("--steps", type=int, help="Optimizer steps; default: the task's for the mode.")
+@click.option("--lr", type=float, help="Learning rate; default: the task's for the mode.")
 @click.option(
     "--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any key; see `bab info run`."
 )
@@ -70,25 +73,20 @@ def run_command(
       bab run --model segma:VTC-2 --task vtc --corpus rttm:/data/homes --evaluate
       bab run --model hf:anton-l/wav2vec2-base-superb-sv --task sv --evaluate
     """
-    from bab.config.resolve import run_config
+    from bab.api.runs import configured, recipe_kind, recipe_path, smoke_keys
 
-    began = _now()
-    if evaluate:
-        _refuse_modes(options)
-        options["mode"] = "evaluate"
-    layers = options["layers"]
-    options["layers"] = int(layers) if layers and layers.isdecimal() else layers
-    recipe, over = _recipe(recipe), None
+    began = time.time()
+    place = recipe_path(recipe)
     if smoke:
-        over, force = _smoke(recipe), True
-    if recipe is not None and recipe_kind(recipe) == "pretrain":
-        _pretrain(recipe, options, sets, observers, force, over)
+        echo("smoke: " + "; ".join(smoke_keys(place)[1]), err=True)
+    if place is not None and recipe_kind(place) == "pretrain":
+        _pretrain(place, options, sets, observers, force or smoke, smoke)
         return
-    config = run_config(recipe, options, sets, observers, over=over, expand=_expand)
+    config = configured(place, options, sets, observers, evaluate=evaluate, smoke=smoke)
     from bab.results.detail import detail
     from bab.running.runner import run
 
-    record, folder = run(config, force)
+    record, folder = run(config, force or smoke)
     if not leads():
         return
     echo(detail(record, matrices=False).rstrip())
@@ -99,92 +97,25 @@ def run_command(
         echo("It was done before; --force repeats it.")
 
 
-def _expand(stated: Any) -> Any:
-    """What a trained model brings along."""
-    from bab.running.start import model_settings
-
-    return model_settings(stated)
-
-
-def _refuse_modes(options: dict[str, Any]) -> None:
-    """Raises ConfigError: what --evaluate can't go with, or lacks."""
-    from bab.core.errors import ConfigError
-
-    if options["mode"] not in (None, "evaluate"):
-        raise ConfigError(f"--evaluate trains nothing: --mode {options['mode']} contradicts it")
-
-
-def _smoke(recipe: Path | None) -> Any:
-    """What goes over the recipe's keys; says what it replaces.
-
-    Raises:
-        ConfigError: there is no recipe.
-    """
-    from bab.config.smoke import smoke_settings
-    from bab.core.errors import ConfigError
-
-    if recipe is None:
-        raise ConfigError("--smoke tries a recipe: bab run recipes/NAME.yaml --smoke")
-    over, said = smoke_settings(recipe)
-    echo("smoke: " + "; ".join(said), err=True)
-    return over
-
-
-def recipe_kind(recipe: Path) -> str:
-    """What a recipe is for: `run` or `pretrain`.
-
-    Raises:
-        ConfigError: another word.
-    """
-    from bab.config.files import read
-    from bab.core.errors import ConfigError
-
-    kind = str(read(recipe)[1].get("kind", "run"))
-    if kind not in ("run", "pretrain"):
-        raise ConfigError(f"{recipe}: kind: {kind!r} is neither run nor pretrain")
-    return kind
-
-
 def _pretrain(
     recipe: Path,
     options: dict[str, Any],
     sets: tuple[str, ...],
     observers: tuple[str, ...],
     force: bool,
-    over: Any,
+    smoke: bool,
 ) -> None:
     """Hand a pretraining recipe on; what only a run has is refused."""
+    from bab.api.runs import smoke_keys
     from bab.cli.pretrain import report
     from bab.config.pretrain import PretrainConfig
     from bab.config.resolve import pretrain_config
     from bab.core.errors import ConfigError
 
-    foreign = [
-        k for k, v in options.items() if v is not None and k not in PretrainConfig.model_fields
-    ]
+    known = {*PretrainConfig.model_fields, "steps", "lr"}
+    foreign = [k for k, v in options.items() if v is not None and k not in known]
     if foreign:
         name = foreign[0].replace("_", "-")
         raise ConfigError(f"{recipe} pretrains an encoder: --{name} has no meaning there")
+    over = smoke_keys(recipe)[0] if smoke else None
     report(pretrain_config(recipe, options, sets, observers, over=over), force)
-
-
-def _now() -> float:
-    import time
-
-    return time.time()
-
-
-def _recipe(path: Path | None) -> Path | None:
-    """The recipe, if it is a file; a component's name there is a common slip.
-
-    Raises:
-        ConfigError: it is the name of a task or an encoder.
-    """
-    from bab.core import registry
-    from bab.core.errors import ConfigError
-
-    if path is not None and not path.exists():
-        for kind, option in (("tasks", "--task"), ("encoders", "--encoder")):
-            if str(path).partition(":")[0] in registry.names(kind):
-                raise ConfigError(f"'{path}' is no recipe file: did you mean {option} {path}?")
-    return path

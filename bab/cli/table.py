@@ -43,6 +43,13 @@ if TYPE_CHECKING:
 @click.option(
     "--per-recording", "view", flag_value="recordings", help="Scores by recording or group."
 )
+@click.option(
+    "--baseline",
+    metavar="ENCODER",
+    default="fbank",
+    show_default=True,
+    help="Where relative scores start.",
+)
 @click.option("--audit", is_flag=True, help="Beside results, what `bab audit` found on their data.")
 @click.option("--per-layer", "view", flag_value="layers", help="Runs of single layers, as curves.")
 def table_command(
@@ -52,6 +59,7 @@ def table_command(
     superb: Path | None,
     compare: tuple[str, str] | None,
     audit: bool,
+    baseline: str,
     view: Literal["subgroups", "recordings", "layers"] | None,
 ) -> None:
     """Print the results of all runs in the folder RUNS (default: runs), side by side.
@@ -63,6 +71,7 @@ def table_command(
     Examples:
       bab table
       bab table runs/vtc --format csv > vtc.csv
+      bab table --baseline hubert:random
       bab table --compare hubert:base fbank
       bab table runs/vtc --compare hubert:base wavlm:base fbank
       bab table runs/vtc/rttm-sample/fbank/0123456789ab --detail
@@ -88,7 +97,7 @@ def table_command(
             echo(breakdown.show(records, view, form))
         return
     if not detail:
-        echo(table(folder, form, _audits(folder) if audit else ()))
+        echo(table(folder, form, _audits(folder) if audit else (), baseline))
         return
     path = folder / "record.json" if folder.is_dir() else folder
     if not path.is_file():

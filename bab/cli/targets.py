@@ -134,14 +134,14 @@ def _features(options: dict[str, Any]) -> Any:
     from bab.config.resolve import encoder_config
     from bab.core.components import build_encoder
     from bab.core.errors import ConfigError
-    from bab.targets.features import LayerFeatures, Mfcc, own_device
+    from bab.targets.features import LayerFeatures, Mfcc, is_mfcc, own_device
 
     spec, layer = options["encoder"], options["layer"]
     sets = sets_of("encoder", options["sets"])
-    if spec == "mfcc":
+    if is_mfcc(spec):
         if layer is not None or sets:
             raise ConfigError(
-                "--encoder mfcc has no layers and no options: leave out "
+                f"--encoder {spec} has no layers and no options: leave out "
                 + ("--layer" if layer is not None else f"--set {sets[0]}")
             )
         return Mfcc()

@@ -86,7 +86,9 @@ class PretrainConfig(Strict):
     """One pretraining run, fully resolved."""
 
     encoder: EncoderConfig = Field(description="encoder[:weights]; `random` weights begin afresh")
-    objective: ComponentConfig = Field(description="contrastive or masked, with its options")
+    objective: ComponentConfig = Field(
+        description="a loss that learns from audio alone (`bab info NAME`), with its options"
+    )
     corpus: CorpusConfig = Field(description="corpus[:root] with the audio; labels are not read")
     also: tuple[str, ...] = Field(default=(), description="further corpora, NAME[:ROOT]")
     audio: AudioConfig = Field(default=AudioConfig(), description="what is heard of it")

@@ -27,6 +27,7 @@ from bab.core.options import Strict
 
 Config = TypeVar("Config", bound=Strict)
 Stated = Mapping[str, Any]  # the merged keys that somebody gave, defaults aside
+_OF_TRAIN = ("steps", "lr")  # options of their own that are keys of `train`
 Expand = Callable[[Stated], tuple[Settings, Settings]]
 
 # ------------------------------------------------------------------------------- entrances
@@ -90,7 +91,7 @@ def encoder_config(spec: str, sets: Sequence[str] = ()) -> EncoderConfig:
     Raises:
         ConfigError, PluginError: as for `run_config`.
     """
-    return EncoderConfig(**_component("encoder", spec, sets))
+    return EncoderConfig(**component_config("encoder", spec, sets))
 
 
 def corpus_config(spec: str, sets: Sequence[str] = ()) -> CorpusConfig:
@@ -99,7 +100,7 @@ def corpus_config(spec: str, sets: Sequence[str] = ()) -> CorpusConfig:
     Raises:
         ConfigError, PluginError: as for `run_config`.
     """
-    return CorpusConfig(**_component("corpus", spec, sets))
+    return CorpusConfig(**component_config("corpus", spec, sets))
 
 
 def task_config(name: str, sets: Sequence[str] = ()) -> ComponentConfig:
@@ -108,7 +109,7 @@ def task_config(name: str, sets: Sequence[str] = ()) -> ComponentConfig:
     Raises:
         ConfigError, PluginError: as for `run_config`.
     """
-    return ComponentConfig(**_component("task", name, sets))
+    return ComponentConfig(**component_config("task", name, sets))
 
 
 # ------------------------------------------------------------------------------- what was asked
@@ -130,12 +131,16 @@ def _asked(
     toml = (folder or Path()) / "bab.toml"
     if toml.is_file():
         name, values = read(toml)
-        asked.append((name, {k: v for k, v in values.items() if k not in others}))
+        asked.append((name, {k: v for k, v in values.items() if k not in {*others, "plugin"}}))
     if recipe is not None:
         name, values = read(recipe)
         asked.append((name, {k: v for k, v in values.items() if k != "kind"}))
-    given = [(f"--{k.replace('_', '-')}", {k: v}) for k, v in (options or {}).items()]
-    asked += reversed([one for one in given if next(iter(one[1].values())) is not None])
+    stated = {k: v for k, v in (options or {}).items() if v is not None}
+    given = [
+        (f"--{k.replace('_', '-')}", {"train": {k: v}} if k in _OF_TRAIN else {k: v})
+        for k, v in stated.items()
+    ]
+    asked += reversed(given)
     asked += [(f"--set {text}", assignment(text)) for text in sets]
     return asked if over is None else [*asked, over]
 
@@ -295,7 +300,17 @@ def _emptied(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _settle(values: dict[str, Any], stated: Stated) -> None:
-    """The same folder from another working directory is the same corpus."""
+    """The same folder from another working directory is the same corpus; and the run's seed draws
+    untrained weights, unless the encoder's own seed is given."""
+    encoder, said = values.get("encoder", {}), stated.get("encoder", {})
+    options, seed = encoder.get("options", {}), values.get("seed", 0)
+    members = names.members(str(encoder.get("name", "")))
+    for one in members:
+        own, given = (options, said) if len(members) == 1 else (options[one.name], said)
+        given = given if len(members) == 1 else given.get(one.name) or {}
+        weights = str(encoder.get("weights") or one.weights)
+        if weights.startswith("random") and "seed" in own and "seed" not in given:
+            own["seed"] = seed
     for section in ("corpus", "test_corpus"):
         root = values.get(section, {}).get("root")
         if root and Path(root).expanduser().exists():
@@ -349,8 +364,8 @@ def _real(location: Sequence[str | int], values: Any) -> Iterator[str]:
         yield str(part)
 
 
-def _component(section: str, spec: str, sets: Sequence[str]) -> dict[str, Any]:
-    """The keys of one component outside a run, its options checked.
+def component_config(section: str, spec: str, sets: Sequence[str]) -> dict[str, Any]:
+    """The keys of one component outside a run, its options checked. section: as in a recipe.
 
     Raises:
         ConfigError, PluginError: as for `run_config`.

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from bab.core import registry
-from bab.core.errors import ConfigError
+from bab.core.errors import ConfigError, PluginError
 from bab.core.interfaces import Encoder, Task
+from bab.core.weights import fingerprint
 
 
 def build_task(name: str, options: Mapping[str, Any]) -> Task:
@@ -24,12 +25,27 @@ def build_encoder(
 
     Raises:
         BabError: with a remedy, where the weights can't be had.
+        PluginError: what `load` gives is no encoder, or lacks something.
     """
-    cls = registry.load("encoders", name)
+    entry, cls = registry.find("encoders", name), registry.load("encoders", name)
+    given = cls.Options(**options)
     encoder: Encoder = cls.load(
-        weights or cls.default, cls.Options(**options), offline=offline, trust_code=trust_code
+        weights or cls.default, given, offline=offline, trust_code=trust_code
     )
+    if not isinstance(encoder, Encoder):
+        raise PluginError(f"{entry.described} breaks its contract: load gives {encoder!r:.60}")
+    registry.claim(type(encoder), entry)
+    if "fingerprint" not in vars(encoder):
+        encoder.fingerprint = fingerprint(encoder, encoder.version, given.model_dump(mode="json"))
+    if "/" in name and encoder.resolved.partition(":")[0] == entry.name:
+        encoder.resolved = f"{name.rpartition('/')[0]}/{encoder.resolved}"
     return encoder.eval()
+
+
+def identity(encoder: Encoder) -> str:
+    """What its output is found by: the fingerprint, and of a stranger's encoder the distribution,
+    version and class, as nobody else vouches that they tell apart what differs."""
+    return " ".join(filter(None, [encoder.fingerprint, registry.origin(encoder)]))
 
 
 def freeze(encoder: Encoder, what: Literal["none", "conv", "all"]) -> None:

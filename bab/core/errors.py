@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
+from functools import cache
 
 
 class BabError(Exception):
@@ -67,3 +69,9 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     if near:
         return "did you mean " + " or ".join(f"'{name}'" for name in near) + "?"
     return "known: " + (", ".join(names) if names else "none")
+
+
+@cache
+def warn(message: str) -> None:
+    """A line on standard error that stops nothing, once a process."""
+    print(f"bab: warning: {message}", file=sys.stderr, flush=True)

@@ -33,7 +33,6 @@ from bab.core.types import (
 )
 
 Level = Literal["frame", "clip", "sequence", "pair"]
-_NOTHING = Permissions()
 
 
 class Encoder(nn.Module, Component):
@@ -50,7 +49,8 @@ class Encoder(nn.Module, Component):
     depth: int  # L, the states returned; the input embedding is the first
     grid: Grid  # when each frame is
     max_seconds: float | None  # longer input must arrive as windows
-    fingerprint: str  # of weights, options and code version: caches and records depend on it
+    fingerprint: str  # of weights, options and code; the core makes one where `load` sets none
+    version: ClassVar[str] = "1"  # of the code, in that one: raised when the output changes
     resolved: str  # what was really loaded, e.g. "hubert:random-tiny"
     local_dim: int | None = None  # C of `Encoded.local`; None where there is none
 
@@ -138,10 +138,8 @@ class Head(nn.Module, Component):
 
 
 class Scorer(nn.Module):
-    """What an objective is handed: `model(batch)` -> the head's output and its lengths.
-
-    An objective never learns whether the batch held audio or cached features.
-    """
+    """What an objective is handed: `model(batch)` -> the head's output and its lengths. It never
+    learns whether the batch held audio or cached features."""
 
     encoder: Encoder | None
     pool: bool = False  # the head gets one frame of each example
@@ -158,8 +156,10 @@ class Objective(nn.Module, Component):
     """A loss; it may own weights (quantiser, code book, AM-softmax centres).
 
     pretrains: it learns from audio alone, by `model.encode` and `batch.mask` (`bab pretrain`).
+    level: of the tasks that it is for; () = any.
     """
 
+    level: ClassVar[tuple[Level, ...]] = ()
     pretrains: ClassVar[bool] = False
     # Pretraining: defaults of the run's keys, as a recipe would give them: {"mask": {"prob": 0.8}}.
     defaults: ClassVar[Mapping[str, Any]] = {}
@@ -230,7 +230,7 @@ class Corpus(Component):
     listed: tuple[str, ...] = ()  # the splits that the corpus names; () too where it can't say
     splits_given: bool = True  # an instance says so where it lists none, and they are made by group
 
-    def __init__(self, root: Path, options: Any, permissions: Permissions = _NOTHING) -> None:
+    def __init__(self, root: Path, options: Any, permissions: Permissions = Permissions()) -> None:
         """root: the corpus's folder; options: an instance of `Options`; permissions: what the user
         allowed. A corpus without a use for these may leave the argument out of its `__init__`.
 

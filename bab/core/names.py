@@ -41,14 +41,14 @@ def members(spec: str) -> tuple[Member, ...]:
     may hold one.
     """
     pieces = spec.strip().split("+") if "+" in spec else [spec]
-    known = registry.names("encoders") if len(pieces) > 1 else {}
     parts: list[str] = []
     for piece in pieces:
-        if not parts or piece.partition(":")[0].strip() in known:
+        if not parts or registry.known("encoders", piece.partition(":")[0].strip()):
             parts.append(piece.strip())
         else:
             parts[-1] += f"+{piece}"
-    return tuple(Member(name, rest) for name, _, rest in (part.partition(":") for part in parts))
+    split = (part.removeprefix(f"{registry.OWN}/").partition(":") for part in parts)
+    return tuple(Member(name, rest) for name, _, rest in split)
 
 
 def spelling(section: str, text: str) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def spelling(section: str, text: str) -> dict[str, Any]:
     """
     if section == "encoder" and len(members(text)) > 1:
         return {"name": text.strip()}
-    name, colon, rest = text.strip().partition(":")
+    name, colon, rest = text.strip().removeprefix(f"{registry.OWN}/").partition(":")
     after = COMPONENTS[section][1]
     if not name or (colon and not rest) or (colon and not after):
         form = f"NAME or NAME:{after.upper()}" if after else "NAME"

@@ -7,13 +7,13 @@ watcher never stops a run. All times are seconds.
 
 from __future__ import annotations
 
-import sys
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pluggy
 
-from bab.core.errors import BabError, PluginError
+from bab.core.errors import BabError, PluginError, warn
 from bab.core.record import Record, RunInfo
 from bab.core.registry import Entry, find, imported
 
@@ -72,9 +72,9 @@ def registered(entry: Entry, observer: Any) -> pluggy.PluginManager:
         raise
     except pluggy.PluginValidationError as error:
         known = ", ".join(name for name in vars(Events) if name.startswith("bab_"))
-        reason = " ".join(str(error).split())
+        reason = re.sub(r"( object)? at 0x\w+", "", " ".join(str(error).split()))
         raise PluginError(f"{what} has a wrong hook: {reason}. Events: {known}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(f"{what} can't start: {type(error).__name__}: {error}") from error
     unmarked = [
         name
@@ -86,10 +86,6 @@ def registered(entry: Entry, observer: Any) -> pluggy.PluginManager:
     return manager
 
 
-def _to_stderr(message: str) -> None:
-    print(f"bab: warning: {message}", file=sys.stderr, flush=True)
-
-
 class Watchers:
     """The observers of a run. Each event goes to each of them; one that raises is reported once,
     by its distribution's name, and dropped. A watcher never stops a run.
@@ -97,7 +93,7 @@ class Watchers:
     problems: what was reported, for the run's record.
     """
 
-    def __init__(self, warn: Callable[[str], None] = _to_stderr) -> None:
+    def __init__(self, warn: Callable[[str], None] = warn) -> None:
         self.problems: list[str] = []
         self._warn = warn
         self._managers: dict[Entry, pluggy.PluginManager] = {}
@@ -130,9 +126,10 @@ class Watchers:
 
     def _call(self, event: str, arguments: Mapping[str, Any]) -> None:
         for entry, manager in list(self._managers.items()):
-            try:
-                getattr(manager.hook, event)(**arguments)
-            except Exception as error:  # whatever a stranger's code raises
+            try:  # with copies: what one observer changes is nobody else's
+                own = {k: dict(v) if isinstance(v, dict) else v for k, v in arguments.items()}
+                getattr(manager.hook, event)(**own)
+            except (Exception, SystemExit) as error:  # whatever a stranger's code raises
                 del self._managers[entry]
                 self.report(
                     f"the observer '{entry.name}' of {entry.owner} failed in {event} and was "
@@ -167,7 +164,7 @@ class Watchers:
         self._call("bab_run_end", {"run": run, "record": record, "error": error})
 
 
-def observers(names: Sequence[str], warn: Callable[[str], None] = _to_stderr) -> Watchers:
+def observers(names: Sequence[str], warn: Callable[[str], None] = warn) -> Watchers:
     """The named observers, ready to be told of events; an empty list gives a silent one.
 
     Raises:

@@ -6,13 +6,15 @@ only what was named. Importing this module imports neither pluggy nor torch.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bab.core.errors import PluginError, did_you_mean
+from bab.core.errors import PluginError, did_you_mean, warn
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
@@ -29,6 +31,8 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "formats": ("format", "Format"),
     "models": ("model", "ModelReader"),
 }
+OWN = "bab"  # the distribution whose components the bare names are
+FILES = "BAB_PLUGIN_FILES"  # in the environment, so that workers have it: paths of one-file plugins
 
 
 class Entry(NamedTuple):
@@ -43,7 +47,23 @@ class Entry(NamedTuple):
     @property
     def owner(self) -> str:
         """The distribution and its version, as messages name them."""
-        return f"{self.distribution} {self.version}".strip()
+        file = self.distribution.endswith(".py")  # whose version is its SHA-256
+        return f"{self.distribution} {self.version[: 12 if file else None]}".strip()
+
+    @property
+    def full(self) -> str:
+        """The name that no other distribution's component has: `my-plugin/fbank`."""
+        return f"{_normal(self.distribution)}/{self.name}"
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it comes with bab."""
+        return self.distribution == OWN
+
+    @property
+    def described(self) -> str:
+        """As messages name it."""
+        return f"the {KINDS[self.kind][0]} '{self.name}' of {self.owner} ({self.value})"
 
 
 def kind_of(text: str) -> str:
@@ -63,17 +83,25 @@ def kind_of(text: str) -> str:
 
 
 def entries() -> tuple[Entry, ...]:
-    """Everything that any installed distribution offers, sorted; read from metadata only."""
-    return _scan(tuple(sys.path))
+    """Everything that any installed distribution offers, sorted; read from metadata only. Before
+    it, what the files hold that `bab.use_plugin` was given."""
+    files = [path for path in os.environ.get(FILES, "").split(os.pathsep) if path]
+    public: Any = import_module("bab") if files else None
+    return (*(e for path in files for e in public.read_plugin(path)), *_scan(tuple(sys.path)))
 
 
 def names(kind: str) -> dict[str, Entry]:
-    """The components of a kind by name. Of two with one name, the first; `load` refuses both."""
+    """The components of a kind by name. Of two with one name, the built-in, else the first."""
     by_name: dict[str, Entry] = {}
     for entry in entries():
-        if entry.kind == kind_of(kind):
-            by_name.setdefault(entry.name, entry)
+        if entry.kind == kind_of(kind) and (entry.built_in or entry.name not in by_name):
+            by_name[entry.name] = entry
     return by_name
+
+
+def known(kind: str, name: str) -> bool:
+    """Whether a component is called so, by its bare name or in full."""
+    return any(e.kind == kind and name in (e.name, e.full) for e in entries())
 
 
 @cache
@@ -97,8 +125,11 @@ def _scan(path: tuple[str, ...]) -> tuple[Entry, ...]:
 
 def _named(distribution: Distribution) -> tuple[str, str]:
     try:
-        metadata = distribution.metadata
-        return str(metadata["Name"] or "unnamed"), str(metadata["Version"] or "")
+        # By hand: the parser of the standard library takes as long as all else together.
+        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+        head = text.partition("\n\n")[0].splitlines()
+        said = dict(line.split(": ", 1) for line in head if line[:6] in ("Name: ", "Versio"))
+        return said["Name"].strip() or "unnamed", said.get("Version", "").strip()
     except Exception:  # damaged metadata: its components may still work, and are named by folder
         return str(getattr(distribution, "_path", "unnamed")), ""
 
@@ -120,22 +151,28 @@ def _parse(text: str, distribution: str, version: str) -> Iterator[Entry]:
 
 
 def find(kind: str, name: str) -> Entry:
-    """The one entry of this name.
+    """The one entry of this name: NAME, or in full DISTRIBUTION/NAME. A bare name that a built-in
+    has is the built-in's, whoever else uses it.
 
     Raises:
         PluginError: nothing is called so, or two distributions use the name.
     """
     kind = kind_of(kind)
-    same = [entry for entry in entries() if (entry.kind, entry.name) == (kind, name)]
+    there = [entry for entry in entries() if entry.kind == kind]
+    owner, _, bare = name.rpartition("/")
+    wanted = f"{_normal(owner)}/{bare}" if owner else ""
+    same = [e for e in there if (e.full == wanted if owner else e.name == name)]
     word = KINDS[kind][0]
     if not same:
-        raise PluginError(f"there is no {word} called '{name}': {did_you_mean(name, names(kind))}")
+        every = [*names(kind), *(e.full for e in there if owner)]
+        raise PluginError(f"there is no {word} called '{name}': {did_you_mean(name, every)}")
     if len(same) > 1:
-        owners = " and ".join(f"{entry.owner} ({entry.value})" for entry in same)
-        raise PluginError(
-            f"two plugins offer the {word} '{name}': {owners}. Uninstall one of them "
-            f"(pip uninstall {same[-1].distribution}) or ask its authors to rename it"
-        )
+        others = " and ".join(f"'{e.full}' ({e.owner}, {e.value})" for e in same if not e.built_in)
+        first = next((entry for entry in same if entry.built_in), None)
+        if first is None:
+            raise PluginError(f"two plugins offer the {word} '{name}': name one in full: {others}")
+        warn(f"the {word} '{name}' is {first.owner}'s; there is also {others}")
+        return first
     return same[0]
 
 
@@ -158,35 +195,78 @@ def load(kind: str, name: str) -> Any:
 
 def imported(entry: Entry) -> Any:
     """The class that an entry names, checked. Raises PluginError as `load` does."""
-    what = f"the {KINDS[entry.kind][0]} '{entry.name}' of {entry.owner} ({entry.value})"
     module, _, attribute = entry.value.partition(":")
     try:
-        component: Any = import_module(module.strip())
+        with redirect_stdout(sys.stderr):  # ours is for results
+            component: Any = import_module(module.strip())
         for part in filter(None, attribute.split("[")[0].strip().split(".")):
             component = getattr(component, part)
     except (Exception, SystemExit) as error:  # a plugin may do anything at import
         raise PluginError(
-            f"{what} failed to load: {type(error).__name__}: {error}. "
-            "Update or uninstall that distribution; everything that doesn't use it still works"
+            f"{entry.described} failed to load: {type(error).__name__}: {error}. Update that "
+            "distribution, or tell its authors; everything that doesn't use it still works"
         ) from error
     fault = _breach(entry.kind, component)
     if fault:
-        raise PluginError(f"{what} breaks its contract: {fault}")
+        raise PluginError(f"{entry.described} breaks its contract: {fault}")
+    claim(component, entry)
     return component
+
+
+_loaded: dict[type, Entry] = {}
+
+
+def claim(component: type, entry: Entry) -> None:
+    """Note whose a class is, for messages and for what results are found by."""
+    _loaded[component] = entry
+
+
+def owner(component: object) -> Entry | None:
+    """What an object or class was loaded as; None where it is no component, or came another way."""
+    cls = component if isinstance(component, type) else type(component)
+    return next((_loaded[base] for base in cls.__mro__ if base in _loaded), None)
+
+
+def strangers() -> dict[str, str]:
+    """Distribution -> version of what was loaded and isn't bab's own."""
+    return {e.distribution: e.version for e in _loaded.values() if not e.built_in}
+
+
+def of_module(name: str) -> Entry | None:
+    """A component that was loaded from this module's package; None of bab's own."""
+    top = name.partition(".")[0]
+    tops = ((entry.value.partition(":")[0].partition(".")[0], entry) for entry in _loaded.values())
+    return next((entry for own, entry in tops if own == top != OWN), None)
+
+
+def called(qualified: str) -> Entry | None:
+    """What the class of this qualified name was loaded as."""
+    return next((e for c, e in _loaded.items() if c.__qualname__ == qualified), None)
+
+
+def origin(component: object) -> str:
+    """Distribution, version and class of a stranger's component, for what its results are found
+    by; "" for a built-in, whose own version says when its results change (docs/decisions.md)."""
+    entry = owner(component)
+    return "" if entry is None or entry.built_in else f"{entry.owner} {entry.value}"
 
 
 def _breach(kind: str, component: Any) -> str:
     if not isinstance(component, type):
         return f"it must be a class, and is {type(component).__name__} {component!r:.60}"
-    base = KINDS[kind][1]
-    if not base:
+    name = KINDS[kind][1]
+    if not name:
         return ""
     from bab.core.options import Options
 
-    if not issubclass(component, getattr(import_module("bab"), base)):
-        return f"it must be a subclass of bab.{base}"
+    public: Any = import_module("bab")  # which knows where the contracts are
+    base = getattr(public, name)
+    if not issubclass(component, base):
+        return f"it must be a subclass of bab.{name}"
     options = getattr(component, "Options", None)
     if not (isinstance(options, type) and issubclass(options, Options)):
         return "its Options must be a subclass of bab.Options"
     taken = {"name", "options", "weights", "root"} & set(options.model_fields)
-    return f"its Options use the reserved name {sorted(taken)}" if taken else ""
+    if taken:
+        return f"its Options use the reserved name {sorted(taken)}"
+    return str(public.contract_fault(base, component))

@@ -70,6 +70,7 @@ class Training:
     info: RunInfo
     stop: Callable[[], bool]  # True once the user wants out
     keep: Literal["best", "last"] = "best"  # the weights that are in the model afterwards
+    doubt: Callable[[Sequence[Batch]], str] = lambda parts: ""  # who made a loss infinite, if known
 
     @property
     def run(self) -> str:
@@ -257,6 +258,8 @@ class Trainer:
         if math.isfinite(value):
             return
         newest = checkpoint.latest(self.training.folder)
+        if who := self.training.doubt(parts):
+            raise DivergedError(f"the {what} is {value} at step {step + 1}: {who}")
         ids = sorted({clip.id for part in parts for clip in part.clips})
         raise DivergedError(
             f"the {what} is {value} at step {step + 1} (clips: {', '.join(ids[:5])}"

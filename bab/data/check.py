@@ -12,6 +12,7 @@ from typing import Any
 from bab.audio import reading
 from bab.audio.decoding import UnreadableError
 from bab.audio.reading import Problem
+from bab.checking.clips import check_clips, check_trials, same_ids
 from bab.core.errors import AudioError, BabError, CorpusError
 from bab.core.interfaces import Corpus, Task
 from bab.core.types import Clip
@@ -115,6 +116,10 @@ def check_corpus(
     clips = whole or [clip for part in splits.values() for clip in part]
     paths = list(dict.fromkeys(clip.path for clip in clips))
     problems += _check_files(paths, jobs, progress)
+    problems += [
+        Problem("", "id", f"{told}: a run would stop", True)
+        for told in same_ids(splits or {"all": clips})
+    ]
     problems += _beyond(clips)
     problems += _overlaps(splits)
     problems += _same_audio(splits or {"all": clips})
@@ -123,7 +128,7 @@ def check_corpus(
     problems += doubled(clips)
     if all(splits.get(name) for name in ("train", "dev", "test")):
         problems += unfit(tasks or {}, splits, corpus.provides)
-    problems += _trials(corpus)
+    problems += _trials(corpus, splits)
     return Report(
         getattr(corpus, "name", type(corpus).__name__),
         str(corpus.root),
@@ -177,19 +182,20 @@ def summarise(clips: Sequence[Clip]) -> SplitSummary:
 def _listed(corpus: Corpus, split: str | None) -> tuple[list[Clip], list[Problem]]:
     """The clips of a split, or why they can't be had."""
     try:
-        return list(corpus.clips(split)), []
+        return list(check_clips(corpus, corpus.clips(split))), []
     except BabError as error:
         return [], faults(corpus.root, error, "split")
 
 
-def _trials(corpus: Corpus) -> list[Problem]:
-    """Trial lists that can't be read. A warning: only speaker verification needs them."""
+def _trials(corpus: Corpus, splits: Mapping[str, Sequence[Clip]]) -> list[Problem]:
+    """Trial lists that can't be read, or name what isn't there. A warning: only speaker
+    verification needs them."""
     problems: list[Problem] = []
     if "speaker" not in corpus.provides:
         return problems
     for split in sorted(set(corpus.splits()) & {"dev", "test"}):
         try:
-            corpus.trials(split)
+            check_trials(corpus, split, list(corpus.trials(split)), splits[split])
         except BabError as error:
             told = f"speaker verification would stop: {error}"
             problems.append(Problem(str(corpus.root), "trials", told, fatal=False))

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bab.checking.encoders import encode, not_finite
+from bab.checking.losses import watch_objective
 from bab.config.pretrain import PretrainConfig
 from bab.core.atomic import write_json
 from bab.core.interfaces import Corpus, Encoder, Objective, Scorer
-from bab.core.lifecycle import Lifecycle
 from bab.core.record import RunInfo, versions
 from bab.core.seeds import derive
 from bab.core.trainer import Trainer, Training
@@ -23,6 +24,7 @@ from bab.data.sampling import Share, cut, some
 from bab.pretraining.crops import Crops, PretrainCollator, order_of
 from bab.pretraining.data import Material
 from bab.pretraining.watch import Watch, collapsed, dev_losses
+from bab.starting.lifecycle import Lifecycle
 from bab.targets.store import TargetStore
 
 RESULT = "pretrain.json"
@@ -40,8 +42,7 @@ class Pretraining(Scorer):
     def encode(self, batch: Batch) -> Encoded:
         """The last state of the masked batch, and the local features."""
         assert isinstance(batch.inputs, Waves) and self.encoder is not None
-        encoded: Encoded = self.encoder(batch.inputs, batch.mask, layers="last")
-        return encoded
+        return encode(self.encoder, batch.inputs, batch.mask, "last")
 
 
 @dataclass(slots=True)
@@ -90,6 +91,7 @@ class Running:
         if self.life.main:
             watch = Watch(config, folder, self.life.watchers, self.export, self.groups)
             self.life.watchers.join(watch)
+        watch_objective(self.objective)
         state = Trainer(
             Training(
                 scorer,
@@ -104,6 +106,7 @@ class Running:
                 self.info,
                 self.life.stop,
                 config.keep,
+                lambda parts: not_finite(self.encoder, "", parts),
             )
         ).fit()
         for why in self.collate.failed.values():

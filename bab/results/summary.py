@@ -19,7 +19,7 @@ from typing import Any
 from bab.core.errors import BabError
 from bab.core.record import Record
 from bab.results import compare
-from bab.results.notes import column_notes, heard, newest, old
+from bab.results.notes import column_notes, drawn, heard, newest, old
 from bab.results.render import shown
 
 DONE = "done"
@@ -28,7 +28,7 @@ LEAKAGE = (
     f"{LEAKY} leakage, allowed by --allow-leakage: tested on speakers, groups or recordings that "
     "were trained on; not to be compared with results without it"
 )
-BASELINE = "fbank"  # the encoder that relative scores start from
+BASELINE = "fbank"  # SUPERB's: the encoder that relative scores start from, unless one is named
 # Settings that never tell two rows apart: the seed, which is averaged over; where a run happened
 # and who watched it; what the record holds by its real name (encoder, corpus).
 _IRRELEVANT = (
@@ -83,7 +83,7 @@ class TableCell:
 class Row:
     """One way to make a model. parameters: of the encoder; speed: its seconds of audio per second,
     the mean over the row's runs; rank: the mean over columns; relative: SUPERB's formula over the
-    table's own columns, `fbank` at 0 and the best at 1000. Both need every column.
+    table's own columns, the baseline at 0 and the best at 1000. Both need every column.
     """
 
     encoder: str  # as records have it
@@ -144,8 +144,8 @@ def arrange(records: Sequence[Record]) -> Table:
     )
 
 
-def summarise(records: Sequence[Record]) -> Summary:
-    """The numbers of a table.
+def summarise(records: Sequence[Record], baseline: str = BASELINE) -> Summary:
+    """The numbers of a table. baseline: the encoder that relative scores start from.
 
     Raises:
         BabError: see `arrange`.
@@ -161,7 +161,7 @@ def summarise(records: Sequence[Record]) -> Summary:
         _row(key, cells, [column[i] for column, _ in marks])
         for i, (key, cells) in enumerate(zip(table.keys, table.cells, strict=True))
     ]
-    rows, notes = _ranked(rows, table.columns)
+    rows, notes = _ranked(rows, table.columns, baseline)
     told = [
         note
         for j, (column, (_, why)) in enumerate(zip(table.columns, marks, strict=True))
@@ -172,7 +172,9 @@ def summarise(records: Sequence[Record]) -> Summary:
     return Summary(table.columns, tuple(rows), (*told, *notes))
 
 
-def _ranked(rows: list[Row], columns: Sequence[Column]) -> tuple[list[Row], list[str]]:
+def _ranked(
+    rows: list[Row], columns: Sequence[Column], baseline: str
+) -> tuple[list[Row], list[str]]:
     """The rows with rank and relative score, where there are several tasks; and how to read it."""
     if len(rows) < 2 or len(columns) < 2:
         return rows, []
@@ -183,16 +185,17 @@ def _ranked(rows: list[Row], columns: Sequence[Column]) -> tuple[list[Row], list
         for row, rank in zip(rows, compare.ranks(values, higher), strict=True)
     ]
     whole = [i for i, row in enumerate(values) if None not in row]
-    base = [i for i in whole if rows[i].encoder.partition(":")[0] == BASELINE]
+    base = [i for i in whole if baseline in (rows[i].encoder, rows[i].encoder.partition(":")[0])]
     if len(base) != 1:
         why = "several rows are" if base else "no row that holds every task is"
-        return ranked, [f"no relative score: {why} {BASELINE}"] if base else []
+        told = base or baseline != BASELINE
+        return ranked, [f"no relative score: {why} {baseline}"] if told else []
     scores, left_out = compare.relative_scores(values, higher, base[0])
     names = ", ".join(columns[j].label for j in left_out)
-    note = f"relative: {BASELINE} is 0, the best of each task 1000, averaged over the tasks"
-    note += f"; without {names}, where nothing beats {BASELINE}" if names else ""
+    note = f"relative: {baseline} is 0, the best of each task 1000, averaged over the tasks"
+    note += f"; without {names}, where nothing beats {baseline}" if names else ""
     if not any(scores):
-        return ranked, [f"no relative score: {BASELINE} is beaten in fewer than two tasks"]
+        return ranked, [f"no relative score: {baseline} is beaten in fewer than two tasks"]
     return [replace(row, relative=s) for row, s in zip(ranked, scores, strict=True)], [note]
 
 
@@ -321,12 +324,14 @@ def _settings(records: Sequence[Record], columns: Mapping[str, int]) -> dict[str
         together[r.encoder, r.mode, r.head, columns[r.id]].append(r)
     texts: dict[str, str] = {}
     for members in together.values():
-        flat = {r.id: dict(_flatten(r.config)) for r in members}
+        flat = {r.id: dict(_flatten(r.config, drawn(r.config))) for r in members}
         keys = dict.fromkeys(key for one in flat.values() for key in one)
         odd = [k for k in keys if len({one.get(k, "none") for one in flat.values()}) > 1]
         # Two sets of weights under one name (a folder that changed) are two rows. A run that
         # failed before its encoder was loaded has no fingerprint and stands with either.
-        weights = {r.encoder_fingerprint for r in members if r.encoder_fingerprint}
+        # Untrained ones are drawn anew for each seed.
+        fixed = [r for r in members if r.encoder_fingerprint and not drawn(r.config)]
+        weights = {r.encoder_fingerprint for r in fixed}
         for r in members:
             told = [f"{k}={flat[r.id].get(k, 'none')}" for k in odd]
             if len(weights) > 1:
@@ -350,14 +355,16 @@ def _heads(records: Sequence[Record], columns: Mapping[str, int]) -> dict[str, s
     return names_of
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """`train.lr` -> "0.001", for all keys that may change a result."""
+def _flatten(
+    values: Mapping[str, Any], but: Sequence[str] = (), prefix: str = ""
+) -> Iterator[tuple[str, str]]:
+    """`train.lr` -> "0.001", for all keys that may change a result. but: further ones left out."""
     for key, value in values.items():
         path = f"{prefix}{key}"
-        if path in _IRRELEVANT:
+        if path in _IRRELEVANT or path in but:
             continue
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{path}.")
+            yield from _flatten(value, but, f"{path}.")
         else:
             yield path, value if isinstance(value, str) else json.dumps(value)
 

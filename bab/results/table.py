@@ -28,6 +28,7 @@ from bab.results.render import (
     span,
 )
 from bab.results.summary import (
+    BASELINE,
     DONE,
     LEAKAGE,
     LEAKY,
@@ -57,13 +58,17 @@ class Beside:
 
 
 def table(
-    source: StrPath | Sequence[Record], format: str = "markdown", audits: Sequence[Audit] = ()
+    source: StrPath | Sequence[Record],
+    format: str = "markdown",
+    audits: Sequence[Audit] = (),
+    baseline: str = BASELINE,
 ) -> str:
     """Encoders by tasks: each cell the primary metric, its 95 % interval, averaged over seeds.
 
     Args:
         source: a folder of runs, or records.
         format: markdown | csv (one line per cell) | latex | json.
+        baseline: the encoder that relative scores start from.
         audits: those of columns get a column of their own: how far each cell is above its shortcut.
 
     Raises:
@@ -78,7 +83,7 @@ def table(
     if not records:
         left = "".join(f"\n  {path}: {reason}" for path, reason in skipped)
         raise BabError(f"no finished run{where}{left}")
-    summary, beside = summarise(records), _beside(records, audits)
+    summary, beside = summarise(records, baseline), _beside(records, audits)
     if format == "json":
         plain = dataclasses.asdict(summary) | {"skipped": [s._asdict() for s in skipped]}
         return as_json(plain | ({"shortcuts": _flat_gaps(beside)} if beside.audits else {}))

@@ -10,7 +10,6 @@ from typing import Any
 
 from bab.config.run import RunConfig
 from bab.core.errors import InterruptedRunError
-from bab.core.lifecycle import Lifecycle
 from bab.core.observers import Watchers
 from bab.core.record import RunInfo
 from bab.core.types import Clip, Labels, Prediction, Trial
@@ -20,6 +19,7 @@ from bab.running.data import Data
 from bab.running.doubts import doubts
 from bab.running.features import FrozenSource
 from bab.running.parts import Parts
+from bab.starting.lifecycle import Lifecycle
 
 
 @dataclass

@@ -27,7 +27,6 @@ from bab.core.device import keep_memory, refuse_precision, resolve_device
 from bab.core.errors import AudioError, BabError, ConfigError, InterruptedRunError
 from bab.core.folders import locked
 from bab.core.interfaces import Encoder
-from bab.core.lifecycle import stopper
 from bab.core.record import now, versions
 from bab.core.types import Permissions, Tell
 from bab.data.content import content_id
@@ -36,6 +35,7 @@ from bab.running.ensemble import Ensemble
 from bab.running.hearing import Hearing
 from bab.running.recordings import Recording, recordings, seconds_of
 from bab.running.vectors import KINDS, Gathered, paths_of, write
+from bab.starting.lifecycle import stopper
 
 FILE, INDEX, TABLE = "embedding.json", "index.csv", "embeddings"
 _STATE = ".bab"

@@ -43,12 +43,13 @@ Item = TypeVar("Item")
 class Rows:
     """Rows that nothing which follows will change. first: of the recording.
 
-    Of a frame or sequence task, a row is a frame's logits. Of others it is a window: its first
-    sample, its samples, how many frames it speaks for, and its output.
+    Of a frame or sequence task, a row is a frame's logits, f32. Of others it is a window, f64, in
+    which samples of a day can be counted: its first sample, its samples, how many frames it speaks
+    for, and its output.
     """
 
     first: int
-    values: NDArray[np.float32]
+    values: NDArray[np.floating]
     seconds: float  # of audio that is done
 
 
@@ -128,7 +129,7 @@ class Engine:
             return
         batch = Batch(features.to(self.device), _NONE, _NONE, (), 0)
         said = self.model.embed(batch) if saved.task.pairs else self.model(batch)[0]
-        place = np.array((0.0, seconds, 1.0), np.float32)
+        place = np.array((0.0, seconds * saved.encoder.sample_rate, 1.0))
         yield Rows(0, np.concatenate([place, said[0].float().cpu().numpy()])[None], seconds)
 
     def _frames(self, batches: Iterable[Sequence[RollingWindow]], done: int) -> Iterator[Rows]:
@@ -159,8 +160,8 @@ class Engine:
             for window, values in zip(batch, self._forward(batch), strict=True):
                 frames = grid.frames(len(window.samples))
                 weight = window.keep[1] - window.keep[0] if window.keep else frames
-                place = (window.first / rate, len(window.samples) / rate, weight)
-                rows.append(np.concatenate([np.array(place, np.float32), values]))
+                place = np.array((window.first, len(window.samples), weight), np.float64)
+                rows.append(np.concatenate([place, values]))
             rows = rows[max(0, done - number) :]
             number += len(batch)
             if rows:

@@ -23,6 +23,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from bab.checking.encoders import encode
+from bab.checking.faults import described
+from bab.core.components import identity
+from bab.core.errors import DivergedError
 from bab.core.interfaces import Encoder
 from bab.core.types import Features, Item, Waves, Window
 from bab.data.batches import Source, WaveSource
@@ -189,9 +193,8 @@ class FeatureSource:
         for begin in range(0, len(windows), self.batch):
             part = windows[begin : begin + self.batch]
             waves: Waves = self.waves.read(part)
-            encoded = self.encoder(
-                waves.to(self.device), layers="last" if self.layers == "last" else "all"
-            )
+            wanted: Literal["last", "all"] = "last" if self.layers == "last" else "all"
+            encoded = encode(self.encoder, waves.to(self.device), layers=wanted)
             kept = encoded.layers
             if isinstance(self.layers, int):
                 kept = (kept[self.layers],)
@@ -200,7 +203,18 @@ class FeatureSource:
                 own = stacked[i, :, slice(*(window.keep or (0, n)))]
                 own = own.mean(dim=1, keepdim=True) if self.pool else own
                 encoded_states.append(own.to(self.dtype).cpu())
+                self._refuse_not_finite(own, encoded_states[-1], window)
         return encoded_states
+
+    def _refuse_not_finite(self, states: Tensor, kept: Tensor, window: Window) -> None:
+        """One sum tells it of all. Raises DivergedError, naming the encoder or the number type."""
+        if bool(kept.sum(dtype=torch.float32).isfinite()):
+            return
+        who = f"{described(self.encoder)} gives values that are not finite"
+        if bool(states.isfinite().all()):
+            who = f"'{self.encoder.resolved}' gives values too large for {self.dtype} (cache.dtype)"
+        clip = window.clip
+        raise DivergedError(f"{who} ({clip.path}, {clip.start:g} to {clip.end:g} s)")
 
     def _window_bytes(self, window: Window) -> int:
         frames = kept_frames(window, self.encoder.grid, self.encoder.sample_rate)
@@ -230,7 +244,7 @@ class FeatureSource:
         rate = self.encoder.sample_rate
         facts = (
             _FORMAT,
-            self.encoder.fingerprint,
+            identity(self.encoder),
             content_id(Path(path), self.memo),
             rate,
             [(*samples_of(w.clip, rate), w.keep) for w in part],

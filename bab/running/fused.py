@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bab.checking.encoders import encode
 from bab.core.interfaces import Encoder
 from bab.core.types import Features, View, Waves
 from bab.data.rolling import RollingWindow, raster_of, rolling
@@ -72,7 +73,7 @@ def _window(
     """f64[L, D] on the CPU, the mean over the frames that count; how many they are."""
     samples = torch.from_numpy(window.samples)[None]
     waves = Waves(samples, torch.tensor([samples.shape[1]])).to(device)
-    encoded = encoder(waves, layers="last" if wanted == "last" else "all")
+    encoded = encode(encoder, waves, layers="last" if wanted == "last" else "all")
     layers = (encoded.layers[wanted],) if isinstance(wanted, int) else encoded.layers
     first, last = window.keep or (0, int(encoded.lengths[0]))
     kept = torch.stack(layers)[:, 0, first:last]

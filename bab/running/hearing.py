@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from bab.checking.encoders import encode
+from bab.core.components import identity
 from bab.core.errors import AudioError, ConfigError, NotApplicableError
 from bab.core.interfaces import Encoder
 from bab.core.types import View, Waves
@@ -66,7 +68,7 @@ class Hearing:
         """How it hears, for the record."""
         rate = self.encoder.sample_rate
         return {
-            "encoder": self.encoder.fingerprint,
+            "encoder": identity(self.encoder),
             "window": self.raster.window / rate,
             "step": self.raster.step / rate,
             "hop": self.encoder.grid.seconds_per_frame,
@@ -136,7 +138,7 @@ class Hearing:
         lengths = torch.tensor([len(one) for one in samples])
         waves = Waves(pad_sequence(samples, batch_first=True), lengths).to(self.device)
         with arithmetic(self.device, self.precision):
-            out = self.encoder(waves, layers="last" if self.layer == "last" else "all")
+            out = encode(self.encoder, waves, layers="last" if self.layer == "last" else "all")
         chosen = self._chosen(out.layers).float().cpu().numpy()
         return [one[:n] for one, n in zip(chosen, out.lengths.tolist(), strict=True)]
 

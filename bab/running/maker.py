@@ -18,12 +18,14 @@ from bab.core.errors import AudioError, BabError, InterruptedRunError
 from bab.data.annotations import open_format
 from bab.running import outputs, overview
 from bab.running.engine import Engine
-from bab.running.outputs import Done, Results
+from bab.running.kept import Results
+from bab.running.outputs import Done
 from bab.running.recordings import Recording, seconds_of
 from bab.running.saved import Saved, choose_preset, load_saved, with_thresholds
 from bab.running.spool import Spool
 
 _FORMAT = 1  # of what is on disk
+_ROWS = 2  # of what is there of unfinished recordings
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class Maker:
         self.preset = choose_preset(saved, asked.preset)
         self.tuned = with_thresholds(saved, self.preset, asked.thresholds)
         self.formats = _formats(saved, asked.formats)
-        self.results = Results(out)
+        self.results = Results(out, Done)
         self.identity = self._identity()
         self.made_by = self._made_by()
         self.voices = overview.voices_of(saved)
@@ -116,7 +118,8 @@ class Maker:
         stop: Callable[[], bool],
     ) -> tuple[Done, set[str]]:
         """Run the model over a recording, from where an earlier try stopped."""
-        spool = Spool(self.results.spool(_digest_of([key, __version__])))
+        begun = _digest_of([key, __version__, _ROWS])
+        spool = Spool(self.results.spool(begun))
         try:
             for rows in self.engine.of(recording, spool.done):
                 if len(rows.values):
@@ -131,8 +134,9 @@ class Maker:
             raise
         if not spool.done:
             raise AudioError(f"{recording.path or recording.name}: it holds no sound")
-        spool.mark()
+        self.results.begin(begun, recording, digest)
         done, lost = self._annotated(self._result(recording, key, digest, spool))
+        done = replace(done, notices=(*done.notices, *self.results.clear(done)))
         self.results.keep(done)  # last: what is kept has all its files
         spool.remove()
         return done, lost
@@ -146,14 +150,28 @@ class Maker:
         if seconds < told - 1:
             line = f"{recording.name}: {seconds:.1f} s could be read of the {told:.1f} s that its "
             notices = (*notices, line + "header promises: compare it with the original")
-        kind = self.asked.probabilities
+        kind, paths = self.asked.probabilities, []
         if kind:
-            target = outputs.probabilities_path(self.out, recording.name, kind)
-            outputs.write_probabilities(self.saved, spool, target, seconds)
+            paths.append(outputs.probabilities_path(self.out, recording.name, kind))
+            outputs.write_probabilities(self.saved, spool, paths[-1], seconds)
         if self.saved.task.one_output and spool.done > 1:
-            outputs.write_windows(self.saved, spool, self.out / f"{recording.name}.windows.csv")
-        facts = (key, self.made_by, recording.name, recording.path, digest, seconds)
-        return Done(*facts, prediction, notices, (kind,) if kind else (), recording.began)
+            paths.append(self.out / f"{recording.name}.windows.csv")
+            outputs.write_windows(self.saved, spool, paths[-1])
+        return Done(
+            key=key,
+            made_by=self.made_by,
+            name=recording.name,
+            path=recording.path,
+            digest=digest,
+            seconds=seconds,
+            start=recording.start,
+            end=recording.end,
+            files=self.results.files(paths),
+            prediction=prediction,
+            notices=notices,
+            written=(kind,) if kind else (),
+            began=recording.began,
+        )
 
     def _before(self, recording: Recording, key: str) -> Done | None:
         """A result of an earlier call, if it left all that is asked for now."""
@@ -173,13 +191,14 @@ class Maker:
     def _annotated(self, done: Done) -> tuple[Done, set[str]]:
         """The annotation files and pictures that were not yet written of this result; what they
         couldn't hold."""
-        lost = outputs.write_annotations(done, self.formats, self.out)
+        written, lost = outputs.write_annotations(done, self.formats, self.out)
         paths = {kind: self.out / f"{done.name}.{kind}" for kind in self.asked.timeline}
         new = [p for kind, p in paths.items() if kind not in done.written or not p.exists()]
         if new:
             overview.draw(done, self.voices, new)
         kinds = {*done.written, *self.formats, *paths}
-        return replace(done, written=tuple(sorted(kinds))), lost
+        files = {**done.files, **self.results.files([*written, *new])}
+        return replace(done, written=tuple(sorted(kinds)), files=files), lost
 
     def _identity(self) -> dict[str, Any]:
         """All that what is said of a recording depends on, but for the recording."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from bab.checking.encoders import encode
 from bab.core import sealed
 from bab.core.errors import BabError, ConfigError
 from bab.core.interfaces import Encoder, Head, Scorer
@@ -109,7 +110,7 @@ class Model(Scorer):
         if self.encoder is None:
             raise TypeError("this model was built for cached features: it has no encoder")
         wanted = self.mix.wanted
-        encoded = self.encoder(waves, mask, layers="last" if wanted == "last" else "all")
+        encoded = encode(self.encoder, waves, mask, "last" if wanted == "last" else "all")
         kept = encoded.layers
         if isinstance(wanted, int):
             kept = (kept[wanted],)

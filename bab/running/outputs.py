@@ -7,105 +7,47 @@ written again now and then, and at the end.
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bab.core.annotations import Annotation, Format, Mark
-from bab.core.atomic import atomic_path, write_json
+from bab.core.atomic import atomic_path
 from bab.core.errors import BabError
 from bab.core.types import Clip, Output, Prediction, Segment
 from bab.results.clock import moment_of, start_of
+from bab.running.kept import Kept, Results
 from bab.running.recordings import Recording
 from bab.running.saved import Saved
 from bab.running.spool import Spool
 
-STATE = ".bab"  # below the out folder: what is done, and what was begun
 # No child or adult speaks so long without a pause: noise, a hum or music was taken for a voice.
 LONG_SEGMENT = 30.0  # seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """One recording's result. key: of model, options and audio; made_by: of model and options;
-    written: the annotation formats, pictures and probabilities that were written of it; began: as a
-    `Recording`'s."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done(Kept):
+    """What a model says of a recording. written: the annotation formats, pictures and tables that
+    were written of it; began: as a `Recording`'s."""
 
-    key: str
-    made_by: str
-    name: str
-    path: str
-    digest: str
-    seconds: float
     prediction: Prediction
     notices: tuple[str, ...] = ()
     written: tuple[str, ...] = ()
     began: str = ""
 
-
-class Results:
-    """What is done in an out folder, by recording."""
-
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self.folder = out / STATE
-        self._seen: dict[Path, tuple[str, str] | None] = {}
-
-    def place(self, name: str) -> Path:
-        """Where a recording's result is."""
-        digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
-        return self.folder / "done" / digest[:2] / f"{digest}.json"
-
-    def spool(self, key: str) -> Path:
-        """Where an unfinished recording's rows are."""
-        return self.folder / "begun" / key
-
-    def find(self, name: str, key: str) -> Done | None:
-        """A recording's result, if it is of this model, these options and this audio."""
-        done = self._load(self.place(name))
-        return done if done is not None and done.key == key else None
-
-    def keep(self, done: Done) -> None:
-        """Write a result."""
-        write_json(self.place(done.name), asdict(done), indent=None)
-        self._seen[self.place(done.name)] = (done.name, done.made_by)
-
-    def all(self, made_by: str) -> Iterator[Done]:
-        """What a model has done in this folder, by name, one result in memory at a time."""
-        for name, maker in sorted(self._makers().items()):
-            done = self._load(self.place(name)) if maker == made_by else None
-            if done is not None:
-                yield done
-
-    def others(self, made_by: str) -> int:
-        """How many results here are of another model, or of other options."""
-        return sum(maker != made_by for maker in self._makers().values())
-
-    def _makers(self) -> dict[str, str]:
-        """Each recording that is done -> what it was made by. A file is read once."""
-        for path in (self.folder / "done").glob("*/*.json"):
-            if path not in self._seen:
-                done = self._load(path)
-                self._seen[path] = (done.name, done.made_by) if done is not None else None
-        return dict(one for one in self._seen.values() if one is not None)
-
-    def _load(self, path: Path) -> Done | None:
-        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-            values = json.loads(path.read_text(encoding="utf-8"))
-            inner = values.pop("prediction")
-            segments = tuple(Segment(**segment) for segment in inner.pop("segments"))
-            vector = tuple(inner.pop("vector"))
-            prediction = Prediction(segments=segments, vector=vector, **inner)
-            lines, kinds = tuple(values.pop("notices")), tuple(values.pop("written"))
-            return Done(prediction=prediction, notices=lines, written=kinds, **values)
-        return None
+    @classmethod
+    def of_json(cls, values: dict[str, Any]) -> Self:
+        inner = values.pop("prediction")
+        segments = tuple(Segment(**segment) for segment in inner.pop("segments"))
+        vector = tuple(inner.pop("vector"))
+        prediction = Prediction(segments=segments, vector=vector, **inner)
+        lines, kinds = tuple(values.pop("notices")), tuple(values.pop("written"))
+        return cls(prediction=prediction, notices=lines, written=kinds, **values)
 
 
 # ------------------------------------------------------------------------------- decoding
@@ -114,7 +56,7 @@ class Results:
 class Stretches(Protocol):
     """Rows of a recording, some at a time."""
 
-    def read(self) -> Iterator[NDArray[np.float32]]: ...
+    def read(self) -> Iterator[NDArray[np.floating]]: ...
 
 
 def decoded(
@@ -146,14 +88,20 @@ def heard(saved: Saved, rows: Stretches, told: float) -> float:
     grid, count, end = saved.encoder.grid, 0, 0.0
     for stretch in rows.read():
         count += len(stretch)
-        end = max(end, float(stretch[-1, 0]) + float(stretch[-1, 1]))
+        end = max(end, float(stretch[-1, 0] + stretch[-1, 1]) / grid.sample_rate)
     if not saved.task.one_target:
         end = grid.samples(count) / grid.sample_rate
     near = max(0.1, 2 * grid.seconds_per_frame)
     return told if abs(end - told) <= near else round(end, 3)
 
 
-def _mean(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def _times(rows: NDArray[np.floating], rate: int) -> NDArray[np.float64]:
+    """Start and end of windows, seconds."""
+    begin = rows[:, 0].astype(np.float64)
+    return np.stack([begin, begin + rows[:, 1]], axis=1) / rate
+
+
+def _mean(rows: NDArray[np.floating]) -> NDArray[np.float32]:
     """The mean of the windows' outputs, each by the frames that it speaks for."""
     weights = rows[:, 2:3].astype(np.float64)
     mean = (rows[:, 3:].astype(np.float64) * weights).sum(axis=0) / weights.sum()
@@ -161,11 +109,12 @@ def _mean(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _joined(name: str, parts: Sequence[Prediction]) -> Prediction:
-    """One prediction of the pieces of a recording."""
+    """One prediction of the pieces of a recording; of a file of a few samples no segment is left
+    whose length is nothing when it is written."""
+    segments = tuple(s for part in parts for s in part.segments if round(s.end - s.start, 3) > 0)
     if len(parts) == 1:
-        return replace(parts[0], id=name)
+        return replace(parts[0], id=name, segments=segments)
     texts = [part.text for part in parts if part.text]
-    segments = tuple(segment for part in parts for segment in part.segments)
     text = " ".join(texts) if any(part.text is not None for part in parts) else None
     return Prediction(name, segments, text=text)
 
@@ -211,25 +160,27 @@ def annotation_path(out: Path, name: str, form: Format) -> Path:
 
 
 def refuse_foreign(
-    results: Results, names: Iterable[str], formats: Mapping[str, Format], out: Path
+    results: Results[Done], names: Iterable[str], formats: Mapping[str, Format], out: Path
 ) -> None:
     """Raises BabError: an annotation file that no prediction has written would be replaced."""
-    if any((results.folder / "begun").glob("*")):  # stopped between a file and its record
-        return
+    ours = {its.name for its in results.names()}  # also of one stopped between file and record
     for name in names:
         for form in formats.values():
             path = annotation_path(out, name, form)
-            if path.exists() and not results.place(name).exists():
+            if path.exists() and name not in ours and not results.place(name).exists():
                 raise BabError(
                     f"{path} is there, and no prediction in {out} has written it: name another "
                     "--out, so that nobody's annotations are replaced"
                 )
 
 
-def write_annotations(done: Done, formats: Mapping[str, Format], out: Path) -> set[str]:
+def write_annotations(
+    done: Done, formats: Mapping[str, Format], out: Path
+) -> tuple[list[Path], set[str]]:
     """`<name>.<suffix>` in each format, but for those that were written of this result and are
-    there; what a format couldn't hold."""
+    there: what was written, and what a format couldn't hold."""
     lost: set[str] = set()
+    paths: list[Path] = []
     for name, form in formats.items():
         path = annotation_path(out, done.name, form)
         if path.exists() and name in done.written:
@@ -238,7 +189,8 @@ def write_annotations(done: Done, formats: Mapping[str, Format], out: Path) -> s
         form.write([_fitting(done, form)], path)
         lost |= set(form.notices)
         form.notices.clear()
-    return lost
+        paths.append(path)
+    return paths, lost
 
 
 def probabilities_path(out: Path, name: str, kind: str) -> Path:
@@ -247,8 +199,9 @@ def probabilities_path(out: Path, name: str, kind: str) -> Path:
 
 
 def write_probabilities(saved: Saved, spool: Spool, target: Path, seconds: float) -> None:
-    """Times and probabilities of every frame, or of every window: `.npy` (f32, two columns of time,
-    then a column for each class) or `.parquet`.
+    """Times and probabilities of every frame, or of every window: `.npy` (f64: in single precision
+    times are off by 2 ms after nine hours; two columns of time, then a column for each class) or
+    `.parquet`.
 
     Of text tasks they are those of each label, the blank first.
     """
@@ -267,8 +220,8 @@ def _timed(saved: Saved, spool: Spool, seconds: float) -> Iterator[NDArray[np.fl
     grid, first = saved.encoder.grid, 0
     for rows in spool.read():
         if saved.task.one_target:
-            times = np.stack([rows[:, 0], rows[:, 0] + rows[:, 1]], axis=1)
-            values = rows[:, 3:]
+            times = _times(rows, grid.sample_rate)
+            values = rows[:, 3:].astype(np.float32)
         else:
             # Only the very last frame reaches to the end of the recording.
             count = len(rows) + (first + len(rows) < spool.done)
@@ -279,14 +232,14 @@ def _timed(saved: Saved, spool: Spool, seconds: float) -> Iterator[NDArray[np.fl
 
 
 def _write_npy(tables: Iterable[NDArray[np.float64]], rows: int, path: Path) -> None:
-    """One array f32[rows, columns], written piece by piece."""
+    """One array f64[rows, columns], written piece by piece."""
     with path.open("wb") as file:
         for number, table in enumerate(tables):
             if number == 0:
                 shape = (rows, table.shape[1])
-                about = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                about = {"descr": "<f8", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, about)
-            file.write(table.astype("<f4").tobytes())
+            file.write(table.astype("<f8").tobytes())
 
 
 def _write_parquet(tables: Iterable[NDArray[np.float64]], names: Sequence[str], path: Path) -> None:
@@ -331,7 +284,8 @@ def write_windows(saved: Saved, spool: Spool, path: Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["start", "end", *names])
         for rows in spool.read():
-            for row, shares in zip(rows, _shares(saved, rows[:, 3:]), strict=True):
-                end = float(row[0]) + float(row[1])
-                times = (f"{float(row[0]):.3f}", f"{end:.3f}")
-                writer.writerow([*times, *(f"{share:.4f}" for share in shares)])
+            times = _times(rows, saved.encoder.sample_rate)
+            shares = _shares(saved, rows[:, 3:].astype(np.float32))
+            for span, row in zip(times, shares, strict=True):
+                cells = (*(f"{time:.3f}" for time in span), *(f"{share:.4f}" for share in row))
+                writer.writerow(cells)

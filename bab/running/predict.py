@@ -6,24 +6,27 @@ model, options and audio; of the recording at work, all but the last seconds of 
 
 from __future__ import annotations
 
+import json
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bab.core.atomic import write_json
 from bab.core.errors import BabError
 from bab.core.folders import locked
-from bab.core.lifecycle import stopper
 from bab.core.record import now, versions
 from bab.core.types import Prediction, Tell
 from bab.results.segments import write_segments
 from bab.running import outputs, overview
 from bab.running.jobs import Answer, answered, side_by_side
+from bab.running.kept import STATE, Results
 from bab.running.maker import Maker, PredictOptions
-from bab.running.outputs import Done, Results
-from bab.running.recordings import Recording, recordings, seconds_of
-from bab.running.saved import Saved
+from bab.running.outputs import Done
+from bab.running.recordings import Named, Recording, recordings, seconds_of
+from bab.starting.lifecycle import stopper
 
 FILE = "prediction.json"
 _USUAL = PredictOptions()
@@ -43,7 +46,7 @@ class Predicted:
 
     def predictions(self) -> Iterator[Prediction]:
         """What was found in `files`, read again one by one."""
-        for done in Results(self.out).all(self.made_by):
+        for done in Results(self.out, Done).all(self.made_by):
             if done.name in self.files:
                 yield done.prediction
 
@@ -70,11 +73,13 @@ def predict(
         InterruptedRunError: Ctrl-C or SIGTERM; what was done is kept.
     """
     maker = Maker(folder, asked, Path(out))
-    listed, left = recordings(inputs, asked.offline, asked.corpus)
+    names = maker.results.names()
+    known = [one for one in names if not one.name.startswith(overview.ENROLLED)]
+    listed, left = recordings(inputs, asked.offline, asked.corpus, known)
     if asked.enrol is not None:
-        listed = [*_enrolled(maker.saved, asked, left), *listed]
+        listed = [*_enrolled(maker, left, names), *listed]
     maker.out.mkdir(parents=True, exist_ok=True)
-    with stopper() as stop, locked(maker.out / outputs.STATE, True, maker.out):
+    with stopper() as stop, locked(maker.out / STATE, True, maker.out):
         work = _Work(maker, folder, listed, tell, say, stop)
         return work.run(left)
 
@@ -99,6 +104,7 @@ class _Work:
         self.lengths: dict[str, float] = {}
         self.taken, self.done = 0, 0.0  # recordings, seconds
         self._written, self._pause = time.monotonic(), _OFTEN
+        self.tables = _tables(maker.out / FILE)  # name -> the options that it is of
 
     def run(self, left: Mapping[str, str]) -> Predicted:
         """All recordings; what can't be read is left out, and told."""
@@ -154,7 +160,7 @@ class _Work:
 
     def _write_tables(self) -> None:
         """The tables of all recordings that this model has done here, and how they were made."""
-        began = time.monotonic()
+        began, before = time.monotonic(), _files(self.out)
         saved, made_by = self.saved, self.made_by
         if saved.task.pairs:
             known = (d for d in self.results.all(made_by) if self._counts(d.name))
@@ -173,6 +179,8 @@ class _Work:
                 f"{others} recording(s) in {self.out} are of another model or other options: they "
                 "are in none of its tables"
             )
+        written = {name for name, at in _files(self.out).items() if before.get(name) != at}
+        self._tell_earlier({name for name in written if not self._of_one(name)})
         self._write_origin()
         # Tables of thousands of recordings take a while: a small share of the time all the same.
         self._written = time.monotonic()
@@ -194,6 +202,22 @@ class _Work:
         if line and line not in self.result.notices:
             self.result.notices.append(line)
 
+    def _tell_earlier(self, written: Set[str]) -> None:
+        """Take note of the tables that were `written`, and of those that an earlier model left."""
+        self.tables |= dict.fromkeys(written, self.made_by)
+        self.tables = {n: by for n, by in self.tables.items() if (self.out / n).is_file()}
+        earlier = sorted(name for name, by in self.tables.items() if by != self.made_by)
+        if earlier:
+            self._notice(
+                f"{', '.join(earlier)} in {self.out}: of an earlier model or other options, and "
+                "left as it was"
+            )
+
+    def _of_one(self, file: str) -> bool:
+        """Whether a file may be a recording's: `--jobs` write those meanwhile."""
+        parts = file.split(".")
+        return any(".".join(parts[:count]) in self.lengths for count in range(len(parts)))
+
     def _write_origin(self) -> None:
         """`prediction.json`: where all this comes from."""
         files = [
@@ -212,6 +236,7 @@ class _Work:
                 **self.maker.identity,
                 "date": now(),
                 "versions": versions(),
+                "tables": self.tables,
                 "files": files,
                 "left_out": left,
                 "waiting": waiting,
@@ -220,17 +245,32 @@ class _Work:
         )
 
 
-def _enrolled(saved: Saved, asked: PredictOptions, left: dict[str, str]) -> list[Recording]:
+def _files(folder: Path) -> dict[str, tuple[int, int]]:
+    """The files right in a folder, each with what changes when it is written anew."""
+    files = [one for one in os.scandir(folder) if one.is_file() and one.name[0] != "."]
+    return {one.name: (one.inode(), one.stat().st_mtime_ns) for one in files}
+
+
+def _tables(path: Path) -> dict[str, str]:
+    """Which tables earlier calls have written here, by `prediction.json`."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return dict(json.loads(path.read_text(encoding="utf-8"))["tables"])
+    return {}
+
+
+def _enrolled(maker: Maker, left: dict[str, str], names: Sequence[Named]) -> list[Recording]:
     """The recordings of known speakers.
 
     Raises:
         BabError: a task that compares no speakers, or nothing there.
     """
+    saved, asked, prefix = maker.saved, maker.asked, overview.ENROLLED
     assert asked.enrol is not None
     if not saved.task.pairs:
         raise BabError(f"--enrol: task '{saved.spec['task']['name']}' compares no recordings")
     if not asked.enrol.is_dir():
         raise BabError(f"--enrol {asked.enrol}: no such folder")
-    enrolled, more = recordings([asked.enrol], asked.offline)
+    known = [n._replace(name=n.name[len(prefix) :]) for n in names if n.name.startswith(prefix)]
+    enrolled, more = recordings([asked.enrol], asked.offline, known=known)
     left.update(more)
-    return [replace(one, name=overview.ENROLLED + one.name) for one in enrolled]
+    return [replace(one, name=prefix + one.name) for one in enrolled]

@@ -23,9 +23,9 @@ from bab.running.saved import choose_preset, load_saved, with_thresholds
 class _Held:
     """Rows in memory."""
 
-    rows: list[NDArray[np.float32]] = field(default_factory=list)
+    rows: list[NDArray[np.floating]] = field(default_factory=list)
 
-    def read(self) -> Iterator[NDArray[np.float32]]:
+    def read(self) -> Iterator[NDArray[np.floating]]:
         if self.rows:
             yield np.concatenate(self.rows)
 

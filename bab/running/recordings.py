@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from bab.core.errors import AudioError, BabError
 from bab.core.types import Permissions
 from bab.data.content import content_id
 
+_Place = tuple[str, float, float | None]
 _LONGEST = 200  # bytes of a part of a name; file systems take 255
 
 
@@ -74,6 +75,24 @@ class Recording:
         return content_id(self.path)
 
 
+class Named(NamedTuple):
+    """The name that a recording has in an out folder."""
+
+    name: str
+    path: str
+    start: float
+    end: float | None
+    digest: str
+
+    def moved(self, recording: Recording) -> bool:
+        """Whether a recording of the same file name is this one, elsewhere. It is read."""
+        try:
+            same = (self.start, self.end) == (recording.start, recording.end)
+            return same and recording.digest() == self.digest
+        except AudioError:
+            return False
+
+
 class _How(NamedTuple):
     """How corpora are opened: texts of `--set corpus.KEY=VALUE`."""
 
@@ -82,12 +101,16 @@ class _How(NamedTuple):
 
 
 def recordings(
-    inputs: Sequence[str | Path], offline: bool = False, sets: Sequence[str] = ()
+    inputs: Sequence[str | Path],
+    offline: bool = False,
+    sets: Sequence[str] = (),
+    known: Sequence[Named] = (),
 ) -> tuple[list[Recording], dict[str, str]]:
     """The recordings that paths, folders, lists (`@files.txt`) and corpora (`rttm:ROOT`) name, each
     once, in order; and what looks like audio but was left out -> why.
 
-    sets: options of the corpora, `corpus.KEY=VALUE`.
+    sets: options of the corpora, `corpus.KEY=VALUE`. known: names that were given before, which
+    stay, whatever else is named now.
 
     Raises:
         BabError: nothing was named, or a folder, list or corpus can't be read.
@@ -102,7 +125,7 @@ def recordings(
     unique = list({(r.path, r.start, r.end): r for r in named}.values())
     if not unique and not left:
         raise BabError("no audio file was named")
-    return _apart(unique), left
+    return _apart(unique, known), left
 
 
 def of_array(values: ArrayLike, sampling_rate: int | None, name: str = "array") -> Recording:
@@ -137,7 +160,7 @@ def _named(text: str, how: _How, left: dict[str, str]) -> Iterator[Recording]:
         yield from _listed(Path(text[1:]).expanduser(), how, left)
     elif path.is_dir():
         yield from _below(path, left)
-    elif not path.exists() and text.partition(":")[0] in registry.names("datasets"):
+    elif not path.exists() and registry.known("datasets", text.partition(":")[0]):
         yield from _of_corpus(text, how)
     else:
         yield Recording(path.stem, str(path.absolute()))
@@ -213,15 +236,46 @@ def _of_corpus(spec: str, how: _How) -> Iterator[Recording]:
         yield Recording(clip.id, clip.path, clip.start, clip.end, began=began)
 
 
-def _apart(listed: Sequence[Recording]) -> list[Recording]:
-    """The same, two of one name told apart by what stands before it, or by their endings."""
+def _apart(listed: Sequence[Recording], known: Sequence[Named]) -> list[Recording]:
+    """The same, two of one name told apart by what stands before it, or by their endings. What has
+    a name keeps it, wherever the file lies now, and no other gets it."""
     listed = [replace(r, name=_inside(r.name)) for r in listed]
-    taken = {"summary", *registry.names("tasks")}  # tables of all recordings are called so
-    listed = [replace(r, name=_with_parent(r)) if r.name.casefold() in taken else r for r in listed]
+    names = _given(listed, known)
+    # Tables of all recordings are called so, too.
+    taken = {"summary", *registry.names("tasks"), *(one.name.casefold() for one in known)}
+
+    def doubtful(r: Recording) -> bool:
+        name = r.name.casefold()  # as some file systems compare them
+        return _place(r) not in names and (name in taken or times[name] > 1)
+
     for rename in (_with_parent, _with_ending, _with_digest):
-        times = Counter(r.name.casefold() for r in listed)  # as some file systems compare them
-        listed = [replace(r, name=rename(r)) if times[r.name.casefold()] > 1 else r for r in listed]
-    return list(listed)
+        times = Counter(r.name.casefold() for r in listed if _place(r) not in names)
+        listed = [replace(r, name=rename(r)) if doubtful(r) else r for r in listed]
+    return [replace(r, name=names.get(_place(r), r.name)) for r in listed]
+
+
+def _given(listed: Sequence[Recording], known: Sequence[Named]) -> dict[_Place, str]:
+    """The names of those that have one: by where they are, or, of what is there no more, by the
+    file's own name and what it holds."""
+    here = {_place(r) for r in listed}
+    names = {place: one.name for one in known if (place := one[1:4]) in here}
+    gone: dict[str, list[Named]] = defaultdict(list)
+    for one in known:
+        if one[1:4] not in here:
+            gone[Path(one.path).name].append(one)
+    for recording in listed:
+        others = gone.get(Path(recording.path).name, [])
+        if _place(recording) in names or not others:
+            continue
+        same = next((one for one in others if one.moved(recording)), None)
+        if same is not None:
+            names[_place(recording)] = same.name
+            others.remove(same)
+    return names
+
+
+def _place(recording: Recording) -> _Place:
+    return recording.path, recording.start, recording.end
 
 
 def _inside(name: str) -> str:

@@ -20,6 +20,7 @@ from bab.data.windows import regions
 from bab.running.context import Context, FoldResult
 from bab.running.data import Data
 from bab.running.doubts import notices as doubtful
+from bab.running.folder import plugins
 from bab.running.groups import Groups, kept, scored
 from bab.running.scores import References, Scorecard
 
@@ -84,7 +85,7 @@ def make_record(
         labels={key: list(names) for key, names in folds[0].labels.items()},
         data={**_data(data, folds), **context.doubts},
         cost=_cost(context, folds, seconds, speed),
-        versions=versions(),
+        versions={**versions(), **{f"{k} plugin": v for k, v in plugins(parts).items()}},
         device=_device(context),
         config=config.model_dump(mode="json"),
         leakage=bool(data.leakage),

@@ -12,10 +12,11 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from bab.checking.blame import naming
 from bab.config.run import RunConfig
-from bab.core.lifecycle import Lifecycle, lifecycle
 from bab.core.record import Record, RunInfo
 from bab.results.record import save
+from bab.running.batches import refuse_short
 from bab.running.context import Context, FoldResult
 from bab.running.doubts import notices
 from bab.running.fold import fit_on_all, run_fold
@@ -23,8 +24,10 @@ from bab.running.folder import clear, finished, run_folder, run_id
 from bab.running.report import encoder_speed, make_record
 from bab.running.scores import write_trials
 from bab.running.session import Session
+from bab.starting.lifecycle import Lifecycle, lifecycle
 
 
+@naming()
 def run(
     config: RunConfig,
     force: bool = False,
@@ -127,6 +130,7 @@ def _opening(context: Context) -> Iterator[str]:
 
 def _run(context: Context, session: Session, began: float) -> Record:
     config, parts, data = context.config, context.parts, context.data
+    refuse_short(context)
     if config.mode == "probe" or (config.mode == "evaluate" and config.encoder.fusion):
         context.features = session.features(config, parts, context.accelerator, data.clips)
         context.fill()

@@ -58,6 +58,7 @@ def model_folder(folder: Path) -> Path:
         raise BabError(f"{folder}: there is no such run folder. `bab table` lists runs")
     if (folder / "model").is_dir():
         return folder / "model"
+    folder = folder.parent if folder.name == "folds" else folder
     folds = sorted((folder / "folds").glob("*/model"), key=lambda path: int(path.parent.name))
     if folds:
         raise BabError(

@@ -29,7 +29,7 @@ class Spool:
         self.folder = folder
         self.done = 0  # rows, of which so many are on disk:
         self._kept = 0
-        self._waiting: list[NDArray[np.float32]] = []
+        self._waiting: list[NDArray[np.floating]] = []
         self._seconds = 0.0  # of audio on disk
         self._written = time.monotonic()
         for path in self._files():
@@ -49,18 +49,13 @@ class Spool:
             self.flush()
             self._seconds = rows.seconds
 
-    def mark(self) -> None:
-        """Say on disk that the recording is begun: files of it that a killed process leaves without
-        a result are then known as ours."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-
     def flush(self) -> None:
         """Write what waits."""
         self._written = time.monotonic()
         if not self._waiting:
             return
         values = np.concatenate(self._waiting)
-        self.mark()
+        self.folder.mkdir(parents=True, exist_ok=True)
         with (
             atomic_path(self.folder / f"rows-{self._kept:012d}.npy") as temporary,
             temporary.open("wb") as file,
@@ -69,7 +64,7 @@ class Spool:
         self._kept += len(values)
         self._waiting = []
 
-    def read(self) -> Iterator[NDArray[np.float32]]:
+    def read(self) -> Iterator[NDArray[np.floating]]:
         """The stretches in order, one in memory at a time."""
         for path in self._files():
             rows = _rows(path)
@@ -90,10 +85,10 @@ def _first(path: Path) -> int:
     return int(path.stem.partition("-")[2])
 
 
-def _rows(path: Path) -> NDArray[np.float32] | None:
+def _rows(path: Path) -> NDArray[np.floating] | None:
     """A stretch; None where it is damaged."""
     try:
-        rows: NDArray[np.float32] = np.load(path, allow_pickle=False)
+        rows: NDArray[np.floating] = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    return rows if rows.ndim == 2 and rows.dtype == np.float32 else None
+    return rows if rows.ndim == 2 and rows.dtype in (np.float32, np.float64) else None

@@ -18,8 +18,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from bab.audio import reading
+from bab.checking.encoders import encode
+from bab.core import registry
+from bab.core.components import identity
 from bab.core.device import resolve_device
-from bab.core.errors import ConfigError, NotApplicableError
+from bab.core.errors import ConfigError, NotApplicableError, warn
 from bab.core.interfaces import Encoder
 from bab.core.types import Waves
 from bab.targets.store import RASTER, Stretch
@@ -106,6 +109,16 @@ class Mfcc:
         return mfcc(wave)[2 * piece.begin - low : 2 * piece.end - 1 - low : 2]
 
 
+MFCC = "mfcc"  # what is clustered first; an encoder that is called so is named in full
+
+
+def is_mfcc(spec: str) -> bool:
+    """Whether MFCCs are meant, and no encoder. A stranger's encoder of that name is told of."""
+    if spec == MFCC and (other := registry.names("encoders").get(MFCC)):
+        warn(f"'{MFCC}' are bab's own MFCCs; {other.described} is '{other.full}'")
+    return spec == MFCC
+
+
 def mfcc(wave: Tensor) -> Tensor:
     """f32[S] at 16 kHz -> f32[T, 39], a frame every 10 ms."""
     from torchaudio.compliance import kaldi
@@ -142,7 +155,7 @@ class LayerFeatures:
         self.whole = RASTER.frames(int(seconds * RASTER.sample_rate))
         self.context = min(_CONTEXT, self.whole // 8)
         self.longest = self.whole - 2 * self.context
-        self.identity = f"{encoder.fingerprint} layer {layer} window {self.whole} {self.context}"
+        self.identity = f"{identity(encoder)} layer {layer} window {self.whole} {self.context}"
         self.described = f"{encoder.resolved} layer {layer}"
 
     @torch.no_grad()
@@ -154,7 +167,7 @@ class LayerFeatures:
             waves.append(wave)
         padded = Waves(pad_sequence(waves, batch_first=True), torch.tensor([len(w) for w in waves]))
         last = self.layer == self.encoder.depth - 1
-        out = self.encoder(padded.to(self.device), layers="last" if last else "all")
+        out = encode(self.encoder, padded.to(self.device), layers="last" if last else "all")
         states = out.layers[-1] if last else out.layers[self.layer]
         return [
             states[i, self._nearest(piece, lows[i], int(out.lengths[i]))].float()

@@ -1,11 +1,10 @@
 """The contract of an encoder, as checks that raise AssertionError with what is wrong.
 
-    import pytest
-    from bab.testing.encoders import CHECKS
+    from bab.testing import EncoderContract
 
-    @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-    def test_contract(check):
-        check(lambda: MyEncoder.load("random", MyEncoder.Options()))
+    class TestMine(EncoderContract):
+        def make(self):
+            return MyEncoder.load("random", MyEncoder.Options())
 
 `make` builds the same encoder each time it is called. `check_encoder(make)` runs all of them.
 A small encoder keeps this fast. No clip is longer than the encoder's `max_seconds`.
@@ -15,23 +14,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from bab.core.errors import BabError
 from bab.core.interfaces import Encoder
-from bab.core.types import Encoded, Waves
+from bab.testing import loading
+from bab.testing.suite import Contract
+from bab.testing.tools import TOLERANCE, close, longest, noise, run, waves
 
 Make = Callable[[], Encoder]
-
-TOLERANCE = 1e-4
 
 
 def check_encoder(make: Make, other: Make | None = None) -> None:
     """Every check; `other` builds the encoder with other weights or options that change output."""
-    for check in CHECKS:
+    for check in ALL:
         check(make)
     if other is not None:
         check_identity(make, other)
@@ -44,8 +44,8 @@ def check_attributes(make: Make) -> None:
         value = getattr(encoder, name, None)
         assert isinstance(value, kind) and value, f"{name} is {value!r}, not a {kind.__name__}"
     assert encoder.grid.sample_rate == encoder.sample_rate, "the grid has another sample rate"
-    longest = encoder.max_seconds
-    assert longest is None or longest > 0, f"max_seconds is {longest}"
+    seconds = encoder.max_seconds
+    assert seconds is None or seconds > 0, f"max_seconds is {seconds}"
     assert not encoder.training, "load() must return the encoder in eval mode"
 
 
@@ -54,8 +54,8 @@ def check_shapes(make: Make) -> None:
     encoder = make()
     field, hop = encoder.grid.field, max(1, encoder.grid.hop)
     wanted = (field - 7, field, field + hop - 1, field + hop, field + 5 * hop + 3)
-    for samples in (min(size, _longest(encoder)) for size in wanted):
-        out = _run(encoder, [_noise(samples)])
+    for samples in (min(size, longest(encoder)) for size in wanted):
+        out = run(encoder, [noise(samples)])
         frames = encoder.grid.frames(samples)
         said = out.lengths.tolist()
         assert said == [frames], f"{samples} samples: {said} frames, the grid says [{frames}]"
@@ -67,9 +67,9 @@ def check_shapes(make: Make) -> None:
             assert bool(state.isfinite().all()), f"state {index} is not finite at {samples} samples"
         if out.local is not None:
             assert out.local.shape[:2] == (1, frames), f"local is {tuple(out.local.shape)}"
-        last = _run(encoder, [_noise(samples)], layers="last").layers
+        last = run(encoder, [noise(samples)], layers="last").layers
         assert len(last) == 1, f"layers='last' returned {len(last)} states"
-        _close(last[0], out.layers[-1], "layers='last' against the last of layers='all'")
+        close(last[0], out.layers[-1], "layers='last' against the last of layers='all'")
 
 
 def check_batch(make: Make) -> None:
@@ -80,31 +80,31 @@ def check_batch(make: Make) -> None:
     encoder = make()
     field, hop = encoder.grid.field, max(1, encoder.grid.hop)
     sizes = [field + 30 * hop + 1, field - 7, field + 11 * hop, field + 90 * hop + hop // 2]
-    longest = _longest(encoder)
-    if sizes[3] > longest or encoder.grid.hop == 0:
-        longest = min(longest, 10 * encoder.sample_rate)
-        sizes = [longest // 3 + 1, longest // 9 + 7, longest // 2, longest]
-    clips = [_noise(size, i, 0.003 * 10**i) for i, size in enumerate(sizes[:3])]
-    clips.append(_noise(sizes[3], 9, 0.1))
-    batch = _run(encoder, clips)
+    most = longest(encoder)
+    if sizes[3] > most or encoder.grid.hop == 0:
+        most = min(most, 10 * encoder.sample_rate)
+        sizes = [most // 3 + 1, most // 9 + 7, most // 2, most]
+    clips = [noise(size, i, 0.003 * 10**i) for i, size in enumerate(sizes[:3])]
+    clips.append(noise(sizes[3], 9, 0.1))
+    batch = run(encoder, clips)
     for row, clip in enumerate(clips):
-        alone = _run(encoder, [clip])
+        alone = run(encoder, [clip])
         frames = int(alone.lengths[0])
         assert int(batch.lengths[row]) == frames, f"clip {row}: another frame count in a batch"
         for index, (one, many) in enumerate(zip(alone.layers, batch.layers, strict=True)):
-            _close(many[row, :frames], one[0], f"clip {row}, layer {index}, in a batch and alone")
+            close(many[row, :frames], one[0], f"clip {row}, layer {index}, in a batch and alone")
         if alone.local is not None and batch.local is not None:
-            _close(batch.local[row, :frames], alone.local[0], f"clip {row}, local features")
+            close(batch.local[row, :frames], alone.local[0], f"clip {row}, local features")
 
 
 def check_silence(make: Make) -> None:
     """Digital silence gives finite states."""
-    out = _run(make(), [torch.zeros(16000), _noise(8000)])
+    out = run(make(), [torch.zeros(16000), noise(8000)])
     for index, state in enumerate(out.layers):
         assert bool(state.isfinite().all()), f"layer {index} is not finite on silence"
 
 
-def check_clicks(make: Make) -> None:
+def check_clicks(make: Make) -> str | None:
     """A click moves exactly the local features of the frames whose span holds it.
 
     Normalisation makes every frame depend on every sample, so it is held still on both sides.
@@ -120,12 +120,12 @@ def check_clicks(make: Make) -> None:
     encoder = make()
     grid = encoder.grid
     if grid.hop == 0:
-        return
-    frames = min(40, grid.frames(_longest(encoder)))
-    wave = _noise(grid.samples(frames))
-    if _run(encoder, [wave]).local is None:
+        return "it gives one frame for a whole clip"
+    frames = min(40, grid.frames(longest(encoder)))
+    wave = noise(grid.samples(frames))
+    if run(encoder, [wave]).local is None:
         _check_clicks_roughly(encoder, frames)
-        return
+        return None
     first = grid.offset + 20 * grid.hop  # the first sample of frame 20's span
     held = grid.offset + 4 * grid.hop + grid.field // 2
     wave[held] = 0.9
@@ -138,16 +138,17 @@ def check_clicks(make: Make) -> None:
                 f"a click at sample {sample} moved frame {frame} by {moved[frame]:.2g}, "
                 f"but the grid says that it sees samples {start} to {end - 1}"
             )
+    return None
 
 
 def _check_clicks_roughly(encoder: Encoder, frames: int) -> None:
     grid = encoder.grid
-    wave = _noise(grid.samples(frames))
-    before = _run(encoder, [wave]).layers[0][0]
+    wave = noise(grid.samples(frames))
+    before = run(encoder, [wave]).layers[0][0]
     for frame in range(2, frames - 2, max(1, frames // 8)):
         clicked = wave.clone()
         clicked[round(grid.centre(frame) * grid.sample_rate)] = 0.9
-        moved = (_run(encoder, [clicked]).layers[0][0] - before).norm(dim=-1)
+        moved = (run(encoder, [clicked]).layers[0][0] - before).norm(dim=-1)
         most = int(moved.argmax())
         assert abs(most - frame) <= 1, (
             f"a click at {grid.centre(frame):.3f} s, the centre of frame {frame}, moved frame "
@@ -155,33 +156,34 @@ def _check_clicks_roughly(encoder: Encoder, frames: int) -> None:
         )
 
 
-def check_mask(make: Make) -> None:
+def check_mask(make: Make) -> str | None:
     """A mask changes the states of its clip, and leaves the local features as they are.
 
     An encoder that can't be masked says so with a BabError.
     """
     encoder = make()
-    clip = _noise(encoder.grid.samples(12))
-    plain = _run(encoder, [clip])
+    clip = noise(encoder.grid.samples(12))
+    plain = run(encoder, [clip])
     mask = torch.zeros(1, encoder.grid.frames(len(clip)), dtype=torch.bool)
     try:
-        empty = _run(encoder, [clip], mask=mask)
-    except BabError:
-        return
-    _close(empty.layers[-1], plain.layers[-1], "an empty mask")
+        empty = run(encoder, [clip], mask=mask)
+    except BabError as error:
+        return f"it can't be masked: {error}"
+    close(empty.layers[-1], plain.layers[-1], "an empty mask")
     mask[:, mask.shape[1] // 2] = True
-    masked = _run(encoder, [clip], mask=mask)
+    masked = run(encoder, [clip], mask=mask)
     change = float((masked.layers[-1] - plain.layers[-1]).abs().max())
     assert change > TOLERANCE, f"masking a frame changed the last state by {change:.2g} only"
     if plain.local is not None and masked.local is not None:
-        _close(masked.local, plain.local, "local features under a mask")
+        close(masked.local, plain.local, "local features under a mask")
+    return None
 
 
 def check_determinism(make: Make) -> None:
     """In eval mode the same input gives the same bits, and another copy of the encoder does too."""
-    clip = _noise(9000)
+    clip = noise(9000)
     encoder = make()
-    first, second, copy = (_run(one, [clip]) for one in (encoder, encoder, make()))
+    first, second, copy = (run(one, [clip]) for one in (encoder, encoder, make()))
     for index, state in enumerate(first.layers):
         assert torch.equal(state, second.layers[index]), f"layer {index} differs on a second run"
         assert torch.equal(state, copy.layers[index]), f"layer {index} differs after reloading"
@@ -196,8 +198,8 @@ def check_fingerprint(make: Make) -> None:
 
 def check_identity(make: Make, other: Make) -> None:
     """Encoders with other output have other fingerprints."""
-    one, two, clip = make(), other(), _noise(9000)
-    a, b = _run(one, [clip]).layers[-1], _run(two, [clip]).layers[-1]
+    one, two, clip = make(), other(), noise(9000)
+    a, b = run(one, [clip]).layers[-1], run(two, [clip]).layers[-1]
     assert a.shape != b.shape or not torch.equal(a, b), "`other` gives the same output as `make`"
     assert one.fingerprint != two.fingerprint, "another output under the same fingerprint"
 
@@ -231,18 +233,19 @@ def check_groups(make: Make) -> None:
     assert not missing, f"in no group: {', '.join(missing[:5])}"
 
 
-def check_gradients(make: Make) -> None:
+def check_gradients(make: Make) -> str | None:
     """In training mode every parameter gets a gradient, mask or no mask, as DDP demands."""
     encoder = make().train()
     if not any(parameter.requires_grad for parameter in encoder.parameters()):
-        return
-    out = encoder(_waves([_noise(6000), _noise(9000, 1)]))
+        return "it has nothing to train"
+    out = encoder(waves([noise(6000), noise(9000, 1)]))
     torch.autograd.backward([state.square().mean() for state in out.layers])
     missing = [n for n, p in encoder.named_parameters() if p.requires_grad and p.grad is None]
     assert not missing, f"without a gradient: {', '.join(missing[:5])}"
+    return None
 
 
-CHECKS: tuple[Callable[[Make], None], ...] = (
+CHECKS: tuple[Callable[[Make], str | None], ...] = (
     check_attributes,
     check_shapes,
     check_batch,
@@ -254,42 +257,23 @@ CHECKS: tuple[Callable[[Make], None], ...] = (
     check_state,
     check_groups,
     check_gradients,
-)
+)  # of forward passes, for encoders that are tried with many settings
+ALL = (*CHECKS, *loading.CHECKS)
+
+
+class EncoderContract(Contract):
+    """`make` loads the encoder: the same one each time."""
+
+    checks: ClassVar = ALL
+
+    def make(self) -> Encoder:
+        raise NotImplementedError
+
+    def subject(self, folder: Path) -> Make:
+        return self.make
 
 
 # ------------------------------------------------------------------------------ tools
-
-
-def _longest(encoder: Encoder) -> int:
-    """The longest clip that the encoder takes whole, in samples."""
-    seconds = encoder.max_seconds or 60.0
-    return round(seconds * encoder.sample_rate)
-
-
-def _noise(samples: int, seed: int = 0, loudness: float = 0.1) -> Tensor:
-    """f32[samples]: white noise that stays within [-1, 1]."""
-    generator = torch.Generator().manual_seed(seed)
-    return (torch.randn(samples, generator=generator) * loudness).clamp(-1, 1)
-
-
-def _waves(clips: list[Tensor]) -> Waves:
-    """A batch whose padding is loud noise: nobody may look at it."""
-    lengths = torch.tensor([len(clip) for clip in clips])
-    samples = torch.stack([_noise(int(lengths.max()), 99, 0.5) for _ in clips])
-    for row, clip in zip(samples, clips, strict=True):
-        row[: len(clip)] = clip
-    return Waves(samples, lengths)
-
-
-def _run(encoder: Encoder, clips: list[Tensor], mask: Tensor | None = None, **how: Any) -> Encoded:
-    with torch.no_grad():
-        out: Encoded = encoder(_waves(clips), mask=mask, **how)
-    return out
-
-
-def _close(got: Tensor, want: Tensor, what: str) -> None:
-    gap = float((got - want).abs().max())
-    assert gap <= TOLERANCE, f"{what}: they differ by {gap:.2g}, more than {TOLERANCE}"
 
 
 def _moved(encoder: Encoder, wave: Tensor, held: int, sample: int) -> list[float]:
@@ -297,7 +281,7 @@ def _moved(encoder: Encoder, wave: Tensor, held: int, sample: int) -> list[float
     swapped = wave.clone()
     swapped[held], swapped[sample] = wave[sample], wave[held]
     with _statistics_kept(encoder):
-        before, after = (_run(encoder, [one]).local for one in (wave, swapped))
+        before, after = (run(encoder, [one]).local for one in (wave, swapped))
     assert before is not None and after is not None
     moved: list[float] = (after - before).abs().amax(-1)[0].tolist()
     return moved

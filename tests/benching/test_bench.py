@@ -247,8 +247,8 @@ def test_a_job_is_a_cell_and_can_be_taken_apart() -> None:
 
 
 def test_a_file_gives_options_of_encoders_tasks_and_corpora(tmp_path: Path) -> None:
+    from bab.benching.asked import asked_grid
     from bab.benching.grid import jobs, request
-    from bab.cli.bench import _grid
 
     path = tmp_path / "grid.yaml"
     path.write_text(
@@ -257,7 +257,7 @@ def test_a_file_gives_options_of_encoders_tasks_and_corpora(tmp_path: Path) -> N
         "  - {task: {name: classify, labels: [reason]}, corpus: donateacry, train: {steps: 20}}\n"
         "set: {encoder: {cmvn: utterance}}\n"
     )
-    grid, _ = _grid(path, {}, [], False)
+    grid, _ = asked_grid(path, {}, [], False)
     (job,) = jobs(grid)
     options = request(grid, job)["options"]
     assert options["encoder"] == {"name": "fbank", "cmvn": "utterance"}
@@ -270,13 +270,13 @@ def test_a_file_gives_options_of_encoders_tasks_and_corpora(tmp_path: Path) -> N
         "  - {task: classify@donateacry, task.labels: [reason], train.steps: 20}\n"
         "set: {encoder.cmvn: utterance}\n"
     )
-    dotted, _ = _grid(path, {}, [], False)
+    dotted, _ = asked_grid(path, {}, [], False)
     assert request(dotted, jobs(dotted)[0])["options"] == options
 
 
 @pytest.mark.parametrize("text", ["runs=x", "seed=3", "task=vtc", "train.lr=1", "quiet=true"])
 def test_what_the_grid_decides_can_not_be_set_for_all_runs(text: str) -> None:
-    from bab.cli.bench import _grid
+    from bab.benching.asked import asked_grid
 
     with pytest.raises(ConfigError, match=text.partition("=")[0]):
-        _grid(None, {"encoders": "fbank", "tasks": "vtc", "lr": "1e-3"}, [text], False)
+        asked_grid(None, {"encoders": "fbank", "tasks": "vtc", "lr": "1e-3"}, [text], False)

@@ -11,7 +11,7 @@ import pytest
 SCRIPT = """
 import sys, time
 from bab.cli import cli, main
-from bab.core.lifecycle import stopper
+from bab.starting.lifecycle import stopper
 
 @cli.command("plain")
 def plain():

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
+from bab.api.runs import recipe_kind
 from bab.cli import main
-from bab.cli.run import recipe_kind
 from bab.config.pretrain import PretrainConfig
 from bab.config.resolve import pretrain_config, run_config
 from bab.config.run import RunConfig

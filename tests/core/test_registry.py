@@ -20,7 +20,10 @@ HEAD = """
     from bab import Head, Options
 
     class Good(Head):
-        pass
+        level = ("frame",)
+
+        def forward(self, x, lengths):
+            return x
 """
 
 
@@ -105,14 +108,29 @@ def test_unknown_names_get_a_suggestion():
         registry.names("encodrs")
 
 
-def test_two_plugins_with_one_name_matter_only_to_who_uses_it(install):
+def test_two_plugins_with_one_name_can_both_be_named_in_full(install):
     install("reg-a", {"heads": {"same": "reg_a:Good", "mine": "reg_a:Good"}}, {"reg_a": HEAD})
-    install("reg-b", {"heads": {"same": "reg_b:Good"}}, {"reg_b": HEAD}, version="7")
-    assert registry.load("heads", "mine")
+    install("reg_B", {"heads": {"same": "reg_b:Good"}}, {"reg_b": HEAD}, version="7")
+    assert registry.load("heads", "mine") is registry.load("heads", "reg-a/mine")
     with pytest.raises(PluginError) as caught:
         registry.load("heads", "same")
-    assert "reg-a 1.0" in str(caught.value)
-    assert "reg-b 7" in str(caught.value)
+    assert "'reg-a/same' (reg-a 1.0, reg_a:Good) and 'reg-b/same' (reg_B 7" in str(caught.value)
+    assert "ninstall" not in str(caught.value)
+    assert registry.load("heads", "reg-a/same").__module__ == "reg_a"
+    assert registry.load("heads", "reg_B/same").__module__ == "reg_b"
+    with pytest.raises(PluginError, match="did you mean 'reg-a/same'"):
+        registry.load("heads", "reg-a/sane")
+
+
+def test_a_built_ins_bare_name_is_its_own_and_a_warning_says_so(install, capsys):
+    install("reg-rival", {"heads": {"pooled": "reg_rival:Good"}}, {"reg_rival": HEAD})
+    assert registry.load("heads", "pooled").__module__ == "bab.plugins.heads.pooled"
+    assert registry.load("heads", "bab/pooled").__module__ == "bab.plugins.heads.pooled"
+    assert registry.load("heads", "reg-rival/pooled").__module__ == "reg_rival"
+    assert registry.names("heads")["pooled"].built_in
+    told = capsys.readouterr().err
+    assert told.count("warning") == 1
+    assert "the head 'pooled' is bab 0.1.0's; there is also 'reg-rival/pooled'" in told
 
 
 def test_an_older_copy_further_down_the_path_is_no_rival(install):
@@ -270,3 +288,37 @@ def test_warnings_go_to_standard_error(watched, capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("bab: warning: the observer 'unmarked' of reg-watch 1.0")
+
+
+def test_an_observer_cannot_end_a_run_nor_change_what_others_see(install):
+    source = """
+        from bab import hookimpl
+
+        class Leaves:
+            @hookimpl
+            def bab_step(self, values):
+                values["loss"] = -1.0
+                raise SystemExit(0)
+
+        class Sees:
+            seen = []
+
+            @hookimpl
+            def bab_step(self, values):
+                self.seen.append(values["loss"])
+    """
+    install("reg-exit", {"observers": {"leaves": "reg_exit:Leaves", "sees": "reg_exit:Sees"}},
+            {"reg_exit": source})  # fmt: skip
+    warnings: list[str] = []
+    watchers = observers.observers(["leaves", "sees"], warnings.append)
+    values = {"loss": 1.0}
+    watchers.bab_step(run=RUN, step=1, values=values)
+    assert values == {"loss": 1.0}
+    assert registry.load("observers", "sees").seen == [1.0]
+    assert "'leaves' of reg-exit 1.0 failed in bab_step and was dropped: SystemExit" in warnings[0]
+
+
+def test_a_hook_fault_names_no_object_address(watched):
+    warnings: list[str] = []
+    observers.observers(["wrongname"], warnings.append)
+    assert "bab_stepped" in warnings[0] and "0x" not in warnings[0]

@@ -19,6 +19,7 @@ from bab.cli import main
 from bab.config.resolve import run_config
 from bab.explaining import attribution
 from bab.explaining.errors import worst_errors
+from bab.explaining.explain import ExplainOptions, explain
 from bab.explaining.layers import layer_weights
 from bab.running.runner import run
 
@@ -102,8 +103,8 @@ def test_it_points_at_what_was_planted(
     detector: Path, corpus: Path, tmp_path: Path, label: str
 ) -> None:
     segments = planted.scene(11)[1]
-    asked = bab.ExplainOptions(label=label)
-    done, paths = bab.explain(detector, corpus / "wav/scene11.wav", tmp_path, asked)
+    asked = ExplainOptions(label=label)
+    done, paths = explain(detector, corpus / "wav/scene11.wav", tmp_path, asked)
     shares = done.shares
     assert abs(shares.delta) < 0.05 * (shares.output - shares.baseline)
     speaking = shares.values.clip(min=0).sum(0)
@@ -126,8 +127,8 @@ def test_it_points_at_what_was_planted(
 def test_one_frame_and_a_stretch(detector: Path, corpus: Path, tmp_path: Path) -> None:
     """Named in seconds of the file, whatever stretch is heard."""
     file = corpus / "wav/scene11.wav"
-    asked = bab.ExplainOptions(label="KCHI", at=3.1, start=2.5, end=3.9, formats=("svg",))
-    done, paths = bab.explain(detector, file, tmp_path, asked)
+    asked = ExplainOptions(label="KCHI", at=3.1, start=2.5, end=3.9, formats=("svg",))
+    done, paths = explain(detector, file, tmp_path, asked)
     assert done.start == 2.5 and len(done.sound) == round(1.4 * planted.RATE)
     time = done.shares.values.clip(min=0).sum(0)
     centres = 2.5 + np.arange(len(time)) * done.shares.hop
@@ -177,8 +178,8 @@ def test_layer_weights_are_those_of_the_mix(tmp_path: Path, capsys) -> None:
     rows = {row["id"]: row for row in csv.DictReader(path.open())}
     right = f"gender={wrong[0].reference}"
     assert wrong[0].error == pytest.approx(-math.log(float(rows[wrong[0].clip.id][right])))
-    clip, short = wrong[0].clip, bab.ExplainOptions(end=0.6, formats=("svg",))
-    done, _ = bab.explain(folder, clip.path, tmp_path / "g", short)
+    clip, short = wrong[0].clip, ExplainOptions(end=0.6, formats=("svg",))
+    done, _ = explain(folder, clip.path, tmp_path / "g", short)
     assert done.probabilities.shape[0] == 1 and not done.segments
     capsys.readouterr()
 
@@ -190,8 +191,8 @@ def test_tokens_of_a_text_model(tmp_path: Path, capsys) -> None:
     wrong = worst_errors(folder, 2)
     assert "%" in wrong[0].unit and wrong[0].reference
     file = wrong[0].clip.path
-    asked_for = bab.ExplainOptions(token="a", end=1.0, formats=("svg",))
-    done, _ = bab.explain(folder, file, tmp_path / "t", asked_for)
+    asked_for = ExplainOptions(token="a", end=1.0, formats=("svg",))
+    done, _ = explain(folder, file, tmp_path / "t", asked_for)
     assert done.target == "a" and done.cam is None
     assert any("no Grad-CAM" in line for line in done.notices)
     shares = done.shares
@@ -224,7 +225,7 @@ def test_a_trained_convolutional_front(corpus: Path, tmp_path: Path) -> None:
     ]  # fmt: skip
     _, folder = run(run_config(None, {**asked, "observers": []}, sets))
     file, segments = corpus / "wav/scene11.wav", planted.scene(11)[1]
-    done, _ = bab.explain(folder, file, tmp_path, bab.ExplainOptions(label="KCHI"))
+    done, _ = explain(folder, file, tmp_path, ExplainOptions(label="KCHI"))
     assert done.cam is not None
     there = inside(len(done.cam), 4.0, segments, "KCHI")
     assert done.cam[there].sum() > 0.7 * done.cam.sum()

@@ -18,6 +18,7 @@ from bab.cli import main
 from bab.core.errors import BabError
 from bab.plugins.encoders.wav2vec2 import Wav2Vec2
 from bab.running import embed as module
+from bab.running.embed import EmbedOptions, embed
 
 RATE = 16000
 
@@ -57,8 +58,8 @@ def test_frames_equal_a_plain_pass_over_the_same_windows(
     checkpoint: Path, tmp_path: Path, layer: str
 ) -> None:
     samples = noise(tmp_path / "a.wav", 5.0)
-    asked = bab.EmbedOptions(layer=layer, window=2.0)
-    bab.embed(f"wav2vec2:{checkpoint}", [tmp_path / "a.wav"], tmp_path / "out", asked)
+    asked = EmbedOptions(layer=layer, window=2.0)
+    embed(f"wav2vec2:{checkpoint}", [tmp_path / "a.wav"], tmp_path / "out", asked)
     rows, times = np.load(tmp_path / "out/a.npy"), np.load(tmp_path / "out/a.times.npy")
     # 2 s are 99 frames: windows begin every 1.98 s, the last is moved back to end with the audio.
     expected = []
@@ -83,8 +84,8 @@ def test_windows_clips_and_formats_hold_the_same(checkpoint: Path, tmp_path: Pat
     name, kinds = f"wav2vec2:{checkpoint}", ("npy", "safetensors", "parquet")
     frames = {}
     for kind in kinds:
-        asked = bab.EmbedOptions(window=2.0, format=kind)
-        bab.embed(name, [tmp_path / "in"], tmp_path / kind, asked)
+        asked = EmbedOptions(window=2.0, format=kind)
+        embed(name, [tmp_path / "in"], tmp_path / kind, asked)
     frames["npy"] = np.load(tmp_path / "npy/child/a.npy")
     held = load_file(tmp_path / "safetensors/child/a.safetensors")
     frames["safetensors"] = held["embeddings"]
@@ -95,8 +96,8 @@ def test_windows_clips_and_formats_hold_the_same(checkpoint: Path, tmp_path: Pat
     assert np.array_equal(held["times"], times)
     assert np.array_equal(table["start"].to_numpy(), times[:, 0])
     for per in ("window", "clip"):
-        asked = bab.EmbedOptions(window=2.0, per=per)
-        bab.embed(name, [tmp_path / "in"], tmp_path / per, asked)
+        asked = EmbedOptions(window=2.0, per=per)
+        embed(name, [tmp_path / "in"], tmp_path / per, asked)
     windows = np.load(tmp_path / "window/child/a.npy")
     np.testing.assert_allclose(windows[0], frames["npy"][:99].mean(0), atol=1e-6)
     assert np.load(tmp_path / "window/child/a.times.npy").tolist() == [[0, 2], [1.98, 2], [3, 2]]
@@ -155,13 +156,13 @@ def test_segments_ensembles_and_mistakes(checkpoint: Path, tmp_path: Path, capsy
         for s in clip.segments[:3]
     ]
     (tmp_path / f"rttm/{clip.id}.rttm").write_text("\n".join(lines) + "\n")
-    asked = bab.EmbedOptions(per="clip", segments=True)
-    bab.embed(f"{name}+fbank", [f"rttm:{tmp_path}"], tmp_path / "out", asked)
+    asked = EmbedOptions(per="clip", segments=True)
+    embed(f"{name}+fbank", [f"rttm:{tmp_path}"], tmp_path / "out", asked)
     index = list(csv.DictReader((tmp_path / "out/index.csv").open()))
     assert [row["label"] for row in index] == [s.label for s in clip.segments[:3]]
     both = np.load(tmp_path / "out/embeddings.npy")
     for each, part in (("fbank", both[:, 32:]), (name, both[:, :32])):
-        bab.embed(each, [f"rttm:{tmp_path}"], tmp_path / each[:5], asked)
+        embed(each, [f"rttm:{tmp_path}"], tmp_path / each[:5], asked)
         np.testing.assert_allclose(part, np.load(tmp_path / each[:5] / "embeddings.npy"), atol=1e-6)
     noise(tmp_path / "a.wav", 1.0)
     for words, part in (
@@ -175,7 +176,7 @@ def test_segments_ensembles_and_mistakes(checkpoint: Path, tmp_path: Path, capsy
     (tmp_path / "y").mkdir()
     (tmp_path / "y/a.npy").write_bytes(b"mine")
     with pytest.raises(BabError, match="wasn't written by"):
-        bab.embed(name, [tmp_path / "a.wav"], tmp_path / "y")
+        embed(name, [tmp_path / "a.wav"], tmp_path / "y")
 
 
 def test_features_are_those_of_a_run(checkpoint: Path, tmp_path: Path) -> None:
@@ -186,11 +187,11 @@ def test_features_are_those_of_a_run(checkpoint: Path, tmp_path: Path) -> None:
     from bab.running.store import Store
 
     noise(tmp_path / "a.wav", 35.0)
-    bab.embed(
+    embed(
         f"wav2vec2:{checkpoint}",
         [tmp_path / "a.wav"],
         tmp_path / "out",
-        bab.EmbedOptions(per="clip"),
+        EmbedOptions(per="clip"),
     )
     encoder = Wav2Vec2.load(str(checkpoint), Wav2Vec2.Options())
     clip = Clip("a", str(tmp_path / "a.wav"), 0.0, 35.0, "g")
@@ -214,11 +215,11 @@ def test_killed_between_a_file_and_its_note_it_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(module, "write_json", killed)
         with pytest.raises((KeyboardInterrupt, BabError)):
-            bab.embed("fbank", [tmp_path / "a.wav"], out)
+            embed("fbank", [tmp_path / "a.wav"], out)
     assert (out / "a.npy").exists()
-    done = bab.embed("fbank", [tmp_path / "a.wav"], out)
+    done = embed("fbank", [tmp_path / "a.wav"], out)
     assert list(done.files) == ["a"] and done.again == 0
     noise(tmp_path / "b.wav", 1.0)
     (out / "b.npy").write_bytes(b"somebody's")
     with pytest.raises(BabError, match="wasn't written by"):
-        bab.embed("fbank", [tmp_path / "b.wav"], out)
+        embed("fbank", [tmp_path / "b.wav"], out)

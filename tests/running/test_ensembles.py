@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from bab.audio import reading
-from bab.cli.bench import _cell
+from bab.benching.asked import cell_of
 from bab.config.corpora import open_corpus
 from bab.config.resolve import run_config
 from bab.config.run import CorpusConfig, EncoderConfig
@@ -108,9 +108,9 @@ def test_members_have_their_own_weights_and_options() -> None:
         run_config(None, asked, ["encoder.clap.pool=clip"])
     with pytest.raises(ConfigError, match=r"encoder\.fusion: 'early'.*late"):
         run_config(None, asked, ["encoder.fusion=early"])
-    assert _cell("fbank+hubert", "gender").encoder == "fbank+hubert"
+    assert cell_of("fbank+hubert", "gender").encoder == "fbank+hubert"
     with pytest.raises(PluginError, match="there is no encoder called 'hubrt'"):
-        _cell("hubrt:x+fbank", "gender")
+        cell_of("hubrt:x+fbank", "gender")
 
 
 @pytest.mark.parametrize("task", ["vtc", "phonemes", "sv"])

@@ -322,7 +322,7 @@ def test_a_run_at_work_is_not_disturbed_by_another(go: Go) -> None:
 def test_stopping_while_features_are_computed_keeps_them(
     go: Go, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bab.core import lifecycle
+    from bab.starting import lifecycle
 
     monkeypatch.setattr(lifecycle, "stopper", lambda: _stop_after(23))
     with pytest.raises(InterruptedRunError, match="computing features"):

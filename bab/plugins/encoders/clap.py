@@ -57,7 +57,7 @@ class ClapOptions(Options):
         description="frames: the last map, a frame each 312.5 ms; clip: its mean, one vector per "
         "clip; projected: that in the space shared with text, of length 1",
     )
-    seed: int = Field(0, description="draws the weights of `random` and `random-tiny`")
+    seed: int = Field(0, description="draws `random` weights; not set: the run's seed does")
     dropout: float | None = Field(
         None, ge=0, lt=1, description="all dropouts in training; unset: as the weights' config says"
     )

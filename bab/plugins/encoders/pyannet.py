@@ -23,7 +23,7 @@ _SAMPLES = 10 * RATE  # that go through a net together: its filters give 80 valu
 class PyannetOptions(Options):
     """Options of the pyannet encoder."""
 
-    seed: int = Field(0, description="draws the weights of `random`")
+    seed: int = Field(0, description="draws `random` weights; not set: the run's seed does")
 
 
 class Pyannet(Encoder):

@@ -26,6 +26,7 @@ class AmSoftmaxOptions(Options):
 class AmSoftmax(Objective):
     """Cross-entropy of s (cos - m [right speaker]), summed over utterances; the count is theirs."""
 
+    level = ("pair",)
     Options = AmSoftmaxOptions
     source = "Wang et al. 2018 (arXiv 1801.05599); s, m as in s3prl and transformers"
 

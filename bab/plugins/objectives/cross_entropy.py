@@ -37,6 +37,7 @@ class CrossEntropy(Objective):
     multiply the loss and leave the count alone.
     """
 
+    level = ("clip",)
     Options = CrossEntropyOptions
     source = "SUPERB (arXiv 2105.01051); class weights as scikit-learn's class_weight='balanced'"
 

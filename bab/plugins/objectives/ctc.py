@@ -29,6 +29,7 @@ class Ctc(Objective):
     it adds loss, and nothing to the count.
     """
 
+    level = ("sequence",)
     source: ClassVar[str] = "Graves et al. 2006; per label as in fairseq's ctc criterion"
 
     def refuses(self, target: Tensor, frames: int) -> str:

@@ -17,6 +17,7 @@ class Multilabel(Objective):
     acts as if the example's loss were twice as large.
     """
 
+    level = ("frame",)
     source = "BabyHuBERT VTC 2 (arXiv 2509.15001): BCE per frame, summed over the four classes"
 
     def counts(self, batch: Batch) -> dict[str, float]:

@@ -190,6 +190,8 @@ def test_an_error_of_a_library_is_not_taken_for_one_of_ours(tmp_path):
 
 
 class ReadOnly(Sound):
+    """Read, and not written."""
+
     writes = False
 
 

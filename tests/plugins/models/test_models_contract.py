@@ -16,10 +16,12 @@ from bab.testing.models import check_model
 
 CHOSEN = {"KCHI": 0.6, "CHI": 0.5, "MAL": 0.55, "FEM": 0.45}
 CLASSES = ["KCHI", "CHI", "MAL", "FEM", "SPEECH"]
-STRANGER = """
+STRANGER = '''
 import bab
 
 class Theirs(bab.ModelReader):
+    """A head's own tensors."""
+
     def read(self, where, *, offline=False, trust_code=False):
         if not where.endswith(".safetensors"):
             raise bab.WeightsError(f"{where!r} is no .safetensors file")
@@ -32,7 +34,7 @@ class Theirs(bab.ModelReader):
 class Wrong(bab.ModelReader):
     def read(self, where, *, offline=False, trust_code=False):
         return {"task": "vtc"}
-"""
+'''
 
 
 def vtc1_folder(folder):

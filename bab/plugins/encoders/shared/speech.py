@@ -124,7 +124,7 @@ class Size(Options):
 class SpeechOptions(Options):
     """Options of the hubert, wav2vec2 and wavlm encoders."""
 
-    seed: int = Field(0, description="draws the weights of `random` and `random-tiny`")
+    seed: int = Field(0, description="draws `random` weights; not set: the run's seed does")
     dropout: float | None = Field(
         None, ge=0, lt=1, description="all dropouts in training; unset: as the weights' config says"
     )

@@ -1,0 +1,144 @@
+"""What a bench is asked for: a grid file and what goes before it, checked before any run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bab.benching.grid import Cell, RunGrid, parse_cell
+from bab.config.files import read, spelled_out
+from bab.core import registry
+from bab.core.errors import ConfigError, did_you_mean
+from bab.core.names import members
+
+_KEYS = ("encoders", "tasks", "seeds", "lr", "set", "jobs", "runs")
+_RESERVED = {"seed", "runs", "observers", "quiet"}  # what the grid decides for every run
+
+
+def asked_grid(
+    path: Path | None, given: Mapping[str, Any], sets: Sequence[str], force: bool
+) -> tuple[RunGrid, int]:
+    """The grid and the number of workers, from the file and, before it, the command line.
+
+    Raises:
+        ConfigError: an unknown or malformed key, or nothing to do.
+    """
+
+    values: dict[str, Any] = {}
+    if path is not None:
+        values = dict(read(path)[1])
+        for key in values:
+            if key not in _KEYS:
+                raise ConfigError(f"{path}: unknown key '{key}': {did_you_mean(str(key), _KEYS)}")
+    values |= given
+    for key in ("encoders", "tasks"):
+        if not values.get(key):
+            raise ConfigError(f"no {key} are named: give --{key}, or a file with `{key}`")
+    keys = values.get("set") or {}
+    if not isinstance(keys, dict):
+        raise ConfigError(f"{path}: set: expected keys and values, found {keys!r:.60}")
+    keys = spelled_out(keys)
+    _refuse_reserved(keys, sets, bool(values.get("lr")))
+    cells = [
+        cell_of(encoder, task)
+        for encoder in _list("encoders", values["encoders"])
+        for task in _list("tasks", values["tasks"])
+    ]
+    rates = tuple(_number("lr", rate, float) for rate in _list("lr", values.get("lr", [])))
+    seeds = tuple(_number("seeds", seed, int) for seed in _list("seeds", values.get("seeds", [0])))
+    jobs = _number("jobs", values.get("jobs", 1), int)
+    if min((*seeds, jobs - 1, *(rate > 0 for rate in rates))) < 0 or not all(r > 0 for r in rates):
+        raise ConfigError("seeds are 0 or more; lr and jobs are more than 0")
+    unique = list({repr(cell): cell for cell in cells}.values())
+    runs = str(values.get("runs", "runs"))
+    return (
+        RunGrid(
+            tuple(unique),
+            tuple(dict.fromkeys(seeds)),
+            tuple(sorted(set(rates))),
+            keys,
+            tuple(sets),
+            runs,
+            force,
+        ),
+        jobs,
+    )
+
+
+def _list(key: str, value: Any) -> list[Any]:
+    """`a,b` or a list.
+
+    Raises:
+        ConfigError: an empty element.
+    """
+    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    parts = parts if isinstance(parts, list) else [parts]
+    if any(part in ("", None) for part in parts):
+        raise ConfigError(f"{key}: an empty name in '{value}'")
+    return parts
+
+
+def _number(key: str, value: Any, kind: type) -> Any:
+    what = "a whole number" if kind is int else "a number"
+    try:
+        number = kind(value) if isinstance(value, (str, int, float)) else None
+        if number is None or number != float(value):
+            raise ValueError
+    except ValueError:
+        raise ConfigError(f"{key}: {value!r} is not {what}") from None
+    return number
+
+
+def _refuse_reserved(keys: Mapping[str, Any], sets: Sequence[str], rated: bool) -> None:
+    """Refuse keys of all runs that the grid itself decides.
+
+    Raises:
+        ConfigError: naming the key, and the option in its place.
+    """
+    instead = {"seed": "--seeds", "runs": "--runs", "observers": "", "quiet": "--quiet"}
+    instead |= {"task": "--tasks", "encoder": "--encoders"}
+    if rated:
+        instead["train.lr"] = "--lr"
+    given = [text.partition("=")[0].strip() for text in sets]
+    given += [k for k, v in keys.items() if k in _RESERVED or isinstance(v, str)]
+    if isinstance(keys.get("train"), dict):
+        given += [f"train.{key}" for key in keys["train"]]
+    for key in given:
+        if key in instead:
+            way = f": use {instead[key]}" if instead[key] else " for a bench"
+            raise ConfigError(f"{key} can't be set for all runs{way}")
+
+
+def _own(task: Mapping[str, Any]) -> dict[str, Any]:
+    """A cell's keys, `task` among them; `task: classify` may stand beside `task.labels: [cry]`."""
+    options = {k: v for k, v in task.items() if str(k).startswith("task.")}
+    rest = {k: v for k, v in task.items() if k not in options}
+    if options and isinstance(rest.get("task"), str):
+        rest["task"] = {"name": rest["task"]}
+    return spelled_out({**rest, **options})
+
+
+def cell_of(encoder: Any, task: Any) -> Cell:
+    """Raises ConfigError for a name that nothing offers; both are checked before anything runs."""
+    keys = _own(task) if isinstance(task, dict) else {}
+    text = keys.pop("task", None) if isinstance(task, dict) else task
+    if isinstance(text, dict):  # with options of its own: {name: classify, labels: [reason]}
+        keys["task"] = {k: v for k, v in text.items() if k != "name"}
+        text = text.get("name")
+    if not isinstance(text, str) or not isinstance(encoder, str):
+        wrong = encoder if isinstance(text, str) else task
+        raise ConfigError(f"expected a name, or a mapping with `task`, found {wrong!r:.60}")
+    name, corpus = parse_cell(text)
+    if corpus is None and isinstance(keys.get("corpus"), str):
+        corpus = keys.pop("corpus")
+    if odd := set(keys) & _RESERVED:
+        raise ConfigError(f"{text}: {sorted(odd)[0]} can't be given for one cell")
+    if isinstance(keys.get("encoder", {}), str):
+        raise ConfigError(f"{text}: encoder: options alone may be given for one cell")
+    registry.find("tasks", name)
+    for member in members(encoder):
+        registry.find("encoders", member.name)
+    if corpus is not None:
+        registry.find("datasets", corpus.partition(":")[0])
+    return Cell(encoder, name, corpus, keys)

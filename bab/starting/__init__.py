@@ -1,0 +1,1 @@
+"""How the work of a command begins and ends: device, lock, signals, observers."""
