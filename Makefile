@@ -1,13 +1,14 @@
 # make demo   environment + `bab run --encoder hubert --task vtc` on the shipped sample, offline
 # make test   environment + the whole fast suite
 # make lint   ruff, mypy          make slow   the tests that take minutes or need real recordings
+# make fuzz   20,000 broken files of every kind; FIRST=N begins at another seed
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo test slow lint samples clean
+.PHONY: demo test slow fuzz lint samples clean
 
 demo: $(RUN)
 	$(BIN)/bab run --encoder hubert --task vtc --offline
@@ -18,6 +19,9 @@ test: $(DEV) lint
 
 slow: $(DEV)
 	$(BIN)/python -m pytest -m slow
+
+fuzz: $(DEV)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzzers.py 20000 $(or $(FIRST),0)
 
 lint: $(DEV)
 	$(BIN)/ruff check .

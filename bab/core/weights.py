@@ -29,7 +29,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"can't read {path}: {first_line(error)}") from error
     if not isinstance(value, dict):
         raise WeightsError(f"{path} is no JSON object: it should hold a model's configuration")
