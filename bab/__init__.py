@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from bab.core.interfaces import Objective as Objective
     from bab.core.interfaces import Scorer as Scorer
     from bab.core.interfaces import Task as Task
+    from bab.core.names import fitted as fitted
     from bab.core.observers import hookimpl as hookimpl
     from bab.core.options import Options as Options
     from bab.core.record import Record as Record
@@ -110,6 +111,7 @@ _SAME = {  # module -> names that are called the same there
     "NotApplicableError PluginError did_you_mean",
     "bab.core.grid": "Grid",
     "bab.core.interfaces": "Corpus Encoder Head Objective Scorer Task",
+    "bab.core.names": "fitted",
     "bab.core.observers": "hookimpl",
     "bab.core.options": "Options",
     "bab.core.record": "Record RunInfo",

@@ -1,7 +1,7 @@
 """Valid files of every kind that bab reads, broken in a thousand ways. What reads them may succeed,
 or raise a BabError; anything else, and what takes over 5 s, is a fault of bab.
 
-`make fuzz` runs 20,000 cases and prints the outcomes; tests/test_fuzz.py runs some hundred.
+`make fuzz` runs 20,000 cases and prints the outcomes; tests/cli/test_fuzz.py runs some hundred.
 """
 
 from __future__ import annotations

@@ -106,7 +106,10 @@ def embed(
     listed, labels, left = _listed(inputs, asked)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    with stopper() as stop, locked(out / _STATE, True, out):
+    with (
+        stopper() as stop,
+        locked(out / _STATE, True, {out, *((out / one.name).parent for one in listed)}),
+    ):
         work = _Work(whole, ears, asked, out, listed, labels, tell, say, stop)
         return work.run(left)
 

@@ -121,7 +121,7 @@ def test_what_killed_writers_left_is_swept_under_the_lock(tmp_path: Path) -> Non
     other.parent.mkdir(parents=True)
     other.touch()
     for _ in range(2):
-        with locked(run, True, beside):
+        with locked(run, True, [beside]):
             assert not any(path.exists() for path in left)
             for path in left[:2]:
                 path.parent.mkdir(exist_ok=True)

@@ -191,10 +191,6 @@ class VoiceType(bab.Task):
         return shares(totals, classes) | segma.shares(totals, classes)
 
     def write(self, predictions: Sequence[Prediction], folder: Path) -> None:
-        """`<recording>.rttm` each (empty where nothing was found), and all of it in `vtc.csv`.
-
-        Raises:
-            CorpusError: where two recordings' names become the same file name.
-        """
+        """`<recording>.rttm` each (empty where nothing was found), and all of it in `vtc.csv`."""
         write_rttms(predictions, folder)
         bab.write_segments(predictions, folder / "vtc.csv")
