@@ -12,7 +12,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import bab
-from bab.core import weights as core
+from bab.hub import files as core
 from bab.plugins.encoders.shared import states
 
 SIZE: dict[str, Any] = {
