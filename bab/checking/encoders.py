@@ -97,7 +97,7 @@ def check_encoded(
         if state.ndim != 3 or state.shape[0] != clips or state.shape[2] != encoder.dim:
             shape, want = list(state.shape), f"[{clips}, T, {encoder.dim}] (batch, frames, dim)"
             raise fault(encoder, "forward", f"gives a state of shape {shape}: {want} expected")
-    if before is not None or not waves.lengths.is_cuda:  # else the device would have to wait
+    if before is not None or waves.lengths.device.type == "cpu":  # else the device would wait
         _check_frames(encoder, waves, encoded)
     if before is not None:
         _check_numbers(encoder, waves, encoded, before)

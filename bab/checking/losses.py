@@ -129,6 +129,7 @@ def _some(batch: Batch, places: list[int]) -> Batch:
         weights=rows(batch.weights),
         mask=rows(batch.mask),
         seeds=tuple(batch.seeds[i] for i in places) if batch.seeds else (),
+        host=None,
     )
 
 

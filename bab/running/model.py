@@ -52,6 +52,7 @@ class LayerMix(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """f32[B, L, T, D] -> f32[B, T, D]; L is 1 unless the layers are mixed."""
+        states = states.float()  # as kept features come to a GPU, maybe in half precision
         if not hasattr(self, "logits"):
             return states[:, 0]
         return torch.einsum("l,bltd->btd", self.logits.softmax(0), states)

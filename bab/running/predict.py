@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bab.core.atomic import write_json
-from bab.core.errors import BabError
+from bab.core.errors import BabError, counted
 from bab.core.folders import locked
 from bab.core.record import now, versions
 from bab.core.types import Prediction, Tell
@@ -176,8 +176,8 @@ class _Work:
         others = self.results.others(made_by)
         if others:
             self._notice(
-                f"{others} recording(s) in {self.out} are of another model or other options: they "
-                "are in none of its tables"
+                f"{counted(others, 'recording')} in {self.out}: of another model or other options, "
+                "and in none of its tables"
             )
         written = {name for name, at in _files(self.out).items() if before.get(name) != at}
         self._tell_earlier({name for name in written if not self._of_one(name)})
