@@ -1,13 +1,14 @@
 # make demo   environment + `bab run --encoder hubert --task vtc` on the shipped sample, offline
 # make test   environment + the whole fast suite
 # make lint   ruff, mypy          make slow   the tests that take minutes or need real recordings
+# make gpu    ten minutes on a machine with a CUDA device: is all as on the CPU, and how fast is it?
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo test slow lint samples clean
+.PHONY: demo test slow lint gpu samples clean
 
 demo: $(RUN)
 	$(BIN)/bab run --encoder hubert --task vtc --offline
@@ -18,6 +19,10 @@ test: $(DEV) lint
 
 slow: $(DEV)
 	$(BIN)/python -m pytest -m slow
+
+# Writes gpu.json, and the table of docs/speed.md. Exit status 2: there is no GPU.
+gpu: $(DEV)
+	@$(BIN)/python benchmarks/gpu.py --out gpu.json --docs docs/speed.md
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from bab.core.atomic import write_bytes as write_bytes
     from bab.core.atomic import write_json as write_json
     from bab.core.atomic import write_text as write_text
+    from bab.core.caches import cache_root as cache_root
     from bab.core.errors import AudioError as AudioError
     from bab.core.errors import BabError as BabError
     from bab.core.errors import ConfigError as ConfigError
@@ -81,7 +82,6 @@ if TYPE_CHECKING:
     from bab.core.weights import read_tensors as read_tensors
     from bab.data.annotations import fit_annotations as fit_annotations
     from bab.data.annotations import open_format as open_format
-    from bab.data.content import cache_root as cache_root
     from bab.data.sealed import check_parquet as check_parquet
     from bab.data.splits import by_group as split_by_group
     from bab.data.splits import check_disjoint as check_disjoint
@@ -119,7 +119,7 @@ _SAME = {  # module -> names that are called the same there
     "bab.core.weights": "WeightsError fingerprint read_json read_tensors",
     "bab.data.sealed": "check_parquet",
     "bab.data.annotations": "fit_annotations open_format",
-    "bab.data.content": "cache_root",
+    "bab.core.caches": "cache_root",
     "bab.data.splits": "check_disjoint ungrouped",
     "bab.exporting.export": "export",
     "bab.results.printable": "printable",

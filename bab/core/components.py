@@ -37,8 +37,8 @@ def build_encoder(
         raise PluginError(f"{entry.described} breaks its contract: load gives {encoder!r:.60}")
     registry.claim(type(encoder), entry)
     identify(encoder, given)
-    if "/" in name and encoder.resolved.partition(":")[0] == entry.name:
-        encoder.resolved = f"{name.rpartition('/')[0]}/{encoder.resolved}"
+    if "/" in name:  # whatever it calls itself, tables must tell it from its namesake
+        encoder.resolved = entry.full + "".join(encoder.resolved.partition(":")[1:])
     return encoder.eval()
 
 

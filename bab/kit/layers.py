@@ -37,11 +37,28 @@ class ValidGroupNorm(nn.GroupNorm):
         frames = input.shape[-1]
         if self.lengths is None or min(self.lengths) == frames:
             return super().forward(input)
+        if input.device.type != "cpu":
+            return self._at_once(input)
         rows = [
             functional.pad(super(ValidGroupNorm, self).forward(row[None, :, :n]), (0, frames - n))
             for row, n in zip(input, self.lengths, strict=True)
         ]
         return torch.cat(rows)
+
+    def _at_once(self, input: Tensor) -> Tensor:
+        """The same without a loop, for devices on which launches cost more than the work."""
+        assert self.lengths is not None
+        count = torch.tensor(self.lengths).to(input.device, non_blocking=True)
+        inside = valid(count, input.shape[-1])[:, None, None]
+        x = input.float().view(len(input), self.num_groups, -1, input.shape[-1]) * inside
+        numbers = (count * x.shape[2])[:, None, None, None]
+        x = (x - x.sum((2, 3), keepdim=True) / numbers) * inside
+        x = x * (x.square().sum((2, 3), keepdim=True) / numbers + self.eps).rsqrt()
+        x = x.view(input.shape)
+        if self.affine:
+            x = x * self.weight[:, None].float() + self.bias[:, None].float()
+        out: Tensor = x.masked_fill(~inside[:, 0], 0.0).to(input.dtype)
+        return out
 
 
 class ValidBatchNorm(nn.BatchNorm1d):
