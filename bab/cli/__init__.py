@@ -47,7 +47,7 @@ def cli(debug: bool) -> None:
     Begin with:
       bab run --encoder hubert --task vtc    on the recordings that ship with bab
       bab run --encoder hubert --task vtc --corpus rttm:/data/homes
-      bab table                              what was found
+      bab table                              all results, side by side
       bab list                               what there is
       bab info vtc                           what one of them is, and its options
     """

@@ -199,10 +199,6 @@ class FrameTask(Task):
         return shares(totals, self.classes)
 
     def write(self, predictions: Sequence[Prediction], folder: Path) -> None:
-        """`<recording>.rttm` each (empty where nothing was found), and all of it in a table.
-
-        Raises:
-            CorpusError: where two recordings' names become the same file name.
-        """
+        """`<recording>.rttm` each (empty where nothing was found), and all of it in a table."""
         write_rttms(predictions, folder)
         write_segments(predictions, folder / self.table)

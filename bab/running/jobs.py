@@ -14,7 +14,7 @@ from typing import Any
 
 from bab.audio.decoding import REPLACE
 from bab.checking.blame import blamed, naming
-from bab.core.errors import AudioError, BabError, InterruptedRunError
+from bab.core.errors import AudioError, BabError, DiskFullError, InterruptedRunError
 from bab.data.workers import workers
 from bab.running.maker import Made, Maker, PredictOptions
 from bab.running.recordings import Recording
@@ -51,6 +51,8 @@ def answered(
         made = maker.make(recording, tell, stop)
     except AudioError as error:
         return Answer(None, str(error).replace(f"; {REPLACE}", "; get it again"))
+    except DiskFullError:
+        raise
     except OSError as error:
         if blamed(error) is not error:
             raise

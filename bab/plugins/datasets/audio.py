@@ -45,8 +45,9 @@ class Audio(bab.Corpus):
         alone = sum(len(parts) == 1 for parts in inner)
         if alone:
             self.notices.append(
-                f"{alone} recording(s) lie in no folder below {self.root}: each is a group of its "
-                "own. Where one child or speaker is in several, put them into one folder."
+                f"{alone} recording{'s' * (alone != 1)} in no folder below {self.root}: each is a "
+                "group of its own. Where one child or speaker is in several, put them into one "
+                "folder."
             )
         listed = {"/".join(parts): name for parts, name in zip(inner, ids, strict=True)}
         lists = given_splits(self.root, clips, lambda line: _listed_id(line, listed))

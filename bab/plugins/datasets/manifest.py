@@ -162,7 +162,7 @@ class Manifest(bab.Corpus):
         if row.get("end") and row.get("duration") and abs(start + length - end) > _ROUNDED:
             raise CorpusError(
                 f"{self.path}:{number}: start {start:g} s and duration {length:g} s do not end at "
-                f"{end:g} s. Mend the row, or leave one of the columns out"
+                f"{end:g} s. Correct the row, or leave one of the columns out"
             )
         speaker = row.get("speaker") or None
         clip = row.get("id") or name.rpartition(".")[0] or name

@@ -241,7 +241,8 @@ class Speech(Encoder):
         if options.dropout is not None:
             for place in ("hidden", "attention", "activation", "feat_proj"):
                 training[f"{place}_dropout"] = options.dropout
-        return build(self.family.model, self.family.config, weights, training, options.seed)
+        family = self.family
+        return build(family.model, family.config, weights, training, options.seed, modern)
 
     def _checkpoint(self) -> None:
         """Gradient checkpointing of the transformer's layers, while training. Not of the
