@@ -151,8 +151,7 @@ _KIT = {  # module of bab.kit -> what plugins may import from bab.kit
     "faults": "Faults",
     "finite": "refuse_diverged",
     "frames": "FrameOptions FrameTask",
-    "layers": "GradScale ValidBatchNorm ValidGroupNorm mask_without_waiting mean_over_time "
-    "standardise valid",
+    "layers": "GradScale ValidBatchNorm ValidGroupNorm mean_over_time standardise valid",
     "recordings": "AUDIO_SUFFIXES LATE SPLITS SPLIT_NAMES Divided Span audio_by_uri cut_to_file "
     "duration_of lines merge read_split_lists uncollected under uri_of walk",
     "rttms": "write_rttms",
