@@ -21,6 +21,7 @@ from bab.core.record import Record
 from bab.results import compare
 from bab.results.notes import column_notes, drawn, heard, newest, old
 from bab.results.render import shown
+from bab.results.settings import brief
 
 DONE = "done"
 LEAKY = "†"
@@ -151,7 +152,9 @@ def summarise(records: Sequence[Record], baseline: str = BASELINE) -> Summary:
         BabError: see `arrange`.
     """
     table = arrange(records)
-    names = [", ".join(filter(None, (key[0], key[1], key[3]))) for key in table.keys]
+    shortly = brief([key[3] for key in table.keys])
+    parts = ((*key[:2], text) for key, text in zip(table.keys, shortly, strict=True))
+    names = [", ".join(filter(None, words)) for words in parts]
     done = [[_done(members) for members in row] for row in table.cells]
     marks = [
         compare.marks([row[j] for row in done], column.higher_is_better)

@@ -151,3 +151,25 @@ def test_renamed_options_name_the_new_ones(
 def test_prepare_hands_on_what_is_used(seen: Any, tmp_path: Path) -> None:
     line = ["prepare", "--corpus", "audio", "--out", str(tmp_path / "m.parquet"), "--use", "all"]
     assert seen("bab.data.prepare.prepare", line)[6] == "all"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("bab pre", {"predict", "prepare", "pretrain"}),
+        ("bab run --evalu", {"--evaluate"}),
+        ("bab run --encoder wav", {"wav2vec2", "wavlm"}),
+        ("bab run --task gen", {"gender"}),
+        ("bab data check rt", {"rttm"}),
+        ("bab info x", {"xvector"}),
+    ],
+)
+def test_the_tab_key(line: str, said: set[str]) -> None:
+    from click.shell_completion import BashComplete
+
+    from bab.cli import cli
+
+    words = line.split()[1:]
+    shell = BashComplete(cli, {}, "bab", "_BAB_COMPLETE")
+    offered = shell.get_completions(words[:-1], words[-1])
+    assert {item.value for item in offered} == said
