@@ -16,12 +16,13 @@ from bab.auditing import folds, traits
 from bab.auditing.folds import Question
 from bab.config.run import RunConfig
 from bab.core.atomic import atomic_path
+from bab.core.caches import cache_root
 from bab.core.errors import BabError, NotApplicableError, counted
 from bab.core.interfaces import Corpus, Task
 from bab.core.record import Record, now, versions
 from bab.core.seeds import derive
 from bab.core.types import Clip, Tell
-from bab.data.content import cache_root, contents
+from bab.data.content import contents
 from bab.results import audit as results
 from bab.results.audit import FOLDER, MAJORITY, NAMES, SHUFFLED, TRAITS, Audit, Trait
 from bab.results.summary import Column, arrange

@@ -141,6 +141,7 @@ def _features(options: dict[str, Any]) -> Any:
     from bab.config.corpora import sets_of
     from bab.config.resolve import encoder_config
     from bab.core.components import build_encoder
+    from bab.core.device import resolve_precision
     from bab.core.errors import ConfigError
     from bab.targets.features import LayerFeatures, Mfcc, is_mfcc, own_device
 
@@ -158,7 +159,8 @@ def _features(options: dict[str, Any]) -> Any:
     config = encoder_config(spec, sets)
     trusted = options["offline"], options["trust_code"]
     encoder = build_encoder(config.name, config.weights, config.options, *trusted)
-    return LayerFeatures(encoder, layer, own_device(options["device"]))
+    device = own_device(options["device"])
+    return LayerFeatures(encoder, layer, device, resolve_precision(device.type, "auto"))
 
 
 def describe(meta: dict[str, Any]) -> str:

@@ -52,6 +52,11 @@ class PretrainTrain(TrainConfig):
         description="audio per optimizer step, over all processes and micro-batches; clips of like "
         "length together; null = `batch` examples",
     )
+    micro_seconds: PositiveFloat | None = Field(
+        default=None,
+        description="most audio of a micro-batch, for the memory of one GPU: `accumulation` is "
+        "raised until it fits, whatever the number of processes; null = as `accumulation` says",
+    )
     lr: PositiveFloat = Field(default=5e-4, description="peak learning rate")
     eval_every: PositiveInt = Field(default=1000, description="steps between dev losses")
     save_every: PositiveInt = Field(default=1000, description="steps between checkpoints")
@@ -135,6 +140,9 @@ class PretrainConfig(Strict):
             del whole[key]
         for key in ("save_every", "save_minutes", "workers"):
             del whole["train"][key]
+        for key in ("micro_seconds", "deterministic"):  # as all runs were before there was a choice
+            if not whole["train"][key]:
+                del whole["train"][key]
         del whole["targets"]
         del whole["corpus"]["root"], whole["also"]
         whole["hear"] = whole.pop("use")  # as it was called in ids from the first

@@ -187,6 +187,8 @@ class RunConfig(Strict):
         whole["cache"] = {"dtype": self.cache.dtype} if self.mode == "probe" else {}
         for key in ("save_every", "save_minutes", "workers"):
             del whole["train"][key]
+        if not self.train.deterministic:  # as all runs were before there was a choice
+            del whole["train"]["deterministic"]
         if self.view.tail == "back":  # as all runs had it before there was a choice
             del whole["view"]["tail"]
         del whole["model"]  # its digest counts, wherever it lies

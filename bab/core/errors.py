@@ -43,6 +43,10 @@ class LeakageError(CorpusError):
     """A recording, voice or group that stands in two splits."""
 
 
+class DiskFullError(BabError, OSError):
+    """A file for which there is no space: the message says how much is missing."""
+
+
 class DivergedError(BabError):
     """A loss that is not finite: training stopped, the last good checkpoint is kept."""
 

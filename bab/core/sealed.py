@@ -65,7 +65,7 @@ def save(path: Path, tensors: dict[str, Any], about: Mapping[str, str]) -> None:
     """Write contiguous tensors of the CPU, atomically; the same ones give the same bytes."""
     from safetensors.torch import save_file
 
-    with atomic.atomic_path(path) as temporary:
+    with atomic.atomic_path(path, sum(t.nbytes for t in tensors.values())) as temporary:
         save_file(tensors, temporary, dict(about))
         with temporary.open("r+b") as file:  # metadata come in random order: sort them in place
             size = int.from_bytes(file.read(8), "little")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -9,7 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from bab.audio import reading
+from bab.audio import reading, seen
 from bab.audio.decoding import UnreadableError
 from bab.audio.reading import Problem
 from bab.checking.clips import check_clips, check_trials, same_ids
@@ -41,6 +42,7 @@ def refuse_bad(bad: dict[str, str], skip: bool) -> None:
 Progress = Callable[[int, int], None]  # files done, files in all
 # Times are written with a few decimals, and durations in headers are rounded.
 _TOLERANCE = 0.05  # seconds
+_TELL = 0.1  # seconds between two words of progress
 _SHOWN = 20  # problems of one kind that are printed
 _VALUES = 60  # values of one label that are printed: ESC-50 has 50 categories
 
@@ -146,12 +148,17 @@ def bad_files(clips: Iterable[Clip], progress: Progress | None = None) -> dict[s
     """
     paths = list(dict.fromkeys(clip.path for clip in clips))
     bad = {}
-    for done, path in enumerate(paths, start=1):
-        problem = reading.peek(path)
-        if problem is not None:
-            bad[path] = problem.message
-        if progress is not None:
-            progress(done, len(paths))
+    told = time.monotonic()
+    try:
+        for done, path in enumerate(paths, start=1):
+            problem = reading.peek(path)
+            if problem is not None:
+                bad[path] = problem.message
+            if progress is not None and (done == len(paths) or time.monotonic() - told > _TELL):
+                told = time.monotonic()
+                progress(done, len(paths))
+    finally:
+        seen.save()
     return bad
 
 

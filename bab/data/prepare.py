@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from bab.core.atomic import sweep_beside
 from bab.core.errors import AudioError, BabError, CorpusError, LeakageError
 from bab.core.interfaces import Corpus
 from bab.core.sealed import DamagedError
@@ -108,6 +109,7 @@ def prepare(
         )
     _write(out, _rows(good, heard), {"plan": plan, "vad": name, "summary": asdict(summary)})
     shutil.rmtree(parts, ignore_errors=True)
+    sweep_beside(out)
     return summary
 
 

@@ -24,13 +24,14 @@ from bab.config.corpora import open_corpus
 from bab.config.resolve import corpus_config, encoder_config
 from bab.core import names
 from bab.core.atomic import write_json, write_text
-from bab.core.device import keep_memory, refuse_precision, resolve_device
+from bab.core.device import refuse_precision, resolve_device
 from bab.core.errors import AudioError, BabError, ConfigError, InterruptedRunError
 from bab.core.folders import locked
 from bab.core.interfaces import Encoder
 from bab.core.record import now, versions
 from bab.core.types import Permissions, Tell
 from bab.data.content import content_id
+from bab.machine.memory import keep_memory
 from bab.running.assembly import open_encoder
 from bab.running.ensemble import Ensemble
 from bab.running.hearing import Hearing, Table, mean_of
@@ -109,7 +110,10 @@ def embed(
     out = Path(out)
     listed, labels, left = _listed(inputs, asked, _results(asked, out).names())
     out.mkdir(parents=True, exist_ok=True)
-    with stopper() as stop, locked(out / STATE, True):
+    with (
+        stopper() as stop,
+        locked(out / STATE, True, {out, *((out / one.name).parent for one in listed)}),
+    ):
         work = _Work(whole, ears, asked, out, listed, labels, tell, say, stop)
         return work.run(left)
 

@@ -13,9 +13,10 @@ import torch
 
 from bab import __version__
 from bab.core.annotations import Format
-from bab.core.device import keep_memory, refuse_precision, resolve_device
+from bab.core.device import refuse_precision, resolve_device
 from bab.core.errors import AudioError, BabError, InterruptedRunError
 from bab.data.annotations import open_format
+from bab.machine.memory import keep_memory
 from bab.running import outputs, overview
 from bab.running.engine import Engine
 from bab.running.kept import Results

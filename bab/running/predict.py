@@ -79,9 +79,14 @@ def predict(
     if asked.enrol is not None:
         listed = [*_enrolled(maker, left, names), *listed]
     maker.out.mkdir(parents=True, exist_ok=True)
-    with stopper() as stop, locked(maker.out / STATE, True):
+    with stopper() as stop, locked(maker.out / STATE, True, _folders(maker.out, listed)):
         work = _Work(maker, folder, listed, tell, say, stop)
         return work.run(left)
+
+
+def _folders(out: Path, listed: Sequence[Recording]) -> set[Path]:
+    """Where the recordings' files are written."""
+    return {out, *((out / one.name).parent for one in listed)}
 
 
 class _Work:

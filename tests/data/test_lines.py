@@ -12,7 +12,7 @@ import pytest
 from bab.cli import main
 from bab.core.types import Clip, Segment
 from bab.data.lines import doubled
-from bab.plugins.datasets.shared.faults import Faults
+from bab.kit.faults import Faults
 
 SAMPLES = Path(__file__).parents[2] / "bab/plugins/datasets/samples"
 

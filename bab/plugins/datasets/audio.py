@@ -14,8 +14,7 @@ from typing import Any, ClassVar
 
 import bab
 from bab import Clip, CorpusError, Permissions
-from bab.plugins.datasets.shared.recordings import AUDIO_SUFFIXES, Divided, walk
-from bab.plugins.datasets.shared.short import given_splits, whole_file
+from bab.kit import AUDIO_SUFFIXES, Divided, given_splits, walk, whole_file
 
 
 class Audio(bab.Corpus):

@@ -19,10 +19,8 @@ from pydantic import Field
 
 import bab
 from bab import Clip, CorpusError, Permissions, did_you_mean
-from bab.plugins.datasets.shared.faults import Faults
-from bab.plugins.datasets.shared.recordings import SPLIT_NAMES, uncollected
+from bab.kit import SPLIT_NAMES, Faults, Headers, Parted, SharedLabels, uncollected
 from bab.plugins.datasets.shared.rows import find_manifest, read_rows
-from bab.plugins.datasets.shared.utterances import Headers, Parted, SharedLabels
 
 NAMES = {**SPLIT_NAMES, "valid": "dev", "": ""}
 _ROUNDED = 0.05  # seconds by which start, end and duration may disagree: they are rounded

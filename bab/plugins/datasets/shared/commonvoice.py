@@ -7,8 +7,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from bab import CorpusError, did_you_mean
-from bab.plugins.datasets.shared.recordings import lines
-from bab.plugins.datasets.shared.utterances import gender
+from bab.kit import gender, lines
 
 # Label -> the columns that hold it, newest release first; a release has at most one of them.
 COLUMNS = {

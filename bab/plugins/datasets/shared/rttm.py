@@ -11,11 +11,11 @@ from sys import intern
 from typing import NamedTuple
 
 from bab import Clip, CorpusError, LeakageError, Segment
-from bab.plugins.datasets.shared.faults import Faults
-from bab.plugins.datasets.shared.recordings import (
+from bab.kit import (
     LATE,
     SPLIT_NAMES,
     SPLITS,
+    Faults,
     Span,
     cut_to_file,
     duration_of,

@@ -32,14 +32,15 @@ from bab import (
     locate_weights,
     read_tensors,
 )
-from bab.plugins.encoders.shared import export
-from bab.plugins.encoders.shared.layers import (
+from bab.kit import (
     GradScale,
     ValidBatchNorm,
     ValidGroupNorm,
+    mask_without_waiting,
     standardise,
     valid,
 )
+from bab.plugins.encoders.shared import export
 from bab.plugins.encoders.shared.states import Kind, Weights, build, from_folder
 from bab.plugins.encoders.shared.torchaudio import convert, modern
 
@@ -186,6 +187,7 @@ class Speech(Encoder):
         # that would run the backward pass of a frozen front end for nothing.
         self.model.feature_extractor._requires_grad = False
         self.model.feature_extractor.register_forward_hook(self._keep_local)
+        mask_without_waiting(self.model)
         self._local: Tensor | None = None
         self._normed: Tensor | None = None
         norm = getattr(self.model.feature_projection, "layer_norm", None)  # mHuBERT-147 has none
@@ -273,8 +275,9 @@ class Speech(Encoder):
         steps = samples.shape[1]
         frames = self.grid.frames(steps)
         counts = (lengths - self.grid.field) // self.grid.hop + 1
-        padded = bool((lengths < steps).any())
-        self._announce(lengths if padded else None, counts)
+        sizes = waves.sizes.clamp(min=self.grid.field)
+        padded = bool((sizes < steps).any())
+        self._announce(sizes if padded else None)
         inside = valid(counts, frames)
         out = self.model(
             samples,
@@ -293,6 +296,14 @@ class Speech(Encoder):
             local = None if local is None else local.masked_fill(~inside[..., None], 0.0)
             normed = None if normed is None else normed.masked_fill(~inside[..., None], 0.0)
         return Encoded(states, counts, local, normed)
+
+    def shorten(self, layer: int) -> None:
+        """See docs/plugins.md: from now on, state `layer` is the last, as it was among all."""
+        encoder = self.model.encoder
+        if layer < len(encoder.layers):
+            encoder.layers, self.depth = encoder.layers[:layer], layer + 1
+            if self.model.config.do_stable_layer_norm:  # it stands after the last layer
+                encoder.layer_norm = nn.Identity()
 
     def traceable(self, samples: Tensor) -> tuple[Tensor, ...]:
         """See docs/plugins.md: all states of clips of one length, at least a field long, with no
@@ -317,7 +328,7 @@ class Speech(Encoder):
             samples = nn.functional.pad(samples, (0, short))
         return samples, waves.lengths.clamp(min=self.grid.field)
 
-    def _announce(self, lengths: Tensor | None, counts: Tensor) -> None:
+    def _announce(self, lengths: Tensor | None) -> None:
         """Tell the replaced norms which of their frames are valid; None: all of them."""
         config = self.model.config
         for norm in self._valid_norms:
@@ -327,7 +338,7 @@ class Speech(Encoder):
                     (lengths - config.conv_kernel[0]) // config.conv_stride[0] + 1
                 ).tolist()
             elif lengths is not None:
-                norm.lengths = counts.tolist()
+                norm.lengths = ((lengths - self.grid.field) // self.grid.hop + 1).tolist()
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """ "conv", "input" (projection, mask embedding, positions), "layer0", "layer1", ..."""
