@@ -146,15 +146,11 @@ def arrange(records: Sequence[Record]) -> Table:
 
 
 def summarise(records: Sequence[Record], baseline: str = BASELINE) -> Summary:
-    """The numbers of a table. baseline: the encoder that relative scores start from.
-
-    Raises:
-        BabError: see `arrange`.
-    """
+    """The numbers of a table. baseline: the encoder that relative scores start from. Raises
+    BabError: see `arrange`."""
     table = arrange(records)
-    shortly = brief([key[3] for key in table.keys])
-    parts = ((*key[:2], text) for key, text in zip(table.keys, shortly, strict=True))
-    names = [", ".join(filter(None, words)) for words in parts]
+    shortly = zip(table.keys, brief([key[3] for key in table.keys]), strict=True)
+    names = [", ".join(filter(None, (*key[:2], text))) for key, text in shortly]
     done = [[_done(members) for members in row] for row in table.cells]
     marks = [
         compare.marks([row[j] for row in done], column.higher_is_better)
