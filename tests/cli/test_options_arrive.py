@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from places import SAMPLES
 
 import bab
 from bab import Batch, Waves
@@ -173,3 +174,11 @@ def test_the_tab_key(line: str, said: set[str]) -> None:
     shell = BashComplete(cli, {}, "bab", "_BAB_COMPLETE")
     offered = shell.get_completions(words[:-1], words[-1])
     assert {item.value for item in offered} == said
+
+
+def test_check_and_new(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sample = str(next((SAMPLES / "rttm" / "rttm").glob("*.rttm")))
+    assert main(["check", "rttm", "--kind", "format", "--sample", sample, "--verbose"]) == 0
+    assert "format rttm of bab" in capsys.readouterr().out
+    assert main(["new", "observer", "my-eyes", "--in", str(tmp_path)]) == 0
+    assert (tmp_path / "my-eyes" / "pyproject.toml").is_file()
