@@ -116,7 +116,7 @@ def _component(name: str, kind: str | None) -> tuple[str, str]:
     bare = name.partition(":")[0]
     if kind is not None:
         return registry.kind_of(kind), name
-    kinds = [one for one in registry.KINDS if bare in registry.names(one)]
+    kinds = [one for one in registry.KINDS if registry.known(one, bare)]
     if not kinds:
         known = {entry.name for entry in registry.entries()}
         raise PluginError(f"nothing is called '{bare}': {did_you_mean(bare, known)}")

@@ -39,10 +39,10 @@ from bab.core.errors import counted
 @click.option("--device", type=DEVICES, default="auto", show_default=True, help="Where it runs.")
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "bf16", "fp16"]),
-    default="fp32",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
     show_default=True,
-    help="Arithmetic of the model.",
+    help="Arithmetic of the model; auto: half only where scores are known to stay.",
 )
 @click.option(
     "--overlap",

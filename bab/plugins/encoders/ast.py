@@ -89,7 +89,7 @@ class Ast(Encoder):
         """
         super().__init__()
         changes = dropouts(options.dropout)
-        self.model = build("ASTModel", "ASTConfig", weights, changes, options.seed)
+        self.model = build("ASTModel", "ASTConfig", weights, changes, options.seed, modern)
         config = self.model.config
         self.bands, self.times = self.model.embeddings.get_shape(config)
         if weights.tensors is not None:

@@ -231,8 +231,7 @@ class Speech(Encoder):
         """transformers' model, untrained, with the randomness of training set by the options."""
         training: dict[str, Any] = {
             "layerdrop": options.layerdrop,
-            # Masking is the objective's: it hands over a mask, and nothing else is ever masked.
-            # The probability is only what makes transformers create the mask embedding.
+            # Masking is the objective's. The probability only has transformers make the embedding.
             "apply_spec_augment": True,
             "mask_time_prob": 0.05,
             "mask_feature_prob": 0.0,
@@ -241,7 +240,8 @@ class Speech(Encoder):
         if options.dropout is not None:
             for place in ("hidden", "attention", "activation", "feat_proj"):
                 training[f"{place}_dropout"] = options.dropout
-        return build(self.family.model, self.family.config, weights, training, options.seed)
+        names = self.family.model, self.family.config
+        return build(*names, weights, training, options.seed, modern)
 
     def _checkpoint(self) -> None:
         """Gradient checkpointing of the transformer's layers, while training. Not of the
