@@ -1,7 +1,7 @@
 """A small training job, run by the trainer's tests in processes of their own.
 
 `python train_worker.py OUT --steps 20 --accumulation 4` trains a two-layer encoder with a frame
-head on made-up waves of unequal lengths and writes the final weights to OUT/final.safetensors.
+head on made-up waves of unequal lengths and writes the last weights to OUT/final.safetensors.
 """
 
 from __future__ import annotations
@@ -77,12 +77,18 @@ def batch(indices: list[int], step: int, spoil: bool = False) -> Batch:
     )
 
 
+def examples(size: int) -> Order:
+    """What each step holds. Lengths aren't told: sorted by them, processes would have the same
+    number of frames, and a division by a process's own count would pass for one by that of all."""
+    return Order([1.0] * EXAMPLES, 1, Counted(size))
+
+
 def make_job(folder: Path, config: TrainConfig, **changes: Any) -> Training:
     """The job; `changes` replaces fields of it, or says `dropout=`, `delay=`, `spoil_at=`."""
     dropout, delay = changes.pop("dropout", 0.0), changes.pop("delay", 0.0)
     spoil_at = changes.pop("spoil_at", -1)
     accelerator = Accelerator(cpu=True)
-    order = Order([len(example(i)[0]) for i in range(EXAMPLES)], 1, Counted(config.batch))
+    order = examples(config.batch)
     share = Share(accelerator.process_index, accelerator.num_processes, config.accumulation)
     torch.manual_seed(7)
     encoder = Small(dropout)
@@ -124,12 +130,17 @@ def main() -> None:
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--no-dev", action="store_true")
+    parser.add_argument("--bare", action="store_true", help="an update in proportion to gradients")
     args = parser.parse_args()
+    # AdamW takes a gradient's scale away, and clipping the scale of a large one: neither would show
+    # that a loss was divided by a wrong number. With a large eps, and unclipped, it does.
+    bare = {"eps": 10.0, "clip": None, "lr": 1.0} if args.bare else {"lr": 1e-2}
     config = TrainConfig(
-        steps=args.steps, batch=12, accumulation=args.accumulation, lr=1e-2,
-        schedule="linear", warmup=3, save_every=2, eval_every=5,
+        steps=args.steps, batch=12, accumulation=args.accumulation,
+        schedule="linear", warmup=3, save_every=2, eval_every=5, **bare,
     )  # fmt: skip
-    changes: dict[str, Any] = {"evaluate": None} if args.no_dev else {}
+    # The last weights: the best ones may have been reached before a stop, and say nothing of it.
+    changes: dict[str, Any] = {"keep": "last"} | ({"evaluate": None} if args.no_dev else {})
     job = make_job(args.out, config, dropout=args.dropout, delay=args.delay, **changes)
     Trainer(job).fit()
     if job.accelerator.is_main_process:

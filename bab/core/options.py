@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABCMeta
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
@@ -13,7 +14,15 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Component:
+class Contract(ABCMeta):
+    """`help` of a contract shows it, and not the thousand lines of `nn.Module` below it."""
+
+    def __dir__(cls) -> list[str]:
+        known = super().__dir__()  # what derives from a contract keeps all of its names
+        return [n for n in known if not cls.__module__.startswith("bab.core") or n in vars(cls)]
+
+
+class Component(metaclass=Contract):
     """What every component declares about itself, for `bab info`."""
 
     Options: ClassVar[type[Options]] = Options

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -70,6 +71,10 @@ class Results(Generic[K]):
         self.spool(key).mkdir(parents=True, exist_ok=True)
         named = Named(recording.name, recording.path, recording.start, recording.end, digest)
         write_json(self.spool(key) / _BEGUN, named._asdict(), indent=None)
+
+    def end(self, key: str) -> None:
+        """Forget what was begun: its result is kept."""
+        shutil.rmtree(self.spool(key), ignore_errors=True)
 
     def find(self, name: str, key: str | None = None) -> K | None:
         """A recording's result; with a key, if it is of these options and this audio."""

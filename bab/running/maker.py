@@ -22,7 +22,8 @@ from bab.running.kept import Results
 from bab.running.outputs import Done
 from bab.running.recordings import Recording, seconds_of
 from bab.running.saved import Saved, choose_preset, load_saved, with_thresholds
-from bab.running.spool import Spool
+from bab.running.spool import Spool, spooling
+from bab.running.walking import Stretches, listen
 
 _FORMAT = 1  # of what is on disk
 _ROWS = 2  # of what is there of unfinished recordings
@@ -119,33 +120,32 @@ class Maker:
     ) -> tuple[Done, set[str]]:
         """Run the model over a recording, from where an earlier try stopped."""
         begun = _digest_of([key, __version__, _ROWS])
-        spool = Spool(self.results.spool(begun))
-        try:
-            for rows in self.engine.of(recording, spool.done):
-                if len(rows.values):
-                    spool.add(rows)
-                tell(rows.seconds)
-                if stop():
-                    raise InterruptedRunError(
-                        f"stopped; what is done is in {self.out}, and the same command goes on"
-                    )
-        except BaseException:
-            spool.flush()
-            raise
-        if not spool.done:
+        spools = [Spool(self.results.spool(begun) / str(n)) for n in range(len(self.engine.walks))]
+
+        def told(seconds: float) -> None:
+            tell(seconds)
+            if stop():
+                raise InterruptedRunError(
+                    f"stopped; what is done is in {self.out}, and the same command goes on"
+                )
+
+        with spooling(spools):
+            listen(self.engine.walks, recording, spools, told)
+        if not all(spool.done for spool in spools):
             raise AudioError(f"{recording.path or recording.name}: it holds no sound")
         self.results.begin(begun, recording, digest)
-        done, lost = self._annotated(self._result(recording, key, digest, spool))
+        rows = self.engine.rows(spools)
+        done, lost = self._annotated(self._result(recording, key, digest, rows))
         done = replace(done, notices=(*done.notices, *self.results.clear(done)))
         self.results.keep(done)  # last: what is kept has all its files
-        spool.remove()
+        self.results.end(begun)
         return done, lost
 
-    def _result(self, recording: Recording, key: str, digest: str, spool: Spool) -> Done:
+    def _result(self, recording: Recording, key: str, digest: str, rows: Stretches) -> Done:
         """What a recording's rows say, and the files that are written from them."""
         told = seconds_of(recording)
-        seconds = outputs.heard(self.saved, spool, told)
-        prediction = outputs.decoded(self.saved, recording, spool, seconds, self.tuned)
+        seconds = outputs.heard(self.saved, rows, told)
+        prediction = outputs.decoded(self.saved, recording, rows, seconds, self.tuned)
         notices = tuple(outputs.noticed(prediction)) if self.voices else ()
         if seconds < told - 1:
             line = f"{recording.name}: {seconds:.1f} s could be read of the {told:.1f} s that its "
@@ -153,10 +153,10 @@ class Maker:
         kind, paths = self.asked.probabilities, []
         if kind:
             paths.append(outputs.probabilities_path(self.out, recording.name, kind))
-            outputs.write_probabilities(self.saved, spool, paths[-1], seconds)
-        if self.saved.task.one_output and spool.done > 1:
+            outputs.write_probabilities(self.saved, rows, paths[-1], seconds)
+        if self.saved.task.one_output and rows.done > 1:
             paths.append(self.out / f"{recording.name}.windows.csv")
-            outputs.write_windows(self.saved, spool, paths[-1])
+            outputs.write_windows(self.saved, rows, paths[-1])
         return Done(
             key=key,
             made_by=self.made_by,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from bab.core.device import refuse_precision, resolve_device
 from bab.core.errors import AudioError
@@ -17,17 +15,7 @@ from bab.running.engine import Engine
 from bab.running.outputs import decoded, heard
 from bab.running.recordings import Recording, of_array, seconds_of
 from bab.running.saved import choose_preset, load_saved, with_thresholds
-
-
-@dataclass(slots=True)
-class _Held:
-    """Rows in memory."""
-
-    rows: list[NDArray[np.floating]] = field(default_factory=list)
-
-    def read(self) -> Iterator[NDArray[np.floating]]:
-        if self.rows:
-            yield np.concatenate(self.rows)
+from bab.running.walking import Held, listen
 
 
 class Predictor:
@@ -81,8 +69,10 @@ class Predictor:
             recording = Recording(Path(audio).stem, str(Path(audio).absolute()))
         else:
             recording = of_array(audio, sampling_rate)
-        held = _Held([rows.values for rows in self._engine.of(recording) if len(rows.values)])
-        if not held.rows:
+        held = [Held() for _ in self._engine.walks]
+        listen(self._engine.walks, recording, held, lambda seconds: None)
+        if not all(one.done for one in held):
             raise AudioError(f"{recording.path or recording.name}: it holds no sound")
-        seconds = heard(self._engine.saved, held, seconds_of(recording))
-        return decoded(self._engine.saved, recording, held, seconds, self._tuned)
+        rows = self._engine.rows(held)
+        seconds = heard(self._engine.saved, rows, seconds_of(recording))
+        return decoded(self._engine.saved, recording, rows, seconds, self._tuned)

@@ -85,7 +85,10 @@ class Named(NamedTuple):
     digest: str
 
     def moved(self, recording: Recording) -> bool:
-        """Whether a recording of the same file name is this one, elsewhere. It is read."""
+        """Whether a recording of the same file name is this one, elsewhere (it is read), or in the
+        same file with other ends: a corpus tells the end, a folder doesn't."""
+        if (self.name, self.path) == (recording.name, recording.path):
+            return True
         try:
             same = (self.start, self.end) == (recording.start, recording.end)
             return same and recording.digest() == self.digest

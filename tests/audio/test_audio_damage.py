@@ -95,6 +95,27 @@ def test_a_wav_whose_recorder_left_its_size_open(tmp_path: Path, size: int) -> N
     np.testing.assert_array_equal(reading.read(path, 1.0, 2.5), full[16000:40000])
 
 
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_a_chunk_of_odd_size_has_a_byte_of_padding(tmp_path: Path, size: int) -> None:
+    """As RIFF has it: what comes behind, such as an open data chunk, is looked for there."""
+    path = make(tmp_path, "wav-16", 16000, 1, 1.0)
+    full = whole(path, 16000)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"data")
+    data[at + 4 : at + 8] = struct.pack("<I", 0)
+    note = struct.pack("<4sI", b"note", size) + bytes(size + size % 2)
+    path.write_bytes(data[:at] + note + data[at:])
+    assert reading.duration(path) == 1.0
+    np.testing.assert_array_equal(reading.read(path), full)
+    cut(path, 0.8)
+    assert reading.duration(path) < 0.9 and reading.check(path) == []  # still open: no loss to see
+    closed = bytearray(path.read_bytes())
+    at = closed.index(b"data")
+    closed[at + 4 : at + 8] = struct.pack("<I", 32000)
+    path.write_bytes(closed)
+    assert [problem.kind for problem in reading.check(path)] == ["truncated"]
+
+
 def test_a_flac_of_unknown_length(tmp_path: Path) -> None:
     path = make(tmp_path, "flac", 16000, 1, 2.0)
     data = bytearray(path.read_bytes())
@@ -122,7 +143,7 @@ def test_an_mp3_of_varying_bit_rate_and_unknown_length(tmp_path: Path) -> None:
     assert "how long" in unreadable(path, "unsupported")
 
 
-@pytest.mark.parametrize("rate", [16000, 44100])
+@pytest.mark.parametrize("rate", [8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000])
 def test_an_mp3_of_constant_bit_rate_is_counted(tmp_path: Path, rate: int) -> None:
     tag = b"ID3\x04\x00\x00\x00\x00\x40\x00" + bytes(64 * 128)  # libsndfile takes it for sound
     path = headless_mp3(tmp_path / "a.mp3", rate, "CONSTANT", tag)
@@ -155,6 +176,17 @@ def test_warnings_are_not_fatal(tmp_path: Path) -> None:
     assert [(p.kind, p.fatal) for p in reading.check(loud)] == [("clipped", False)]
     assert [(p.kind, p.fatal) for p in reading.check(loud8)] == [("clipped", False)]
     assert reading.check(fine) == []
+
+
+def test_the_clipped_share_is_of_all_channels_samples(tmp_path: Path) -> None:
+    """1.2 % of one of two channels is 0.6 % of the samples; 1.2 % of both is 1.2 %."""
+    for channels, kinds in ((1, []), (2, ["clipped"])):
+        samples = sound(8000, 1.0, 2) * 0.5
+        samples[:96, :channels] = 1.0
+        path = write(tmp_path / f"{channels}.wav", samples, 8000)
+        problems = reading.check(path)
+        assert [problem.kind for problem in problems] == kinds
+    assert "1.2 % of the samples" in problems[0].message
 
 
 def test_the_mp3_decoder_is_silent_and_others_are_not(

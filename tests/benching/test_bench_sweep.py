@@ -68,7 +68,9 @@ def steps(folder: str) -> int:
 @pytest.mark.parametrize("more", [[], ["protocol=kfold", "folds=3"]], ids=["given", "kfold"])
 def test_the_records_are_those_of_runs_made_one_by_one(here: Path, more: list[str]) -> None:
     sets = [*SETS, *more]
-    for event in serve(request(sets)):
+    events = list(serve(request(sets)))
+    assert len(events) == 4  # two rates, two seeds
+    for event in events:
         assert event["status"] == "done", event
         found = load(event["folder"])
         own, place = alone(event["rate"], event["seed"], sets)
@@ -77,7 +79,9 @@ def test_the_records_are_those_of_runs_made_one_by_one(here: Path, more: list[st
         assert found.dev == pytest.approx(own.dev, abs=1e-5)
         assert found.metrics == pytest.approx(own.metrics, abs=1e-5)
         assert found.cost["train_seconds"] > 0
-        for path in place.rglob("model.safetensors"):
+        models = list(place.rglob("model.safetensors"))
+        assert len(models) == (3 if more else 1)
+        for path in models:
             together = load_file(Path(event["folder"]) / path.relative_to(place))
             for name, weight in load_file(path).items():
                 # AdamW's steps hardly depend on a gradient's size, so one that cancels out to its

@@ -27,6 +27,10 @@ HEAD = """
 """
 
 
+def test_there_are_kinds():
+    assert {"encoders", "heads", "tasks", "datasets", "formats"} <= set(registry.KINDS)
+
+
 def test_builtin_components_are_those_of_the_packaging_metadata():
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
     for kind in registry.KINDS:
@@ -239,9 +243,10 @@ def test_every_event_of_the_specification_can_be_sent():
     from bab.core.observers import Events
 
     watchers = observers.Watchers()
-    for name in vars(Events):
-        if name.startswith("bab_"):
-            assert callable(getattr(watchers, name))
+    events = [name for name in vars(Events) if name.startswith("bab_")]
+    assert {"bab_step", "bab_notice", "bab_run_end"} <= set(events)
+    for name in events:
+        assert callable(getattr(watchers, name))
 
 
 @pytest.mark.parametrize(

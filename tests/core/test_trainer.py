@@ -9,14 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import transformers
 from places import TESTS
 from safetensors.torch import load_file
-from train_worker import batch, make_job
+from train_worker import batch, example, examples, make_job
 
 from bab.core import checkpoint
 from bab.core.device import one_thread
@@ -24,6 +26,7 @@ from bab.core.errors import DivergedError, InterruptedRunError
 from bab.core.observers import hookimpl
 from bab.core.options import TrainConfig
 from bab.core.trainer import Bundle, Trainer, parameter_groups, schedule
+from bab.data.sampling import Share
 
 WORKER = TESTS / "train_worker.py"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -42,30 +45,55 @@ def train(out: Path, *options: str, processes: int = 1) -> dict[str, torch.Tenso
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    """20 steps, one process, one big batch, no dropout."""
-    return train(tmp_path_factory.mktemp("reference"), "--no-dev")
+def references(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, torch.Tensor]]:
+    """20 steps, one process, one big batch, no dropout: AdamW as usual, and bare."""
+    folder = tmp_path_factory.mktemp("reference")
+    return {
+        kind: train(folder / kind, "--no-dev", *options)
+        for kind, options in {"usual": [], "bare": ["--bare"]}.items()
+    }
 
 
 @pytest.mark.parametrize(
-    "processes,accumulation", [(1, 4), (2, 1), (2, 3)], ids=["accumulate4", "ddp2", "ddp2x3"]
+    "kind,processes,accumulation",
+    [("usual", 1, 4), ("usual", 2, 1), ("bare", 1, 4), ("bare", 2, 3)],
+    ids=["accumulate4", "ddp2", "bare-accumulate4", "bare-ddp2x3"],
 )
 def test_the_update_does_not_depend_on_the_layout(
-    tmp_path: Path, reference: dict[str, torch.Tensor], processes: int, accumulation: int
+    tmp_path: Path,
+    references: dict[str, dict[str, torch.Tensor]],
+    kind: str,
+    processes: int,
+    accumulation: int,
 ) -> None:
     """The examples have 3 to 32 frames, so a mean of means would differ in the second digit."""
     options = ["--no-dev", "--accumulation", str(accumulation)]
-    found = train(tmp_path, *options, processes=processes)
-    for name, value in reference.items():
-        torch.testing.assert_close(found[name], value, atol=1e-5, rtol=0, msg=name)
+    options += ["--bare"] if kind == "bare" else []
+    trained = train(tmp_path, *options, processes=processes)
+    for name, value in references[kind].items():
+        torch.testing.assert_close(trained[name], value, atol=1e-5, rtol=0, msg=name)
 
 
 def test_the_steps_move_the_weights_far_more_than_the_tolerance(
-    tmp_path: Path, reference: dict[str, torch.Tensor]
+    tmp_path: Path, references: dict[str, dict[str, torch.Tensor]]
 ) -> None:
     config = TrainConfig(steps=1, batch=12)
     start = make_job(tmp_path, config).model.state_dict()
-    assert max((reference[k] - v).abs().max() for k, v in start.items()) > 0.05
+    for reference in references.values():
+        assert max((reference[k] - v).abs().max() for k, v in start.items()) > 0.05
+
+
+def test_the_processes_have_unequal_shares_of_a_step() -> None:
+    """Else a division by a process's own count would pass for one by the count of all."""
+    order = examples(12)
+    for processes, accumulation in ((2, 1), (2, 3)):
+        apart = []
+        for step in range(20):
+            places = order.at(step)[1]
+            parts = [Share(rank, processes, accumulation).cut(places) for rank in range(processes)]
+            one, two = (sum(len(example(i)[1]) for i in chain(*part)) for part in parts)
+            apart.append(abs(one - two) / (one + two))
+        assert sum(apart) / len(apart) > 0.05
 
 
 def test_the_step_equals_plain_torch(tmp_path: Path) -> None:
@@ -113,6 +141,9 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(tmp_path: Path) -> Non
     assert kills >= 3
     train(out, *options)
     assert (out / "final.safetensors").read_bytes() == (expected / "final.safetensors").read_bytes()
+    best = [list((folder / "checkpoints").glob("best-*")) for folder in (out, expected)]
+    assert [p.name for p in best[0]] == [p.name for p in best[1]] and len(best[0]) == 1
+    assert best[0][0].read_bytes() == best[1][0].read_bytes()
 
 
 def test_asked_to_stop_it_saves_and_goes_on_to_the_same_weights(tmp_path: Path) -> None:
@@ -120,9 +151,10 @@ def test_asked_to_stop_it_saves_and_goes_on_to_the_same_weights(tmp_path: Path) 
     asked = iter([False] * 6 + [True])
     with pytest.raises(InterruptedRunError, match="step 7 of 12"):
         Trainer(make_job(tmp_path / "a", config, dropout=0.2, stop=lambda: next(asked))).fit()
-    resumed = make_job(tmp_path / "a", config, dropout=0.2)
+    # The last weights: the best ones were reached before the stop.
+    resumed = make_job(tmp_path / "a", config, dropout=0.2, keep="last")
     Trainer(resumed).fit()
-    whole = make_job(tmp_path / "b", config, dropout=0.2)
+    whole = make_job(tmp_path / "b", config, dropout=0.2, keep="last")
     Trainer(whole).fit()
     for name, value in whole.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], value), name
@@ -163,7 +195,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(tmp_path:
     with pytest.raises(DivergedError, match=r"loss is nan at step 6.*step-000000004"):
         Trainer(make_job(tmp_path, config, spoil_at=5)).fit()
     saved = load_file(checkpoint.latest(tmp_path / "checkpoints"))
-    assert all(torch.isfinite(value).all() for value in saved.values())
+    assert saved and all(torch.isfinite(value).all() for value in saved.values())
 
 
 class Halved:
@@ -217,6 +249,83 @@ def test_the_best_dev_score_is_what_remains(tmp_path: Path) -> None:
     assert (state.best_step, state.best_metrics) == (8, {"f1": 0.9})
     assert torch.equal(weight(), at[8])
     assert not torch.equal(at[8], at[12])
+
+
+def test_of_equal_dev_scores_the_first_is_the_best(tmp_path: Path) -> None:
+    config = TrainConfig(steps=6, batch=12, eval_every=2, patience=2)
+    state = Trainer(make_job(tmp_path, config, evaluate=lambda step: ({}, 0.5))).fit()
+    assert (state.best_step, state.stale, state.step) == (2, 2, 6)
+
+
+def test_every_step_and_process_draws_anew(tmp_path: Path) -> None:
+    """Dropout and masks: a draw that comes again is a draw less."""
+
+    def draws(rank: int) -> list[float]:
+        job = make_job(tmp_path / str(rank), TrainConfig(steps=4, batch=12), evaluate=None)
+        seen: list[float] = []
+        inner = job.model.encoder.forward
+
+        def forward(*args: Any, **more: Any) -> Any:
+            seen.append(float(torch.rand(1)))
+            return inner(*args, **more)
+
+        job.model.encoder.forward = forward
+        trainer = Trainer(job)
+        trainer.accelerator = Ranked(trainer.accelerator, rank)
+        trainer.fit()
+        return seen
+
+    first, second = draws(0), draws(1)
+    assert len(first) == len(second) == 4 and len({*first, *second}) == 8
+
+
+class Ranked:
+    """An accelerator that says it is another process."""
+
+    def __init__(self, inner: Any, rank: int) -> None:
+        self.inner, self.process_index = inner, rank
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+def test_a_frozen_encoder_stays_in_evaluation_mode(tmp_path: Path) -> None:
+    """Else its dropout would disturb what it was frozen for; one that is trained is not in it."""
+    modes: dict[bool, set[bool]] = {}
+    for frozen in (True, False):
+        config = TrainConfig(steps=4, batch=12, eval_every=2)
+        job = make_job(tmp_path / str(frozen), config, dropout=0.5)
+        encoder = job.model.encoder
+        encoder.requires_grad_(not frozen)
+        seen = modes.setdefault(frozen, set())
+
+        def look(module: Any, inputs: Any, seen: set[bool] = seen) -> None:
+            if torch.is_grad_enabled():  # a step, not dev
+                seen.add(module.training)
+
+        encoder.register_forward_pre_hook(look)
+        Trainer(job).fit()
+    assert modes == {True: {False}, False: {True}}
+
+
+def test_a_checkpoint_appears_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before the last rename, there is no file by its name."""
+    trainer = Trainer(make_job(tmp_path, TrainConfig(steps=2, batch=12)))
+
+    def killed(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    folder = tmp_path / "checkpoints"
+    for write in (
+        lambda: checkpoint.save(folder, trainer.bundle, trainer.optimizer, trainer.state),
+        lambda: checkpoint.save_best(folder, trainer.bundle, 1),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            write()
+    assert list(folder.glob("step-*")) == list(folder.glob("best-*")) == []
 
 
 def test_patience_ends_it_early_also_when_started_again(tmp_path: Path) -> None:

@@ -162,6 +162,54 @@ def test_killed_it_leaves_what_it_had_found(tmp_path):
     assert parquet.read_table(out).equals(parquet.read_table(tmp_path / "once.parquet"))
 
 
+def test_a_file_that_changed_is_listened_to_again(tmp_path, monkeypatch):
+    """Also where its size is the same: what was found belongs to what was there."""
+    root, out = homes_of(tmp_path / "homes"), tmp_path / "s.parquet"
+    seen, real = [], prepare.find
+
+    def stopped(clip, name):
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        seen.append(clip)
+        return real(clip, name)
+
+    monkeypatch.setattr(prepare, "find", stopped)
+    assert run(root, out).exit_code != 0
+    changed = Path(seen[0].path)
+    size = changed.stat().st_size
+    tone(changed, [(12, 16)], 20)
+    assert changed.stat().st_size == size
+    again = []
+    monkeypatch.setattr(prepare, "find", lambda c, name: again.append(c.path) or real(c, name))
+    assert run(root, out).exit_code == 0
+    assert len(again) == 2 and str(changed) in again
+    rows = parquet.read_table(out).to_pydict()
+    starts = [s for s, p in zip(rows["start"], rows["path"], strict=True) if p == str(changed)]
+    assert starts == [pytest.approx(12, abs=0.1)]
+    tone(changed, [(3, 7)], 20)
+    done = run(root, out)
+    assert isinstance(done.exception, BabError) and "other recordings" in str(done.exception)
+
+
+def test_a_recording_that_failed_is_tried_again(tmp_path, monkeypatch):
+    """What couldn't be read today may be there tomorrow."""
+    root, out = homes_of(tmp_path / "homes"), tmp_path / "s.parquet"
+    real, tried = prepare.find, []
+
+    def failing(clip, name):
+        tried.append(clip.path)
+        return (
+            prepare.Speech(why=f"{clip.path}: disk asleep") if len(tried) == 2 else real(clip, name)
+        )
+
+    monkeypatch.setattr(prepare, "find", failing)
+    done = run(root, out)
+    assert isinstance(done.exception, AudioError) and "disk asleep" in str(done.exception)
+    assert run(root, out).exit_code == 0
+    assert len(tried) == 5 and tried[4] == tried[1]
+    assert len(set(parquet.read_table(out).to_pydict()["recording"])) == 4
+
+
 def test_broken_silent_and_short_files(tmp_path):
     root, out = homes_of(tmp_path / "homes"), tmp_path / "s.parquet"
     folder = root / "RawAudioData" / "EVA" / "20240101"

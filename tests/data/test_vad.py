@@ -116,6 +116,7 @@ def homes() -> list:
 @pytest.mark.parametrize("piece", [vad._PIECE, 7 * vad.STEP])
 def test_silero_in_pieces_is_its_own_on_the_whole(homes, monkeypatch, piece):
     monkeypatch.setattr(vad, "_PIECE", piece)
+    assert len(homes[4:6]) == 2
     for clip in homes[4:6]:
         wave = reading.read(clip.path, rate=RATE)
         expected = silero_reference(wave)

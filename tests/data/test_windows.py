@@ -68,6 +68,8 @@ def test_regions_are_the_annotated_spans_with_their_segments() -> None:
     assert [(r.start, r.end) for r in found] == [(10, 20), (55, 70)]
     assert [[s.label for s in r.segments] for r in found] == [["FEM", "KCHI"], ["FEM", "MAL"]]
     assert all(r.id == "home" and r.scored is None for r in found)
+    none = clip(0, 100, segments, ((10.0, 10.0), (20.0, 21.0)))  # a span of no length is none
+    assert [(r.start, r.end) for r in regions([none])] == [(20, 21)]
 
 
 @settings(max_examples=50, deadline=None)
@@ -158,6 +160,23 @@ def test_training_cuts_long_clips_at_random_and_leaves_short_ones() -> None:
         samples_of(unlimited.trimmed(0, (0,)).clip, 16000)[1] == 320000
     )  # what the encoder takes in
     assert unlimited.cropped(0, (0,)) == unlimited.items[0]  # features have no such limit
+
+
+def test_every_place_of_a_crop_is_drawn_the_last_one_too() -> None:
+    """Three places where there is room for two hops, or two samples; no fourth."""
+    rate, hop = GRID.sample_rate, GRID.hop
+    seconds = 1.0 + 2 * hop / rate
+    frames = Examples([clip(5, 5 + seconds)], View(window=1.0, crop=True), GRID, None)
+    moved = {samples_of(frames.moved(0, (i,)).clip, rate) for i in range(60)}
+    assert moved == {(5 * rate + place * hop, rate) for place in range(3)}
+    view = View(train_seconds=1.0)
+    cached = Examples([clip(5, 5 + seconds)], view, GRID, None, whole=True)
+    wanted = GRID.frames(rate)
+    crops = {cached.cropped(0, (i,)).crop for i in range(60)}
+    assert crops == {(place, place + wanted) for place in range(3)}
+    heard = Examples([clip(5, 6 + 2 / rate)], view, GRID, None, whole=True)
+    trimmed = {samples_of(heard.trimmed(0, (i,)).clip, rate) for i in range(60)}
+    assert trimmed == {(5 * rate + place, rate) for place in range(3)}
 
 
 def test_a_frame_tasks_long_windows_are_cropped_with_their_targets() -> None:

@@ -69,6 +69,13 @@ class Hub:
             self.files[value["path"]] = self.blobs[value["oid"]]
 
 
+@pytest.fixture(autouse=True)
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for who hasn't exported HF_HUB_OFFLINE, which the library reads when it is imported."""
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub that takes what it is given; `status` makes it refuse."""

@@ -54,6 +54,13 @@ def test_a_crop_lies_on_the_frame_raster_and_is_that_part_of_the_file(recording:
         np.testing.assert_allclose(wave, whole[first : first + 32000], atol=1e-6)
 
 
+def test_every_place_of_a_crop_is_drawn_the_last_one_too(recording: Clip) -> None:
+    clip = Clip("a", recording.path, 1.0, 3.0 + 2 * 320 / 16000, "home")
+    made = crops([clip], crop=2.0, rms=0.0)
+    starts = {round(made.crop(0, (i,))[0].start * 16000) for i in range(60)}
+    assert starts == {16000, 16320, 16640}
+
+
 def test_quiet_crops_are_drawn_again(recording: Clip) -> None:
     def quiet(made: Crops) -> int:
         return sum(float(np.sqrt(np.mean(made.crop(0, (i,))[1] ** 2))) < 0.001 for i in range(60))

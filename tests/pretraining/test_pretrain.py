@@ -343,6 +343,7 @@ def test_a_clip_is_heard_as_far_as_its_file_goes(tmp_path: Path) -> None:
     for i in range(4):
         soundfile.write(tmp_path / f"{i}.wav", np.ones(16000 * 3) * 0.1, 16000)
     rows = "".join(f"{i},{i}.wav,0,60,{i}\n" for i in range(4))
+    rows += "behind,0.wav,3,60,0\n"  # nothing of it is left
     (tmp_path / "m.csv").write_text("id,path,start,end,group\n" + rows)
     root = str(tmp_path / "m.csv")
     config = pretrain_config(
@@ -350,6 +351,7 @@ def test_a_clip_is_heard_as_far_as_its_file_goes(tmp_path: Path) -> None:
     )
     found = gather(config, [open_corpus(config.corpus)], lambda *a: None)
     assert {c.end for c in [*found.train, *found.dev]} == {3.0}
+    assert "behind" not in {c.id for c in [*found.train, *found.dev]}
 
 
 def test_a_settings_file_serves_runs_and_pretraining(tmp_path: Path) -> None:

@@ -116,6 +116,8 @@ def test_collect_walks_and_reports_what_it_leaves_out(tmp_path: Path) -> None:
     inside = tmp_path / "vtc/rttm/fbank/a/folds/0"  # a run's own affairs
     inside.mkdir(parents=True)
     (inside / "record.json").write_text("{")
+    put(tmp_path / "vtc/.search", make("hidden"))  # the runs of a search, half-written folders
+    put(tmp_path / ".tmp-1-a", make("hidden too"))
     found, skipped = collect(tmp_path)
     assert [r.id for r in found] == ["a", "b"]
     assert [(Path(s.path).name, s.reason.split(":")[0]) for s in skipped] == [

@@ -340,6 +340,28 @@ def test_intervals_are_over_groups_and_seeds() -> None:
     assert wide.high - wide.low > narrow.high - narrow.low  # type: ignore[operator]
 
 
+def test_a_difference_is_over_groups_and_seeds() -> None:
+    """Its variance is that of the groups and of both means over seeds; three values of one cell and
+    one of the other: Satterthwaite's degrees of freedom lie between."""
+    shifts = (-0.04, 0.0, 0.04)
+    several = [
+        group_run(f"a{i}", "fbank", [rate + x for rate in EASY], seed=i)
+        for i, x in enumerate(shifts)
+    ]
+    noisy = [rate + (0.05 if i % 2 else 0.005) for i, rate in enumerate(EASY)]
+    other = [group_run("b", "hubert:base", noisy)]
+    alone = compare.contest([[several[1]], other])
+    held = compare.contest([several, other])
+    gaps = np.array(EASY) - np.array(noisy)
+    over_groups = gaps.var(ddof=1) / len(gaps)
+    assert alone.variances[0, 1] == pytest.approx(over_groups)
+    over_seeds = np.var(shifts, ddof=1) / 3
+    assert held.variances[0, 1] == pytest.approx(over_groups + over_seeds)
+    assert held.variances[1, 0] == pytest.approx(over_groups + over_seeds)
+    expected = (over_groups + over_seeds) ** 2 / (over_groups**2 / 7 + over_seeds**2 / 2)
+    assert held.freedoms[0, 1] == pytest.approx(expected)
+
+
 def test_classes_that_few_groups_hold_are_warned_of() -> None:
     record = group_run("a", "fbank", EASY, jackknife=kept(EASY, rare={"OCH": 2}))
     for text in (table([record]), detail(record)):

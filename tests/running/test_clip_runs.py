@@ -70,6 +70,7 @@ def test_classify_scores_follow_from_the_written_predictions(go: Go) -> None:
     assert record.metrics["macro_f1"] == pytest.approx(f1_score(y, p, average="macro"))
     assert record.metrics["uar"] == pytest.approx(balanced_accuracy_score(y, p))
     assert record.primary == "accuracy" and record.labels["reason"] == sorted(set(y))
+    assert rows
     for row in rows.values():
         assert sum(float(v) for k, v in row.items() if "=" in k) == pytest.approx(1)
 

@@ -31,11 +31,13 @@ from bab.results.table import table
 from bab.running.assembly import open_encoder
 from bab.running.ensemble import EnsembleMix, EnsembleSource
 from bab.running.features import FeatureSource
-from bab.running.fused import fused
+from bab.running.fused import member_walk, vectors_of
 from bab.running.model import LayerMix
 from bab.running.predict import predict
+from bab.running.recordings import Recording
 from bab.running.runner import run
 from bab.running.store import Store
+from bab.running.walking import Held, listen
 
 Go = Callable[..., tuple[Record, Path]]
 QUICK = ("train.steps=6", "train.eval_every=6", "train.batch=8", "train.lr=0.01")
@@ -202,7 +204,7 @@ def test_a_saved_ensemble_says_the_same_of_the_same_files(go: Go, fusion: str) -
     clips = {c.id: c for c in open_corpus(CorpusConfig(name="donateacry")).clips("test")}
     found = predict(folder, [Path(c.path) for c in clips.values()], folder / "again")
     again = {p.id: p.scores for p in found.predictions()}
-    assert len(again) == len(rows)
+    assert len(again) == len(rows) > 0
     for name, c in clips.items():
         wanted = {k: float(v) for k, v in rows[name].items() if "=" in k}
         assert again[Path(c.path).stem] == pytest.approx(wanted, abs=1e-5)
@@ -229,14 +231,10 @@ def test_a_stream_gives_the_vector_of_the_whole_file(tmp_path: Path, view: View)
     path = tmp_path / "noise.wav"
     soundfile.write(path, samples, 16000, "FLOAT")
     device = torch.device("cpu")
-    steps = fused(members, "mix", view, lambda rate: iter(np.split(samples, [9, 50000])), device)
-    told = []
-    while True:
-        try:
-            told.append(next(steps))
-        except StopIteration as end:
-            features, seconds = end.value
-            break
+    walks = [member_walk(member, "mix", view, device) for member in members]
+    held, told = [Held() for _ in walks], []
+    listen(walks, Recording("noise", str(path)), held, told.append)
+    features, seconds = vectors_of(held, [walk.rate for walk in walks])
     store = Store(tmp_path / "store", budget=0)
     sources = [
         FeatureSource(m, LayerMix(m.depth, "mix").wanted, store, content_memo(), device, pool=True)
@@ -247,4 +245,4 @@ def test_a_stream_gives_the_vector_of_the_whole_file(tmp_path: Path, view: View)
     wanted = EnsembleSource(sources, view).inputs([item]).states
     assert features.states.shape == wanted.shape
     assert torch.allclose(features.states, wanted, atol=1e-5)
-    assert seconds == pytest.approx(clip.duration) and told == sorted(told)
+    assert seconds == pytest.approx(clip.duration, abs=0.02) and told == sorted(told)  # a hop

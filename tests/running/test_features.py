@@ -129,7 +129,7 @@ def test_a_renamed_file_is_the_same_and_a_changed_one_is_not(wav: Path, make: Ma
     assert Counting.calls == before + len(windows(moved, Small()))
 
 
-@pytest.mark.parametrize("change", ["weights", "layers", "window", "dtype"])
+@pytest.mark.parametrize("change", ["weights", "layers", "window", "dtype", "keep", "pool"])
 def test_whatever_features_depend_on_is_in_their_address(
     wav: Path, make: Make, change: str
 ) -> None:
@@ -141,8 +141,13 @@ def test_whatever_features_depend_on_is_in_their_address(
         encoder,
         layers="last" if change == "layers" else "all",
         dtype=torch.float16 if change == "dtype" else torch.float32,
+        pool=change == "pool",
     )
-    other.plan(windows(wav, encoder, 2.0 if change == "window" else 4.0))
+    planned = windows(wav, encoder, 2.0 if change == "window" else 4.0)
+    if change == "keep":
+        planned = [replace(window, keep=(1, 40)) for window in planned]
+    other.plan(planned)
+    assert len(first.blocks) == 3 and other.blocks
     assert not {key for key, _ in first.blocks} & {key for key, _ in other.blocks}
 
 
@@ -255,6 +260,14 @@ def test_windows_of_an_example_are_joined_cropped_or_averaged(wav: Path, make: M
         pooled = filled(make(budget=budget, pool=True), list(kept)).inputs([whole])
         assert pooled.lengths.tolist() == [1]
         torch.testing.assert_close(pooled.states[0, :, 0], expected.mean(1), atol=1e-6, rtol=0)
+
+
+def test_an_encoder_with_dropout_is_heard_without(wav: Path, make: Make) -> None:
+    encoder = Counting(0.5).train()
+    source = make(encoder, budget=0)
+    found = windows(wav, encoder)[:1]
+    one, two = (source.inputs(items(found)).states for _ in range(2))
+    assert torch.equal(one, two) and not encoder.training
 
 
 def test_means_take_the_room_of_one_frame(wav: Path, make: Make, tmp_path: Path) -> None:

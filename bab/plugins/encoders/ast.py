@@ -79,6 +79,7 @@ class Ast(Encoder):
     }
     default = "random-tiny"
     source = "arXiv 2104.01778; model and features: Hugging Face transformers"
+    licence = "BSD-3-Clause"
 
     def __init__(self, weights: Weights, options: AstOptions, resolved: str) -> None:
         """weights: a configuration and, where trained, its tensors; resolved: the record's name.

@@ -91,6 +91,7 @@ class Clap(Encoder):
     }
     default = "random-tiny"
     source = "arXiv 2211.06687, 2202.00874; model and features: Hugging Face transformers"
+    licence = "Apache-2.0"
 
     def __init__(self, weights: Weights, options: ClapOptions, resolved: str) -> None:
         """weights: a configuration and, where trained, its tensors; resolved: the record's name.

@@ -43,6 +43,7 @@ class Fbank(Encoder):
 
     Options = FbankOptions
     source = "SUPERB (arXiv 2105.01051), s3prl upstream/baseline/fbank.yaml"
+    licence = "nothing is loaded"
     # What is normalised over the utterance has a mean of exactly zero over it: a clip's mean vector
     # would say nothing, and every score be chance (as SUPERB's FBANK in speaker identification is).
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"clip": {"cmvn": "none"}}

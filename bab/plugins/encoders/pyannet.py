@@ -42,6 +42,7 @@ class Pyannet(Encoder):
     }
     default = RANDOM
     source = "VTC 1.0: arXiv 2005.12656; pyannote.audio 1: arXiv 1911.01255"
+    licence = "as the checkpoint's page says"
 
     def __init__(self, nets: list[PyanNet], resolved: str) -> None:
         super().__init__()

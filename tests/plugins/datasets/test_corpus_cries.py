@@ -342,6 +342,9 @@ def test_babycry_tests_on_recanvo_alone(tmp_path):
         assert all(corpus.testable(c) for c in corpus.clips(split))
     assert sum(not corpus.testable(c) for c in corpus.clips("train")) == 11
     assert {c.group for c in clips if corpus.testable(c)} == {"P01", "P02", "P03", "P04"}
+    others = [c for c in clips if not corpus.testable(c)]
+    assert others and all(c.group.startswith(f"{c.labels['source']}-") for c in others)
+    assert all(c.id.startswith(f"{c.labels['source']}-") for c in clips)
     assert any("6 of donateacry and 5 of esc50" in notice for notice in corpus.notices)
 
 

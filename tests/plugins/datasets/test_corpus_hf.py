@@ -222,8 +222,14 @@ def test_a_root_may_be_a_name_on_the_hub(monkeypatch):
 
 def test_offline_asks_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """A data set that isn't here is one quick error, without a connection."""
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     import socket
+
+    import datasets
+    from huggingface_hub import constants
+
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    for module in (datasets.config, constants):  # which read it when they were imported
+        monkeypatch.setattr(module, "HF_HUB_OFFLINE", False)
 
     asked: list[object] = []
 
@@ -237,7 +243,4 @@ def test_offline_asks_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CorpusError, match=r"--offline forbids asking"):
         open_corpus(config, Permissions(offline=True))
     assert asked == []
-    import datasets
-    from huggingface_hub import constants
-
     assert not datasets.config.HF_HUB_OFFLINE and not constants.HF_HUB_OFFLINE  # as they were

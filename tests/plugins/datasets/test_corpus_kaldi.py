@@ -148,6 +148,24 @@ def test_trials_of_both_orders(tmp_path, line):
     assert [(t.enrol, t.test, t.same) for t in trials] == [("a1", "a1", True), ("a1", "b1", False)]
 
 
+def test_of_a_common_list_a_split_has_the_trials_that_lie_wholly_in_it(tmp_path):
+    names = "abcdefgh"
+    folder = speakers(tmp_path, ".", names)
+    pairs = [f"{x}1 {y}2 {'target' if x == y else 'nontarget'}" for x in names for y in names]
+    (folder / "trials").write_text("\n".join(pairs) + "\n")
+    corpus = kaldi(tmp_path)
+    assert corpus.splits() == ("train", "dev", "test")
+    for split in ("dev", "test"):
+        own = {clip.id[0] for clip in corpus.clips(split)}
+        trials = corpus.trials(split)
+        expected = {(f"{x}1", f"{y}2") for x in own for y in own}
+        assert len(own) >= 1 and {(t.enrol, t.test) for t in trials} == expected
+        assert len(trials) == len(expected) and all(
+            t.same == (t.enrol[0] == t.test[0]) for t in trials
+        )
+        assert f"{split}: {len(trials)} of the 64 trials lie within this split." in corpus.notices
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [("a1 zz target\n", "no audio for 'zz'"), ("a1 b1 maybe\n", "not a trial"), ("", "is empty")],

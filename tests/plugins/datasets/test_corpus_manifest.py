@@ -35,6 +35,7 @@ def table(root: Path, text: str, name: str = "manifest.csv") -> Path:
 def test_sample():
     corpus = manifest(Manifest.sample)
     check_corpus(corpus)
+    assert set(corpus.splits()) == {"train", "dev", "test"}
     for split in corpus.splits():
         assert {clip.labels["age_group"] for clip in corpus.clips(split)} == {"child", "adult"}
 

@@ -96,7 +96,8 @@ def test_nan_in_the_padding_stays_out_of_the_gradient(options: FramesOptions) ->
     x[0, 4:] = float("nan")
     out = head(x, torch.tensor([4, 10]))
     (out[0, :4].sum() + out[1].sum()).backward()
-    assert all(torch.isfinite(p.grad).all() for p in head.parameters() if p.grad is not None)
+    gradients = [p.grad for p in head.parameters() if p.grad is not None]
+    assert gradients and all(torch.isfinite(gradient).all() for gradient in gradients)
 
 
 def test_dropout_acts_in_training_only() -> None:

@@ -266,7 +266,8 @@ def test_unused_codes_leave_gradients_finite() -> None:
     encoder, objective = untrained()
     objective.quantizer.weight_proj.weight.data.mul_(100.0)  # most probabilities round to zero
     total(objective(Bare(encoder), make_batch(encoder, [8000]))).backward()
-    assert all(p.grad.isfinite().all() for p in objective.parameters() if p.grad is not None)
+    gradients = [p.grad for p in objective.parameters() if p.grad is not None]
+    assert gradients and all(gradient.isfinite().all() for gradient in gradients)
 
 
 def test_collapse_shows_as_perplexity_of_one_code_per_group() -> None:
@@ -285,7 +286,7 @@ def test_extras_go_out_and_come_back(tmp_path: Path) -> None:
     assert again.fingerprint == encoder.fingerprint
     other = Contrastive(encoder.dim, [], objective.options)
     other.attach(again)
-    assert other.load_pretrained(again.extras())
+    assert other.load_pretrained(again.extras()) and objective.state_dict()
     for name, tensor in objective.state_dict().items():
         assert torch.equal(tensor, other.state_dict()[name])
     theirs, told = transformers.Wav2Vec2ForPreTraining.from_pretrained(

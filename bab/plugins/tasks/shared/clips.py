@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import statistics
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bab import Clip, CorpusError, Grid, Labels, Output, Prediction, Task, write_text
+from bab import Clip, CorpusError, CsvWriter, Grid, Labels, Output, Prediction, Task, write_text
 from bab.plugins.tasks.shared import confusion
 from bab.plugins.tasks.shared.finite import refuse_diverged
 
@@ -209,7 +208,7 @@ class ClipTask(Task):
     def write(self, predictions: Sequence[Prediction], folder: Path) -> None:
         """`predictions.csv`: id, the class of each kind, and the probability of each class."""
         table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
+        writer = CsvWriter(table)
         kinds = list(predictions[0].labels) if predictions else list(self.kinds)
         columns = list(predictions[0].scores) if predictions else []
         notice = [self.notice] if self.notice else []
