@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -178,20 +178,24 @@ def collect(root: StrPath) -> tuple[list[Record], list[Skipped]]:
         return [load(top)], []
     records: list[Record] = []
     skipped: list[Skipped] = []
+    for folder, finished in runs(top):
+        if not finished:
+            skipped.append(Skipped(str(folder), "unfinished: the same command goes on with it"))
+            continue
+        try:
+            records.append(load(folder / RECORD))
+        except BabError as error:
+            skipped.append(Skipped(str(folder), str(error)))
+    return records, skipped
+
+
+def runs(top: Path) -> Iterator[tuple[Path, bool]]:
+    """The folders of runs below `top`, in order, and whether each has a record."""
     for folder, below, files in os.walk(top):
         # Hidden folders hold what is not a result: the runs of a search, half-written folders.
         below[:] = sorted(name for name in below if not name.startswith("."))
-        here = Path(folder)
         if RECORD not in files and LOCK not in files:
             continue
         below.clear()  # whatever a run keeps inside is its own affair
-        if PRETRAINED in files:
-            continue
-        if RECORD not in files:
-            skipped.append(Skipped(str(here), "unfinished: the same command goes on with it"))
-            continue
-        try:
-            records.append(load(here / RECORD))
-        except BabError as error:
-            skipped.append(Skipped(str(here), str(error)))
-    return records, skipped
+        if PRETRAINED not in files:
+            yield Path(folder), RECORD in files
