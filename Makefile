@@ -1,13 +1,14 @@
 # make demo   environment + `bab run --encoder hubert --task vtc` on the shipped sample, offline
 # make test   environment + the whole fast suite
 # make lint   ruff, mypy          make slow   the tests that take minutes or need real recordings
+# make mutants   how many small faults the suite sees (an hour)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo test slow lint samples clean
+.PHONY: demo test slow lint mutants samples clean
 
 demo: $(RUN)
 	$(BIN)/bab run --encoder hubert --task vtc --offline
@@ -23,6 +24,10 @@ lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# 60 small faults, planted one at a time in a copy: which ones does the suite see?
+mutants: $(DEV)
+	$(BIN)/python scripts/mutants.py --count 60
 
 # The shipped recordings, made anew (needs espeak-ng and sox).
 samples: $(DEV)
