@@ -135,7 +135,7 @@ def nearest(path: Path, most: int) -> list[Path]:
 
 
 def run(copy: Path, tests: list[Path], limit: float) -> str:
-    """`caught`, `survived`, or `too slow` (a loop without end is seen, too)."""
+    """`caught`, `survived`, or `too slow`: a loop without end, or a machine with other work."""
     environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     environment |= {"OMP_NUM_THREADS": "1"}
     names = [str(test.relative_to(ROOT)) for test in tests]
@@ -191,7 +191,7 @@ def main() -> int:
             began, tests = time.monotonic(), nearest(fault.path, asked.tests)
             verdict = run(copy, tests, asked.limit) if tests else "survived"
             shutil.copy(ROOT / fault.path, copy / fault.path)
-            counts["survived" if verdict == "survived" else "caught"] += 1
+            counts[verdict] += 1
             left += [where] if verdict == "survived" else []
             seconds = time.monotonic() - began
             print(f"{number}/{len(picked)} {verdict} ({seconds:.0f} s) {where}", flush=True)
@@ -199,6 +199,10 @@ def main() -> int:
         return 0
     total = counts["caught"] + counts["survived"]
     print(f"\n{counts['caught']} of {total} caught ({counts['caught'] / max(1, total):.0%})")
+    if counts["too slow"]:
+        print(
+            f"{counts['too slow']} beside these: not finished in {asked.limit:g} s, nothing known"
+        )
     print("\n".join(["survivors:", *left]) if left else "no survivor")
     return 1 if left else 0
 
