@@ -40,8 +40,8 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import (
 
 from bab.core.seeds import derive
 from bab.core.types import Batch, Waves
+from bab.kit.layers import standardise
 from bab.machine.memory import keep_memory
-from bab.plugins.encoders.shared.layers import standardise
 from bab.plugins.encoders.wav2vec2 import Wav2Vec2
 from bab.plugins.objectives.contrastive import Contrastive
 from bab.plugins.objectives.shared.negatives import negatives

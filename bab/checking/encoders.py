@@ -40,6 +40,11 @@ def check_made(encoder: Encoder) -> Encoder:
         raise fault(
             encoder, "load", f"leaves max_seconds = {longest!r}: seconds, or None, expected"
         )
+    groups = encoder.groups()
+    if not isinstance(groups, dict) or not all(isinstance(g, list) for g in groups.values()):
+        raise fault(
+            encoder, "groups", f"gives {groups!r:.60}: lists of parameters by name expected"
+        )
     entry, bare = registry.owner(encoder), encoder.resolved.partition(":")[0]
     claimed = registry.names("encoders").get(bare)
     if entry is not None and claimed is not None and bare != entry.name and "+" not in bare:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bab.cli.echo import echo
+from bab.cli.echo import echo, echo_table
 
 
 @click.command("audit")
@@ -61,6 +61,6 @@ def audit_command(
     config = run_config(None, asked, sets)
     with ticker(quiet) as display:
         made, path = audit(config, display.tell, force)
-    echo(render(made, form).rstrip())
+    (echo_table if form == "markdown" else echo)(render(made, form).rstrip())
     if form == "markdown":
         echo(f"\nAudit: {path}")

@@ -83,7 +83,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     """The end of a run in a few lines."""
     hours, seconds = result["audio_hours"], result["train_seconds"]
     speed = f", {hours * 3600 / seconds:.1f} s of audio per second" if seconds else ""
-    told = [f"{result['steps']} steps, {hours:.2f} h of audio heard{speed}"]
+    told = [f"{result['steps']} steps, {hours:.2f} h of audio{speed}"]
     if result["dev"]:
         told.append("dev: " + ", ".join(f"{k} {v:.4g}" for k, v in result["dev"].items()))
     return told

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bab.cli.display import leads
-from bab.cli.echo import echo
+from bab.cli.echo import echo, echo_table
 
 
 @click.command("run")
@@ -89,7 +89,7 @@ def run_command(
     record, folder = run(config, force or smoke)
     if not leads():
         return
-    echo(detail(record, matrices=False).rstrip())
+    echo_table(detail(record, matrices=False).rstrip())
     echo(f"\nRun folder: {folder}")
     if record.confusion:
         echo(f"What was taken for what: bab table {folder} --detail")

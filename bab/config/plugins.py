@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from functools import cache
+from importlib import import_module
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
@@ -123,14 +124,13 @@ def _line(error: BaseException, path: str) -> str:
 
 
 def _components(module: ModuleType) -> Iterator[tuple[str, Any]]:
-    import bab
-
+    public: Any = import_module("bab")  # which knows where the contracts are
     for name, cls in vars(module).items():
         if not isinstance(cls, type) or cls.__module__ != module.__name__ or name.startswith("_"):
             continue
         for kind, (_, base) in KINDS.items():
             hooks = not base and any(hasattr(one, "bab_impl") for one in vars(cls).values())
-            if hooks or (base and issubclass(cls, getattr(bab, base))):
+            if hooks or (base and issubclass(cls, getattr(public, base))):
                 yield kind, cls
 
 

@@ -11,7 +11,7 @@ from bab.core.options import Strict, TrainConfig
 
 
 class AudioConfig(Strict):
-    """What stretches of the recordings are heard."""
+    """Which stretches of the recordings are trained on."""
 
     crop: PositiveFloat | None = Field(
         default=8.0,
@@ -96,13 +96,13 @@ class PretrainConfig(Strict):
     )
     corpus: CorpusConfig = Field(description="corpus[:root] with the audio; labels are not read")
     also: tuple[str, ...] = Field(default=(), description="further corpora, NAME[:ROOT]")
-    audio: AudioConfig = Field(default=AudioConfig(), description="what is heard of it")
+    audio: AudioConfig = Field(default=AudioConfig(), description="which stretches of it")
     mask: MaskConfig = Field(default=MaskConfig(), description="what is hidden")
     targets: TargetsConfig = Field(default=TargetsConfig(), description="frame labels")
-    hear: Literal["train", "all"] = Field(
+    use: Literal["train", "all"] = Field(
         default="train",
-        description="where a corpus names no splits: `train` hears what `bab run` would train on "
-        "(60 %, by group), so that its test stays unheard; `all` hears all but dev_share",
+        description="of a corpus that names no splits: `train`, what `bab run` would train on "
+        "(60 %, by group), so that its test stays unseen; `all`, all but dev_share",
     )
     dev_share: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.1, description="of the groups, for dev, where there is no dev split"
@@ -145,4 +145,5 @@ class PretrainConfig(Strict):
                 del whole["train"][key]
         del whole["targets"]
         del whole["corpus"]["root"], whole["also"]
+        whole["hear"] = whole.pop("use")  # as it was called in ids from the first
         return whole

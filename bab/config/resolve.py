@@ -193,7 +193,9 @@ def _build(
     values, wrong = _with_options(whole, schema)
     settle(values, stated)
     standard = schema.model_fields["observers"].default
-    values["observers"] = [*values.get("observers", standard), *extra_observers]
+    named = values.get("observers", standard)
+    if named is None or isinstance(named, (list, tuple)):  # else the schema says what is wrong
+        values["observers"] = [*(named or ()), *extra_observers]
     try:
         config = schema.model_validate_json(json.dumps(_emptied(schema, values), default=str))
     except ValidationError as error:

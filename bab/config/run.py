@@ -74,7 +74,8 @@ class ViewConfig(Strict):
     )
 
     context: Annotated[float, Field(ge=0)] = Field(
-        default=0.0, description="seconds heard on each side of a clip; only its frames count"
+        default=0.0,
+        description="seconds of audio added on each side of a clip; its frames alone count",
     )
     train_seconds: PositiveFloat | None = Field(
         default=None, description="cut longer clips to this in training, at a random place"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ COMPONENTS: Mapping[str, tuple[str, str]] = {
     "head": ("heads", ""),
     "objective": ("objectives", ""),
 }
+_LONGEST = 200  # bytes
 FUSIONS = ("concat", "late")  # of an ensemble
 
 
@@ -87,4 +89,14 @@ def _called(member: Member) -> str:
 
 def file_name(text: str) -> str:
     """A text as part of a path, in letters that every file system takes."""
-    return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-.") or "x"
+    return fitted(re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-.") or "x")
+
+
+def fitted(part: str) -> str:
+    """A part of a path, with room for an ending: one of over 200 bytes is cut, and ends with a hash
+    of the whole. File systems take 255 bytes, however few letters that is."""
+    letters = part.encode("utf-8", "surrogateescape")
+    if len(letters) <= _LONGEST:
+        return part
+    digest = hashlib.blake2b(letters, digest_size=4).hexdigest()
+    return f"{letters[: _LONGEST - 9].decode('utf-8', 'ignore')}-{digest}"

@@ -9,10 +9,10 @@ from bab.core.device import resolve_device
 from bab.machine.arithmetic import reproducible
 
 # Of glibc's malloc.h; -1 as a threshold means never.
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 
 
-def keep_memory() -> bool:
+def keep_memory(kept: bool = True) -> bool:
     """Have this process keep the memory that it frees, for itself. Whether that could be arranged.
 
     glibc gets large blocks (32 MB and more, always) from the system one by one and gives them back
@@ -21,7 +21,8 @@ def keep_memory() -> bool:
     The price is memory: the process stays as large as it once was, and blocks of changing sizes fit
     less well (14 batches of 60 s, of clips of 2 to 15 s: a peak of 3.4 GB instead of 2.4, and a
     quarter less CPU time). Linux with glibc only; elsewhere nothing happens. Call it before the
-    first large tensor; it lasts until the process ends.
+    first large tensor; it lasts until the process ends. kept=False: until then, blocks of 1 MB and
+    more go back, which glibc otherwise learns not to do.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -29,6 +30,8 @@ def keep_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library
         return False
+    if not kept:
+        return bool(mallopt(_MMAP_THRESHOLD, 1 << 20))
     return bool(mallopt(_TRIM_THRESHOLD, -1)) and bool(mallopt(_MMAP_MAX, 0))
 
 

@@ -14,7 +14,7 @@ from bab.checking.encoders import encode, not_finite
 from bab.checking.losses import watch_objective
 from bab.config.pretrain import PretrainConfig
 from bab.core.atomic import write_json
-from bab.core.errors import ConfigError
+from bab.core.errors import ConfigError, counted
 from bab.core.interfaces import Corpus, Encoder, Objective, Scorer
 from bab.core.record import RunInfo, versions
 from bab.core.seeds import derive
@@ -83,7 +83,7 @@ class Running:
             yield from corpus.notices
         if self.material.skipped:
             names = ", ".join(self.material.skipped)
-            yield f"{len(self.material.skipped)} unreadable file(s) left out: {names}"
+            yield f"{counted(len(self.material.skipped), 'unreadable file')} left out: {names}"
 
     def train(self) -> dict[str, Any]:
         """Train, export, and write down what happened."""
@@ -91,7 +91,7 @@ class Running:
         began = time.time()
         crops = Crops(self.material.train, config.audio, grid)
         if crops.short:
-            self.notice(f"{crops.short} clip(s) shorter than audio.minimum are left out")
+            self.notice(f"{counted(crops.short, 'clip')} shorter than audio.minimum left out")
         scorer = Pretraining(self.encoder)
         beside = self.life.accelerator.device.type != "cpu"
         watch = Watch(config, folder, self.life.watchers, self.export, self.groups, beside)
@@ -122,7 +122,7 @@ class Running:
         finally:
             watch.leave()
         for why in self.collate.failed.values():
-            self.notice(f"heard in part: {why}")
+            self.notice(f"used in part: {why}")
         result = {
             "format": 1,
             "id": self.info.id,

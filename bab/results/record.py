@@ -23,6 +23,7 @@ PRETRAINED = "pretrain.json"  # the result of a pretraining run, which stands in
 LOCK = ".lock"  # a run's folder has one from its first moment
 FORMAT = 2
 _OLD = 1  # the format of a bootstrap's resamples, which nothing is compared by any more
+_SCALES = ("share", "percent", "rate", "plain")  # `bab.results.jackknife`
 # Options that came after format 1, by task: what a record of that format ran with.
 _LATER: Mapping[str, Mapping[str, str]] = {"vtc": {"convention": "bab"}}
 _NUMBERS = (
@@ -73,7 +74,7 @@ def load(path: StrPath) -> Record:
         values = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise BabError(f"{file}: can't be read ({error.strerror})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BabError(f"{file}: is not JSON ({error}): repeat the run with --force") from None
     return revived(values, str(file))
 
@@ -86,7 +87,7 @@ def revived(values: Any, file: str) -> Record:
     """
     from pydantic import ValidationError
 
-    if not isinstance(values, dict) or "format" not in values:
+    if not isinstance(values, dict) or not isinstance(values.get("format"), int):
         raise BabError(f"{file}: is not a record (it has no format number)")
     if values["format"] not in (_OLD, FORMAT):
         raise BabError(
@@ -100,12 +101,33 @@ def revived(values: Any, file: str) -> Record:
         raise BabError(f"{file}: has unknown fields: {', '.join(unknown)}")
     for key in _NUMBERS:
         values[key] = _numbers(values.get(key, {}))
+    if wrong := _unkept(values["jackknife"]):
+        raise BabError(f"{file}: jackknife: {wrong}: repeat the run with --force")
     try:
         return _reader().validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BabError(f"{file}: {where}: {first['msg']}: repeat the run with --force") from None
+
+
+def _unkept(jackknife: Any) -> str:
+    """What is wrong with what intervals are made of; "" where all of it, or nothing, is there."""
+    if not isinstance(jackknife, dict):
+        return "is no object"
+    if not jackknife.get("left_out"):
+        return ""
+    columns = [jackknife.get(name) for name in ("groups", "sizes", "left_out")]
+    if not all(isinstance(column, list) for column in columns):
+        return "groups, sizes and left_out should be lists"
+    if len({len(column) for column in columns if column is not None}) > 1:
+        return "groups, sizes and left_out differ in length"
+    numbers = [*jackknife["sizes"], *jackknife["left_out"], jackknife.get("effective", 0.0)]
+    if not all(type(number) in (int, float) for number in numbers):
+        return "sizes, left_out and effective should be numbers"
+    if jackknife.get("scale") not in _SCALES:
+        return f"scale is {jackknife.get('scale')!r}, not one of {', '.join(_SCALES)}"
+    return ""
 
 
 def _updated(values: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from bab.core.errors import BabError
 from bab.core.record import Record
 from bab.results import compare
-from bab.results.notes import column_notes, drawn, heard, newest, old
+from bab.results.notes import column_notes, drawn, heard, newest, old, plugins
 from bab.results.render import shown
 
 DONE = "done"
@@ -324,7 +324,7 @@ def _settings(records: Sequence[Record], columns: Mapping[str, int]) -> dict[str
         together[r.encoder, r.mode, r.head, columns[r.id]].append(r)
     texts: dict[str, str] = {}
     for members in together.values():
-        flat = {r.id: dict(_flatten(r.config, drawn(r.config))) for r in members}
+        flat = {r.id: dict(_flatten(r.config, drawn(r.config))) | plugins(r) for r in members}
         keys = dict.fromkeys(key for one in flat.values() for key in one)
         odd = [k for k in keys if len({one.get(k, "none") for one in flat.values()}) > 1]
         # Two sets of weights under one name (a folder that changed) are two rows. A run that

@@ -110,7 +110,10 @@ def embed(
     out = Path(out)
     listed, labels, left = _listed(inputs, asked, _results(asked, out).names())
     out.mkdir(parents=True, exist_ok=True)
-    with stopper() as stop, locked(out / STATE, True):
+    with (
+        stopper() as stop,
+        locked(out / STATE, True, {out, *((out / one.name).parent for one in listed)}),
+    ):
         work = _Work(whole, ears, asked, out, listed, labels, tell, say, stop)
         return work.run(left)
 

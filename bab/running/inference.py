@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -102,8 +103,8 @@ def infer(
         owned.setdefault(owner, []).extend(alone)
     rank, world = share
     todo = [owner for owner in owned if owner % world == rank]
-    total = sum(item.clip.duration for owner in todo for item in owned[owner])
-    done = 0.0
+    fresh = {id(i): s for owner in todo for i, s in _fresh(owned[owner])}
+    total, done = sum(fresh.values()), 0.0
     rows: list[NDArray[Any]] = []
     passes: Iterable[_Pass] = _passes(_grouped(todo, owned, device), owned, source, device)
     # Features may have to be computed: on a CPU that is no work to do beside.
@@ -112,7 +113,7 @@ def infer(
     for owners, part, inputs in passes:
         with arithmetic(device, precision):
             rows += _forward(model, part, inputs.to(device), embed)
-        done += sum(item.clip.duration for item in part)
+        done += sum(fresh[id(item)] for item in part)
         progress(done, total)
         for owner in owners:
             joiner = _Joiner(examples.cutters[owner].clip, examples.grid)
@@ -137,6 +138,14 @@ def _passes(
             if device.type == "cuda":
                 inputs = inputs.each(pinned)
             yield owners if begin + batch >= len(items) else [], part, inputs
+
+
+def _fresh(items: Sequence[Item]) -> Iterator[tuple[Item, float]]:
+    """Each item with its seconds that none before it held: windows overlap, audio counts once."""
+    end = -math.inf
+    for item in items:
+        yield item, max(0.0, item.clip.end - max(end, item.clip.start))
+        end = max(end, item.clip.end)
 
 
 def _grouped(

@@ -17,7 +17,7 @@ from bab.core.types import Batch, Waves
 from bab.data.sealed import read_json, write_json
 
 _FORMAT = 1
-_SPEC = "model.json"
+SPEC = "model.json"
 _KEYS = (
     *("encoder", "resolved", "fingerprint", "task", "head", "layers", "view", "pool", "labels"),
     *("tuned", "run"),
@@ -59,7 +59,9 @@ class LayerMix(nn.Module):
 
 
 class Answered(Scorer):
-    """Stands for a model before an objective: its output is known already."""
+    """Stands for a model before an objective: its output is known already, for one batch alone."""
+
+    known = True
 
     def __init__(self, logits: Tensor, lengths: Tensor) -> None:
         super().__init__()
@@ -134,7 +136,7 @@ def save(folder: Path, weights: Mapping[str, Tensor], spec: Mapping[str, Any]) -
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = sealed.write_tensors(folder / WEIGHTS, weights, str(spec["run"]))
-    write_json(folder / _SPEC, {"format": _FORMAT, **spec, "weights": written})
+    write_json(folder / SPEC, {"format": _FORMAT, **spec, "weights": written})
 
 
 def load_spec(folder: Path) -> dict[str, Any]:
@@ -143,18 +145,23 @@ def load_spec(folder: Path) -> dict[str, Any]:
     Raises:
         BabError: where the folder holds none, or one that is damaged or of another version.
     """
-    path = folder / _SPEC
+    path = folder / SPEC
     try:
         spec = read_json(path, ("format",), _REMEDY)
     except FileNotFoundError:
         raise BabError(
-            f"{folder} holds no model ({_SPEC} is missing): name a finished run's `model` folder"
+            f"{folder} holds no model ({SPEC} is missing): name a finished run's `model` folder"
         ) from None
     if spec["format"] != _FORMAT:
         raise BabError(f"{path} has format {spec['format']}; this bab reads format {_FORMAT}")
     if lost := [key for key in _KEYS if key not in spec]:
         raise BabError(f"{path} is damaged (it lacks '{lost[0]}'): {_REMEDY}")
     return spec
+
+
+def sealed_by_bab(spec: Mapping[str, Any]) -> bool:
+    """Whether a description was checked against its checksum."""
+    return "weights" in spec
 
 
 def load_weights(folder: Path, spec: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -171,5 +178,5 @@ def load_weights(folder: Path, spec: Mapping[str, Any]) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise BabError(f"{path} is missing: {_REMEDY}") from None
     if spec.get("weights") not in (None, about.get(sealed.SUM)):
-        raise BabError(f"{path} holds other weights than {_SPEC} was written with: {_REMEDY}")
+        raise BabError(f"{path} holds other weights than {SPEC} was written with: {_REMEDY}")
     return tensors

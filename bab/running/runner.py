@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bab.checking.blame import naming
 from bab.config.run import RunConfig
+from bab.core.errors import counted
 from bab.core.record import Record, RunInfo
 from bab.machine.measure import overlooked
 from bab.machine.memory import set_up
@@ -126,9 +127,9 @@ def _opening(context: Context) -> Iterator[str]:
     yield from filter(None, [overlooked(context.accelerator.device)])
     yield from parts.corpus.notices
     if data.skipped:
-        yield f"{len(data.skipped)} unreadable file(s) left out: {', '.join(data.skipped)}"
+        yield f"{counted(len(data.skipped), 'unreadable file')} left out: {', '.join(data.skipped)}"
     for reason, count in list(data.refused.items())[:10]:
-        yield f"{count} clip(s) left out: {reason}"
+        yield f"{counted(count, 'clip')} left out: {reason}"
     yield from filter(None, [data.leakage, *notices(context.doubts), parts.task.notice])
 
 

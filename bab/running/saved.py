@@ -16,6 +16,7 @@ from bab.core.components import build_task
 from bab.core.errors import BabError, did_you_mean
 from bab.core.interfaces import Encoder, Head, Task
 from bab.core.types import Labels, View
+from bab.core.weights import first_line
 from bab.data.content import content_id
 from bab.running import model as models
 from bab.running import published
@@ -82,14 +83,20 @@ def load_saved(model: str | Path, offline: bool = False, trust_code: bool = Fals
     place = model_folder(Path(model).expanduser())
     spec = models.load_spec(place)
     begun = spec.get("start")
-    if begun:  # the encoder is that of another model
-        start = load_saved(begun, offline, trust_code)
-        encoder, members = start.encoder, start.members
-    else:
-        encoder, members = open_encoder(EncoderConfig(**spec["encoder"]), offline, trust_code)
-    _refuse_changed(place, spec, encoder)
-    tensors = models.load_weights(place, spec)
-    return _saved(place, spec, tensors, encoder, members, content_id(place / models.WEIGHTS))
+    try:
+        if begun:  # the encoder is that of another model
+            start = load_saved(begun, offline, trust_code)
+            encoder, members = start.encoder, start.members
+        else:
+            encoder, members = open_encoder(EncoderConfig(**spec["encoder"]), offline, trust_code)
+        _refuse_changed(place, spec, encoder)
+        tensors = models.load_weights(place, spec)
+        return _saved(place, spec, tensors, encoder, members, content_id(place / models.WEIGHTS))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        if models.sealed_by_bab(spec):
+            raise
+        # Nothing says that it is as it was written: it was edited, or is of an earlier version.
+        raise BabError(f"{place / models.SPEC} can't be used: {first_line(error)}") from error
 
 
 def _published(named: published.Reference, offline: bool, trust_code: bool) -> Saved:

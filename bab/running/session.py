@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from bab.config.run import RunConfig
+from bab.core.caches import cache_root
 from bab.core.interfaces import Encoder
 from bab.core.types import Clip, Labels, Tell
-from bab.data.content import cache_root, content_memo
+from bab.data.content import content_memo
 from bab.machine.arithmetic import halve
 from bab.machine.measure import room
 from bab.running.assembly import frozen_source

@@ -266,6 +266,7 @@ def _finish(job: TargetJob, centres: Tensor, described: dict[str, Any], identity
     meta |= {"left_out": failed, "fingerprint": state.hexdigest(), "plan": job.plan}
     meta |= {"identity": identity, **described}
     shutil.rmtree(job.folder / "sample", ignore_errors=True)
+    atomic.sweep(job.folder)  # the others have made their share, and wait
     write_json(job.folder / META, meta)
 
 

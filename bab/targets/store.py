@@ -213,6 +213,8 @@ def _meta(folder: Path) -> dict[str, Any]:
         raise BabError(f"{path}: not targets of format {FORMAT}; make them again")
     if lost := [key for key in ("clusters", "fingerprint", "plan") if key not in meta]:
         raise BabError(f"{path}: damaged (it lacks '{lost[0]}'); {_REMEDY}")
+    if type(meta["clusters"]) is not int or meta["clusters"] < 1:
+        raise BabError(f"{path}: damaged ({meta['clusters']!r:.60} clusters); {_REMEDY}")
     return meta
 
 

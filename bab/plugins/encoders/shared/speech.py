@@ -32,8 +32,7 @@ from bab import (
     locate_weights,
     read_tensors,
 )
-from bab.plugins.encoders.shared import export
-from bab.plugins.encoders.shared.layers import (
+from bab.kit import (
     GradScale,
     ValidBatchNorm,
     ValidGroupNorm,
@@ -41,6 +40,7 @@ from bab.plugins.encoders.shared.layers import (
     standardise,
     valid,
 )
+from bab.plugins.encoders.shared import export
 from bab.plugins.encoders.shared.states import Kind, Weights, build, from_folder
 from bab.plugins.encoders.shared.torchaudio import convert, modern
 
@@ -241,7 +241,8 @@ class Speech(Encoder):
         if options.dropout is not None:
             for place in ("hidden", "attention", "activation", "feat_proj"):
                 training[f"{place}_dropout"] = options.dropout
-        return build(self.family.model, self.family.config, weights, training, options.seed)
+        family = self.family
+        return build(family.model, family.config, weights, training, options.seed, modern)
 
     def _checkpoint(self) -> None:
         """Gradient checkpointing of the transformer's layers, while training. Not of the

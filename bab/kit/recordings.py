@@ -8,21 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bab import AUDIO_SUFFIXES as KNOWN_SUFFIXES
-from bab import (
-    AudioError,
-    Clip,
-    CorpusError,
-    LeakageError,
-    Permissions,
-    Segment,
-    audio_info,
-    check_disjoint,
-    did_you_mean,
-    split_by_group,
-    ungrouped,
-)
-from bab.plugins.datasets.shared.faults import Faults
+from bab.audio.reading import SUFFIXES as KNOWN_SUFFIXES
+from bab.audio.reading import info as audio_info
+from bab.core.errors import AudioError, CorpusError, LeakageError, did_you_mean
+from bab.core.types import Clip, Permissions, Segment
+from bab.data.splits import by_group as split_by_group
+from bab.data.splits import check_disjoint, ungrouped
+from bab.kit.faults import Faults
 
 AUDIO_SUFFIXES = tuple(sorted(KNOWN_SUFFIXES))
 SPLITS = ("train", "dev", "test")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from bab import Clip, CorpusError
-from bab.plugins.datasets.shared.faults import Faults
-from bab.plugins.datasets.shared.recordings import (
+from bab.core.errors import CorpusError
+from bab.core.types import Clip
+from bab.kit.faults import Faults
+from bab.kit.recordings import (
     audio_by_uri,
     duration_of,
     read_split_lists,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bab import CorpusError
+from bab.core.errors import CorpusError
 
 _KEPT = 1000  # mistakes that are told one by one: a long table may have one on every line
 

@@ -14,9 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bab import Clip, CorpusError, Grid, Labels, Output, Prediction, Task, write_text
-from bab.plugins.tasks.shared import confusion
-from bab.plugins.tasks.shared.finite import refuse_diverged
+from bab.core.atomic import write_text
+from bab.core.errors import CorpusError
+from bab.core.grid import Grid
+from bab.core.interfaces import Task
+from bab.core.types import Clip, Labels, Output, Prediction
+from bab.kit import confusion
+from bab.kit.finite import refuse_diverged
 
 PER_CLASS = 20  # classes above which a record doesn't list each one's scores
 # AdamW on SUPERB's head. SUPERB trains at 1e-4 for up to 200,000 steps; a run of 1,000 steps needs

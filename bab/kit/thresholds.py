@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bab import Output
-from bab.plugins.tasks.shared.segments import (
+from bab.core.types import Output
+from bab.kit.segments import (
     Floats,
     Timeline,
     inside,

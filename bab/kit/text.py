@@ -1,4 +1,5 @@
-"""Normal forms of text in any script: what a model learns to write, and what is compared."""
+"""Normal forms of text in any script, what a model learns to write and what is compared; and errors
+between two texts."""
 
 from __future__ import annotations
 
@@ -50,3 +51,25 @@ def _kept(text: str, i: int) -> str:
 def _of_word(char: str) -> bool:
     """A letter, a mark or a number of any script."""
     return unicodedata.category(char)[0] in "LMN"
+
+
+def word_errors(reference: str, hypothesis: str) -> tuple[float, float]:
+    """(insertions + deletions + substitutions, words of the reference), counted by jiwer."""
+    import jiwer
+
+    if not reference.split():  # jiwer refuses an empty reference
+        return float(len(hypothesis.split())), 0.0
+    errors = jiwer.process_words(reference, hypothesis)
+    wrong = errors.substitutions + errors.deletions + errors.insertions
+    return float(wrong), float(errors.hits + errors.substitutions + errors.deletions)
+
+
+def character_errors(reference: str, hypothesis: str) -> tuple[float, float]:
+    """The same of characters: code points, spaces between words included, as jiwer counts."""
+    import jiwer
+
+    if not reference.strip():
+        return float(len(hypothesis.strip())), 0.0
+    errors = jiwer.process_characters(reference, hypothesis)
+    wrong = errors.substitutions + errors.deletions + errors.insertions
+    return float(wrong), float(errors.hits + errors.substitutions + errors.deletions)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bab import DivergedError, Output
+from bab.core.errors import DivergedError
+from bab.core.types import Output
 
 
 def refuse_diverged(output: Output) -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from bab.plugins.tasks.shared.segments import Floats
+from bab.kit.segments import Floats
 
 METRICS = ("precision", "recall", "f1")  # in pyannote's order
 BLOCK = 64  # segments handed to pyannote at once

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bab import Segment
-from bab.plugins.tasks.shared.detection import detection
-from bab.plugins.tasks.shared.segments import Floats, covers, spoken, union
+from bab.core.types import Segment
+from bab.kit.agreement import detection
+from bab.kit.segments import Floats, covers, spoken, union
 
 SILENCE = "silence"
 

@@ -1,4 +1,4 @@
-"""Parts that make a speech encoder's output independent of the batch; they replace a library's."""
+"""What keeps a clip's output independent of its batch: valid frames, means and norms over them."""
 
 from __future__ import annotations
 
@@ -98,6 +98,16 @@ def standardise(samples: Tensor, lengths: Tensor) -> Tensor:
     centred = (samples - mean).masked_fill(~inside, 0.0)
     variance = centred.square().sum(1, keepdim=True) / count
     return centred / (variance + 1e-7).sqrt()
+
+
+def mean_over_time(x: Tensor, lengths: Tensor) -> Tensor:
+    """x f32[B, T, D], lengths i64[B] in frames -> f32[B, D]. What stands in the padding, even NaN,
+    stays out of it."""
+    if x.shape[1] == 1:  # a clip has a frame at least: this is it, or its mean
+        return x[:, 0]
+    lengths = lengths.to(x.device)
+    inside = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
+    return x.masked_fill(~inside[..., None], 0.0).sum(1) / lengths[:, None]
 
 
 def mask_without_waiting(model: Any) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from pathlib import Path
 
-from bab import CorpusError
-from bab.plugins.datasets.shared.faults import Faults
+from bab.core.errors import CorpusError
+from bab.kit.faults import Faults
 
 Row = dict[str, str]
 

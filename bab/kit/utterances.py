@@ -8,20 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, zip_longest
 from pathlib import Path
 
-from bab import (
-    AudioError,
-    Clip,
-    CorpusError,
-    Permissions,
-    Trial,
-    audio_info,
-    check_disjoint,
-    did_you_mean,
-    split_by_group,
-    split_components,
-    ungrouped,
-)
-from bab.plugins.datasets.shared.recordings import SPLITS, how_split, lines
+from bab.audio.reading import info as audio_info
+from bab.core.errors import AudioError, CorpusError, did_you_mean
+from bab.core.types import Clip, Permissions, Trial
+from bab.data.splits import by_group as split_by_group
+from bab.data.splits import check_disjoint, ungrouped
+from bab.data.splits import components as split_components
+from bab.kit.recordings import SPLITS, how_split, lines
 
 # How corpora write gender -> how bab does. What isn't here is kept as it is written; an empty value
 # and the wish not to say are no label.

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bab import Clip, Grid, Output, Segment
+from bab.core.grid import Grid
+from bab.core.types import Clip, Output, Segment
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
