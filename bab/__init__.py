@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from bab.core.atomic import write_bytes as write_bytes
     from bab.core.atomic import write_json as write_json
     from bab.core.atomic import write_text as write_text
+    from bab.core.caches import cache_root as cache_root
     from bab.core.errors import AudioError as AudioError
     from bab.core.errors import BabError as BabError
     from bab.core.errors import ConfigError as ConfigError
@@ -79,7 +80,6 @@ if TYPE_CHECKING:
     from bab.core.weights import read_json as read_json
     from bab.data.annotations import fit_annotations as fit_annotations
     from bab.data.annotations import open_format as open_format
-    from bab.data.content import cache_root as cache_root
     from bab.data.sealed import check_parquet as check_parquet
     from bab.data.splits import by_group as split_by_group
     from bab.data.splits import check_disjoint as check_disjoint
@@ -124,7 +124,7 @@ _SAME = {  # module -> names that are called the same there
     "bab.hub.files": "read_tensors",
     "bab.data.sealed": "check_parquet",
     "bab.data.annotations": "fit_annotations open_format",
-    "bab.data.content": "cache_root",
+    "bab.core.caches": "cache_root",
     "bab.data.splits": "check_disjoint ungrouped",
     "bab.exporting.export": "export",
     "bab.results.cells": "CsvWriter",
@@ -146,6 +146,29 @@ _LAZY = {name: (module, name) for module, names in _SAME.items() for name in nam
     "split_by_group": ("bab.data.splits", "by_group"),
     "split_components": ("bab.data.splits", "components"),
 }
+
+_KIT = {  # module of bab.kit -> what plugins may import from bab.kit
+    "agreement": "METRICS detection shares",
+    "clips": "FINETUNE PROBE ClipTask column",
+    "confusion": "confused",
+    "corpora": "ListedCorpus",
+    "faults": "Faults",
+    "finite": "refuse_diverged",
+    "frames": "FrameOptions FrameTask",
+    "layers": "GradScale ValidBatchNorm ValidGroupNorm mean_over_time standardise valid",
+    "recordings": "AUDIO_SUFFIXES LATE SPLITS SPLIT_NAMES Divided Span audio_by_uri cut_to_file "
+    "duration_of lines merge read_split_lists uncollected under uri_of walk",
+    "rttms": "write_rttms",
+    "segments": "Timeline heard inside intersect join last_pause marked multi_hot probabilities "
+    "scored spoken thresholds_of union",
+    "short": "AudioIndex given_splits whole_file",
+    "tables": "Row read_columns read_table",
+    "text": "character_errors normalise word_errors",
+    "thresholds": "best_f1 candidates curve presets",
+    "utterances": "Headers Parted SharedLabels gender made_trials pairs read_trials table",
+    "verification": "equal_error_rate min_dcf operating_points",
+}
+KIT = {name: f"bab.kit.{module}" for module, names in _KIT.items() for name in names.split()}
 
 __all__ = sorted(_LAZY)
 

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bab.audio import decoding
+from bab.audio import decoding, seen
 from bab.audio.decoding import AudioInfo, UnreadableError
 
 if TYPE_CHECKING:
@@ -140,15 +140,22 @@ def _piece(path: str, about: AudioInfo, first: int, last: int, rate: int) -> NDA
 
 
 def peek(path: StrPath) -> Problem | None:
-    """What is wrong with a file, as far as its header and its last sample tell; quick."""
+    """What is wrong with a file, as far as its header and its last sample tell; quick. What was
+    found sound and hasn't changed isn't opened again."""
     name = os.fspath(path)
     try:
+        key = decoding.key(name)
+        if seen.recall(*key)[0]:
+            return None
         about = decoding.info(name)
         if not about.truncated and about.format != "OGG":  # whose last page was looked at
             decoding.samples(name, about.frames - 1, about.frames)
     except UnreadableError as error:
         return Problem(name, error.kind, str(error), fatal=True)
-    return _truncation(name, about)
+    cut = _truncation(name, about)
+    if cut is None:
+        seen.note(*key, sound=True)
+    return cut
 
 
 def check(path: StrPath) -> list[Problem]:

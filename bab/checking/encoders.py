@@ -40,6 +40,11 @@ def check_made(encoder: Encoder) -> Encoder:
         raise fault(
             encoder, "load", f"leaves max_seconds = {longest!r}: seconds, or None, expected"
         )
+    groups = encoder.groups()
+    if not isinstance(groups, dict) or not all(isinstance(g, list) for g in groups.values()):
+        raise fault(
+            encoder, "groups", f"gives {groups!r:.60}: lists of parameters by name expected"
+        )
     entry, bare = registry.owner(encoder), encoder.resolved.partition(":")[0]
     claimed = registry.names("encoders").get(bare)
     if entry is not None and claimed is not None and bare != entry.name and "+" not in bare:
@@ -92,7 +97,7 @@ def check_encoded(
         if state.ndim != 3 or state.shape[0] != clips or state.shape[2] != encoder.dim:
             shape, want = list(state.shape), f"[{clips}, T, {encoder.dim}] (batch, frames, dim)"
             raise fault(encoder, "forward", f"gives a state of shape {shape}: {want} expected")
-    if before is not None or not waves.lengths.is_cuda:  # else the device would have to wait
+    if before is not None or waves.lengths.device.type == "cpu":  # else the device would wait
         _check_frames(encoder, waves, encoded)
     if before is not None:
         _check_numbers(encoder, waves, encoded, before)

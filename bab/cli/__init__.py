@@ -23,6 +23,7 @@ from bab.cli.explain import explain_command
 from bab.cli.export import export_command
 from bab.cli.info import info_command
 from bab.cli.listing import list_command
+from bab.cli.new import new_command
 from bab.cli.plugins import forgotten_after, takes_plugins
 from bab.cli.predict import predict_command
 from bab.cli.prepare import prepare_command
@@ -46,7 +47,7 @@ def cli(debug: bool) -> None:
     Begin with:
       bab run --encoder hubert --task vtc    on the recordings that ship with bab
       bab run --encoder hubert --task vtc --corpus rttm:/data/homes
-      bab table                              what was found
+      bab table                              all results, side by side
       bab list                               what there is
       bab info vtc                           what one of them is, and its options
     """
@@ -68,10 +69,11 @@ for _command in (
     list_command,
     info_command,
     check_command,
+    new_command,
     data_group,
 ):
     cli.add_command(_command)
-    if _command not in (table_command, prepare_command):
+    if _command not in (table_command, prepare_command, new_command):
         for _taking in getattr(_command, "commands", {"": _command}).values():
             takes_plugins(_taking)
 

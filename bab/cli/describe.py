@@ -125,19 +125,22 @@ def describe_run(schema: type[BaseModel] = RunConfig, what: str = "a run") -> st
         f"Keys of {what}: `--set KEY=VALUE`, or in a recipe or bab.toml. A component's own options "
         "stand beside its name (encoder.KEY, task.KEY, ...): `bab info NAME` shows them."
     )
-    rows: list[Row] = []
+    _table(form, "Keys", list(keys_of(schema)))
+    return form.getvalue().rstrip()
+
+
+def keys_of(schema: type[BaseModel]) -> Iterator[Row]:
+    """Every key of a run, or of a pretraining run, and what it is."""
     for name, field in schema.model_fields.items():
         kind = field.annotation
         if name in COMPONENTS:
             after = COMPONENTS[name][1]
             form_of = f"NAME[:{after.upper()}]" if after else "NAME"
-            rows.append((name, f"{field.description} [{form_of}]"))
+            yield name, f"{field.description} [{form_of}]"
         elif isinstance(kind, type) and issubclass(kind, BaseModel):
-            rows += options(kind, f"{name}.", field.description if name == "view" else None)
+            yield from options(kind, f"{name}.", field.description if name == "view" else None)
         else:
-            rows.append(_row(name, field))
-    _table(form, "Keys", rows)
-    return form.getvalue().rstrip()
+            yield _row(name, field)
 
 
 def options(model: type[BaseModel], prefix: str = "", note: str | None = None) -> Iterator[Row]:

@@ -78,6 +78,7 @@ def _canonical(
 
 # Keys that were there once, and what is to be done about them.
 _RETIRED = {
+    "hear": "it is called `use` now: use=train, or use=all",
     "bootstrap": "nothing is drawn any more for the intervals (docs/intervals.md): leave it out",
 }
 

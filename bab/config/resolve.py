@@ -21,6 +21,7 @@ from bab.config.merge import Merge, merge, unknown
 from bab.config.pretrain import PretrainConfig
 from bab.config.run import ComponentConfig, CorpusConfig, EncoderConfig, RunConfig, ViewConfig
 from bab.core import names, registry
+from bab.core.device import resolve_precision
 from bab.core.errors import ConfigError, PluginError, did_you_mean
 from bab.core.names import COMPONENTS, spelling
 from bab.core.options import Strict
@@ -303,7 +304,8 @@ def _emptied(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]
 
 def _settle(values: dict[str, Any], stated: Stated) -> None:
     """The same folder from another working directory is the same corpus; and the run's seed draws
-    untrained weights, unless the encoder's own seed is given."""
+    untrained weights, unless the encoder's own seed is given; and which precision `auto` is
+    depends on the device, and so belongs to the run."""
     encoder, said = values.get("encoder", {}), stated.get("encoder", {})
     options, seed = encoder.get("options", {}), values.get("seed", 0)
     members = names.members(str(encoder.get("name", "")))
@@ -317,6 +319,10 @@ def _settle(values: dict[str, Any], stated: Stated) -> None:
         root = values.get(section, {}).get("root")
         if root and Path(root).expanduser().exists():
             values[section]["root"] = str(Path(root).expanduser().resolve())
+    train = values.get("train", {})
+    if train.get("precision", "auto") == "auto":
+        settled = resolve_precision(str(values.get("device", "auto")), "auto")
+        values["train"] = {**train, "precision": settled}
 
 
 def _settle_run(values: dict[str, Any], stated: Stated) -> None:

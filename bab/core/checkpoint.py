@@ -124,8 +124,9 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> 
         if key.startswith("optimizer/"):
             name, _, entry = key.removeprefix("optimizer/").rpartition("/")
             parameter = names[name]
-            # AdamW's step counter lives on the CPU whatever the device (unless it is fused).
-            device = "cpu" if entry == "step" else parameter.device
+            # AdamW's step counter lives on the CPU whatever the device, unless it is fused.
+            fused = optimizer.param_groups[0].get("fused")
+            device = parameter.device if fused or entry != "step" else "cpu"
             optimizer.state[parameter][entry] = value.to(device)
     return state
 

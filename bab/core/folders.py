@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
 from bab.core.atomic import sweep
 from bab.core.errors import BusyError
@@ -35,9 +35,15 @@ def locked(folder: Path, main: bool, beside: Iterable[Path] = ()) -> Iterator[No
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK, blocking=False)
+    lock: FileLock | SoftFileLock = FileLock(folder / LOCK, blocking=False)
     try:
-        lock.acquire()
+        try:
+            lock.acquire()
+        except OSError as error:  # some network file systems hold no locks: a file that is there
+            if isinstance(error, Timeout):  # does, and says who made it
+                raise
+            lock = SoftFileLock(folder / f"{LOCK}-held", blocking=False)
+            lock.acquire()
     except Timeout:
         raise BusyError(f"another bab process is at work in {folder}: wait for it") from None
     swept = [(folder, "**/.tmp-*"), *((place, ".tmp-*") for place in beside)]

@@ -76,8 +76,13 @@ class TrainConfig(Strict):
     workers: PositiveInt = Field(
         default=1, description="threads that read batches ahead; the batches are the same"
     )
-    precision: Literal["fp32", "fp16", "bf16"] = Field(
-        default="fp32", description="arithmetic; refused where the device only gets slower"
+    precision: Literal["auto", "fp32", "tf32", "fp16", "bf16"] = Field(
+        default="auto",
+        description="arithmetic; auto: bf16 on a GPU that has it, else fp32; refused where the "
+        "device only gets slower",
+    )
+    deterministic: bool = Field(
+        default=False, description="on a GPU, the same bits each time, at the cost of speed"
     )
     layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0,

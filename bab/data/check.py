@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -9,11 +10,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from bab.audio import reading
+from bab.audio import reading, seen
 from bab.audio.decoding import UnreadableError
 from bab.audio.reading import Problem
 from bab.checking.clips import check_clips, check_trials, same_ids
-from bab.core.errors import AudioError, BabError, CorpusError
+from bab.core.errors import AudioError, BabError, CorpusError, counted
 from bab.core.interfaces import Corpus, Task
 from bab.core.types import Clip
 from bab.data.content import content_id, same_audio
@@ -33,14 +34,15 @@ def refuse_bad(bad: dict[str, str], skip: bool) -> None:
     shown = "\n  ".join(list(bad.values())[:5])
     more = f"\n  and {len(bad) - 5} more" if len(bad) > 5 else ""
     raise AudioError(
-        f"{len(bad)} unreadable file(s):\n  {shown}{more}\n"
-        "Mend them (`bab data check` lists all), or leave them out with --skip-bad"
+        f"{counted(len(bad), 'unreadable file')}:\n  {shown}{more}\n"
+        "Repair or replace them (`bab data check` lists all), or leave them out with --skip-bad"
     )
 
 
 Progress = Callable[[int, int], None]  # files done, files in all
 # Times are written with a few decimals, and durations in headers are rounded.
 _TOLERANCE = 0.05  # seconds
+_TELL = 0.1  # seconds between two words of progress
 _SHOWN = 20  # problems of one kind that are printed
 _VALUES = 60  # values of one label that are printed: ESC-50 has 50 categories
 
@@ -146,12 +148,17 @@ def bad_files(clips: Iterable[Clip], progress: Progress | None = None) -> dict[s
     """
     paths = list(dict.fromkeys(clip.path for clip in clips))
     bad = {}
-    for done, path in enumerate(paths, start=1):
-        problem = reading.peek(path)
-        if problem is not None:
-            bad[path] = problem.message
-        if progress is not None:
-            progress(done, len(paths))
+    told = time.monotonic()
+    try:
+        for done, path in enumerate(paths, start=1):
+            problem = reading.peek(path)
+            if problem is not None:
+                bad[path] = problem.message
+            if progress is not None and (done == len(paths) or time.monotonic() - told > _TELL):
+                told = time.monotonic()
+                progress(done, len(paths))
+    finally:
+        seen.save()
     return bad
 
 
@@ -239,8 +246,8 @@ def _beyond(clips: Sequence[Clip]) -> Iterator[Problem]:
         late = [s for s in clip.segments if s.end > end + _TOLERANCE]
         if late:
             message = (
-                f"{where} has {len(late)} segment(s) after the file's end ({end:.3f} s), the "
-                f"first '{late[0].label}' at {late[0].start:.3f} to {late[0].end:.3f} s"
+                f"{where} has {counted(len(late), 'segment')} after the file's end ({end:.3f} s), "
+                f"the first '{late[0].label}' at {late[0].start:.3f} to {late[0].end:.3f} s"
             )
             yield Problem(clip.path, "beyond", message, fatal=False)
 
@@ -306,14 +313,14 @@ def render(report: Report) -> str:
                 kinds[problem.kind].append(problem)
         for kind, problems in kinds.items():
             lines += ["", f"{word}: {kind} ({len(problems)})"]
-            shown = None if kind == "files" else _SHOWN  # what must be mended by hand, all of it
+            shown = None if kind == "files" else _SHOWN  # what must be corrected by hand, all of it
             lines += [f"  {problem.message}" for problem in problems[:shown]]
             if shown and len(problems) > shown:
                 lines.append(f"  and {len(problems) - shown} more")
     errors = sum(problem.fatal for problem in report.problems)
     warnings = len(report.problems) - errors
     verdict = "a run would stop" if report.fatal else "ready to run"
-    lines += ["", f"{errors} error(s), {warnings} warning(s): {verdict}"]
+    lines += ["", f"{counted(errors, 'error')}, {counted(warnings, 'warning')}: {verdict}"]
     return "\n".join(lines)
 
 

@@ -16,25 +16,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from bab.audio import seen
+from bab.audio.seen import SETTLED_NS
+from bab.core.caches import cache_root
 from bab.core.errors import AudioError
 from bab.core.types import Clip, Trial
 from bab.data.splits import Fold
 
 StrPath = str | os.PathLike[str]
 _DIGEST = 16  # bytes: 128 bits
+_TELL = 0.1  # seconds between two words of progress
 _ENTRY = re.compile(r"(\d+) (\d+) ([0-9a-f]{32})\n")
-# A file that changed this recently may change again within one tick of a coarse clock (2 s on FAT)
-# and keep its size: its id isn't remembered yet.
-_SETTLED_NS = 2_000_000_000
-
-
-def cache_root() -> Path:
-    """Where bab keeps what it can make again: $BAB_CACHE, $XDG_CACHE_HOME/bab or ~/.cache/bab."""
-    if own := os.environ.get("BAB_CACHE"):
-        return Path(own).expanduser()
-    if shared := os.environ.get("XDG_CACHE_HOME"):
-        return Path(shared).expanduser() / "bab"
-    return Path.home() / ".cache" / "bab"
 
 
 def content_memo() -> Path:
@@ -69,7 +61,7 @@ def content_id(path: StrPath, memo: Path | None = None) -> str:
         ) from None
     digest = hashed.hexdigest()
     unchanged = (after.st_size, after.st_mtime_ns) == (state.st_size, state.st_mtime_ns)
-    if unchanged and time.time_ns() - state.st_mtime_ns > _SETTLED_NS:
+    if unchanged and time.time_ns() - state.st_mtime_ns > SETTLED_NS:
         _remember(entry, f"{state.st_size} {state.st_mtime_ns} {digest}\n")
     return digest
 
@@ -82,10 +74,30 @@ def contents(clips: Sequence[Clip], progress: Callable[[float, float], None]) ->
     """
     paths = list(dict.fromkeys(clip.path for clip in clips))
     content = {}
-    for done, path in enumerate(paths, start=1):
-        content[path] = content_id(path)
-        progress(done, len(paths))
+    told = time.monotonic()
+    try:
+        for done, path in enumerate(paths, start=1):
+            content[path] = _content(path)
+            if done == len(paths) or time.monotonic() - told > _TELL:
+                told = time.monotonic()
+                progress(done, len(paths))
+    finally:
+        seen.save()
     return content
+
+
+def _content(path: str) -> str:
+    """What a file holds, as far as it isn't known."""
+    with suppress(OSError):
+        state = os.stat(path)  # noqa: PTH116 - a path object costs more than the call
+        size, modified = state.st_size, state.st_mtime_ns
+        if known := seen.recall(path, size, modified)[1]:
+            return known
+        digest = content_id(path)
+        if os.stat(path).st_mtime_ns == modified:  # noqa: PTH116
+            seen.note(path, size, modified, content=digest)
+        return digest
+    return content_id(path)  # which says what is wrong
 
 
 class Twice(NamedTuple):

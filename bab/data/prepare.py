@@ -74,18 +74,18 @@ def prepare(
     jobs: int,
     skip_bad: bool,
     tell: Tell,
-    hear: Literal["train", "all"] = "train",
+    use: Literal["train", "all"] = "train",
 ) -> Prepared:
     """Write the manifest, or finish what was begun; one that is there already isn't made again.
 
-    hear: `all` names no split of a corpus that names none, so that all of it may be trained on.
+    use: `all` names no split of a corpus that names none, so that all of it may be trained on.
 
     Raises:
         BabError: what it needs isn't installed; no speech at all.
         AudioError: files that can't be read, unless `skip_bad`.
     """
     _require(out, name)
-    recordings, notices = gather(corpora, hear)
+    recordings, notices = gather(corpora, use)
     bad = check.bad_files(
         (r.clip for r in recordings),
         lambda done, total: tell("checking files", done, total, "files"),
@@ -114,7 +114,7 @@ def prepare(
 
 
 def gather(
-    corpora: Sequence[Corpus], hear: Literal["train", "all"] = "train"
+    corpora: Sequence[Corpus], use: Literal["train", "all"] = "train"
 ) -> tuple[list[Recording], list[str]]:
     """The clips of all corpora with their splits, and what is to be said of them.
 
@@ -124,7 +124,7 @@ def gather(
     recordings: list[Recording] = []
     notices: list[str] = []
     for name, corpus in zip(names_apart(corpora), corpora, strict=True):
-        named = hear == "train" or corpus.splits_given
+        named = use == "train" or corpus.splits_given
         own = _parted(corpus, notices) if named else [Recording(c, "") for c in corpus.clips()]
         if len(corpora) > 1:
             own = [Recording(prefixed(one.clip, f"{name}:"), one.split) for one in own]
@@ -178,7 +178,7 @@ def _detected(
     # The longest first: none is left to run alone at the end.
     todo.sort(key=lambda i: -recordings[i].clip.duration)
     for i, one in _each([(i, recordings[i].clip) for i in todo], name, jobs):
-        if not one.why:  # a file that is mended is looked at again
+        if not one.why:  # a file that is repaired is read again
             sealed.write_json(_part(parts, keys[i]), asdict(one), indent=None)
         heard[i] = one
         done += recordings[i].clip.duration

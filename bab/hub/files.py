@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 CHECKPOINTS = (".ckpt", ".pt", ".pth")
+_PORTION = 64 * 2**20  # bytes of a file that are mapped at a time
 TENSORS = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -70,12 +71,26 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of one file, on the CPU; a Lightning or torch checkpoint's `state_dict`.
+    """The tensors of one file, on the CPU; a Lightning or torch checkpoint's `state_dict`. Each is
+    in memory of its own (a mapped file may be overwritten), and little of the file beside it.
 
     Raises:
         WeightsError: naming the file, where it is damaged or holds more than plain values.
     """
-    content = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
+    from zipfile import is_zipfile
+
+    content, tensors, size = _mapped(path), {}, _PORTION
+    again = path.suffix == ".safetensors" or is_zipfile(path)
+    for name in list(content):
+        if size >= _PORTION and again:  # a new map lets go of the pages that were read
+            content, size = _mapped(path, checked=False), 0
+        tensors[name] = content[name].clone()
+        size += tensors[name].nbytes
+    return tensors
+
+
+def _mapped(path: Path, checked: bool = True) -> dict[str, Tensor]:
+    content = _safetensors(path, checked) if path.suffix == ".safetensors" else _pickled(path)
     content = content.get("state_dict", content) if isinstance(content, dict) else {}
     from torch import Tensor
 
@@ -85,11 +100,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _safetensors(path: Path) -> Any:
+def _safetensors(path: Path, checked: bool) -> Any:
     from bab.core import sealed
 
     try:
-        return sealed.read(path, remedy="copy it again")[0]
+        return sealed.read(path, remedy="copy it again", checked=checked)[0]
     except (sealed.DamagedError, OSError) as error:
         raise WeightsError(f"can't read {path}: {first_line(error)}") from error
 

@@ -11,6 +11,7 @@ from bab.checking.encoders import check_made
 from bab.config.pretrain import PretrainConfig
 from bab.config.resolve import encoder_config
 from bab.core.components import build_encoder
+from bab.core.device import resolve_precision
 from bab.core.errors import ConfigError
 from bab.core.types import Clip, Tell
 from bab.targets.features import FrameFeatures, LayerFeatures, Mfcc, is_mfcc, own_device, process
@@ -70,4 +71,5 @@ def _features(config: PretrainConfig) -> FrameFeatures:
     encoder = check_made(
         build_encoder(named.name, named.weights, named.options, config.offline, config.trust_code)
     )
-    return LayerFeatures(encoder, asked.layer, own_device(config.device))
+    device = own_device(config.device)
+    return LayerFeatures(encoder, asked.layer, device, resolve_precision(device.type, "auto"))

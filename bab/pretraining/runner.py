@@ -28,6 +28,7 @@ from bab.core.names import short
 from bab.core.record import RunInfo
 from bab.core.seeds import derive
 from bab.core.types import Permissions
+from bab.machine.memory import set_up
 from bab.pretraining.data import gather, refuse_twice
 from bab.pretraining.labels import targets_for
 from bab.pretraining.running import RESULT, Running
@@ -46,6 +47,7 @@ def pretrain(config: PretrainConfig, force: bool = False) -> tuple[dict[str, Any
     Raises:
         BabError: a user's mistake, with its remedy; what was computed so far is kept.
     """
+    set_up(config.device, config.train.deterministic)
     skips = bool(config.encoder.options.get("layerdrop"))  # layers without a gradient
     with lifecycle(config.device, config.train.precision, skips, config.observers) as life:
         permissions = Permissions(offline=config.offline)

@@ -136,3 +136,8 @@ def drawn(config: Mapping[str, Any]) -> list[str]:
         for key, value in keys.items()
         if seed is not None and value == seed
     ]
+
+
+def plugins(record: Record) -> dict[str, str]:
+    """Distribution, version and class of the run's components that don't come with bab."""
+    return {name: text for name, text in record.versions.items() if name.endswith(" plugin")}

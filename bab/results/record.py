@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bab.core.atomic import StrPath, write_json
+from bab.core.atomic import StrPath, finite, write_text
 from bab.core.errors import BabError
 from bab.core.record import Record
 
@@ -22,6 +23,7 @@ RECORD = "record.json"
 PRETRAINED = "pretrain.json"  # the result of a pretraining run, which stands in no table
 LOCK = ".lock"  # a run's folder has one from its first moment
 FORMAT = 2
+_WORD = 40  # letters of what stands beside others on a line
 _OLD = 1  # the format of a bootstrap's resamples, which nothing is compared by any more
 _SCALES = ("share", "percent", "rate", "plain")  # `bab.results.jackknife`
 # Options that came after format 1, by task: what a record of that format ran with.
@@ -49,8 +51,20 @@ class Skipped(NamedTuple):
 def save(record: Record, folder: StrPath) -> Path:
     """Write `record.json` into `folder`, atomically; numbers that aren't finite become null."""
     path = Path(folder) / RECORD
-    write_json(path, dataclasses.asdict(record))
+    plain = finite(dataclasses.asdict(record))
+    text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, _LIST.sub(_joined, text) + "\n")
     return path
+
+
+# A list of numbers or words as `json` indents it: in a text of JSON a line ends nowhere else.
+_LIST = re.compile(r"\[\n\s+([^\[\]{}]*?)\n\s+\]")
+
+
+def _joined(match: re.Match[str]) -> str:
+    """The same list on one line, unless it holds sentences."""
+    parts = re.split(r"\n\s+", match[1])
+    return f"[{' '.join(parts)}]" if max(map(len, parts)) <= _WORD else match[0]
 
 
 @cache

@@ -19,8 +19,9 @@ from typing import Any
 from bab.core.errors import BabError
 from bab.core.record import Record
 from bab.results import compare
-from bab.results.notes import column_notes, drawn, heard, newest, old
+from bab.results.notes import column_notes, drawn, heard, newest, old, plugins
 from bab.results.render import shown
+from bab.results.settings import brief
 
 DONE = "done"
 LEAKY = "†"
@@ -145,13 +146,11 @@ def arrange(records: Sequence[Record]) -> Table:
 
 
 def summarise(records: Sequence[Record], baseline: str = BASELINE) -> Summary:
-    """The numbers of a table. baseline: the encoder that relative scores start from.
-
-    Raises:
-        BabError: see `arrange`.
-    """
+    """The numbers of a table. baseline: the encoder that relative scores start from. Raises
+    BabError: see `arrange`."""
     table = arrange(records)
-    names = [", ".join(filter(None, (key[0], key[1], key[3]))) for key in table.keys]
+    shortly = zip(table.keys, brief([key[3] for key in table.keys]), strict=True)
+    names = [", ".join(filter(None, (*key[:2], text))) for key, text in shortly]
     done = [[_done(members) for members in row] for row in table.cells]
     marks = [
         compare.marks([row[j] for row in done], column.higher_is_better)
@@ -324,7 +323,7 @@ def _settings(records: Sequence[Record], columns: Mapping[str, int]) -> dict[str
         together[r.encoder, r.mode, r.head, columns[r.id]].append(r)
     texts: dict[str, str] = {}
     for members in together.values():
-        flat = {r.id: dict(_flatten(r.config, drawn(r.config))) for r in members}
+        flat = {r.id: dict(_flatten(r.config, drawn(r.config))) | plugins(r) for r in members}
         keys = dict.fromkeys(key for one in flat.values() for key in one)
         odd = [k for k in keys if len({one.get(k, "none") for one in flat.values()}) > 1]
         # Two sets of weights under one name (a folder that changed) are two rows. A run that

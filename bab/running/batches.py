@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from torch import Tensor
 
 from bab.checking.tasks import checked_targets
-from bab.core.errors import ConfigError, CorpusError
+from bab.core.errors import ConfigError, CorpusError, counted
 from bab.core.interfaces import Objective
 from bab.core.seeds import derive
 from bab.core.types import Batch, Clip, Item, Labels
@@ -72,7 +72,7 @@ def trainable(
         raise CorpusError(f"no training clip can be trained on: {told}")
     for why, count in untrained.items():
         context.watchers.bab_notice(
-            run=context.info, message=f"{count} clip(s) left out of training: {why}"
+            run=context.info, message=f"{counted(count, 'clip')} left out of training: {why}"
         )
     return {i for i, why in enumerate(reasons) if not why}, dict(untrained)
 

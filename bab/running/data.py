@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from bab.checking.clips import check_clips, check_trials, refuse_same_ids
 from bab.checking.tasks import check_labels
 from bab.config.run import RunConfig
-from bab.core.errors import CorpusError, LeakageError
+from bab.core.errors import CorpusError, LeakageError, counted
 from bab.core.interfaces import Corpus, Task
 from bab.core.types import Clip, Labels, Tell, Trial
 from bab.data import splits
@@ -116,7 +116,7 @@ def _leakage(config: RunConfig, folds: Sequence[Fold]) -> str:
             if not config.allow_leakage:
                 raise LeakageError(f"{splits.leak(one, parts)} {_remedy(config)}")
             leaks.setdefault(one.kind, set()).add(one.name)
-    told = ", ".join(f"{len(names)} {kind}(s)" for kind, names in leaks.items())
+    told = ", ".join(counted(len(names), kind) for kind, names in leaks.items())
     return f"LEAKAGE (allowed): {told} stand in two splits." if told else ""
 
 
@@ -134,7 +134,7 @@ def _twice(config: RunConfig, folds: Sequence[Fold], content: Mapping[str, str])
             told.add(str(twice))
     if not told:
         return ""
-    return f"LEAKAGE (allowed): {len(told)} file(s) under two names, such as: {min(told)}."
+    return f"LEAKAGE (allowed): {counted(len(told), 'file')} under two names, such as: {min(told)}."
 
 
 def _remedy(config: RunConfig) -> str:

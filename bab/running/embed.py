@@ -23,13 +23,14 @@ from bab.config.corpora import open_corpus
 from bab.config.resolve import corpus_config, encoder_config
 from bab.core import names
 from bab.core.atomic import write_json, write_text
-from bab.core.device import keep_memory, refuse_precision, resolve_device
+from bab.core.device import refuse_precision, resolve_device
 from bab.core.errors import AudioError, BabError, ConfigError, InterruptedRunError
 from bab.core.folders import locked
 from bab.core.interfaces import Encoder
 from bab.core.record import now, versions
 from bab.core.types import Permissions, Tell
 from bab.data.content import content_id
+from bab.machine.memory import keep_memory
 from bab.results.cells import CsvWriter
 from bab.running.assembly import open_encoder
 from bab.running.ensemble import Ensemble

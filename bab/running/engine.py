@@ -15,8 +15,8 @@ from bab.core.interfaces import Encoder
 from bab.core.types import Batch, View, Waves
 from bab.data.rolling import RollingWindow, raster_of
 from bab.data.windows import window_samples
+from bab.machine.arithmetic import arithmetic, halve
 from bab.running.fused import member_walk, vectors_of
-from bab.running.precision import arithmetic, halve
 from bab.running.saved import Saved
 from bab.running.walking import Held, Rows, Stretches, Walk
 

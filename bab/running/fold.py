@@ -26,12 +26,13 @@ from bab.core.types import Clip, Labels, Output, Prediction
 from bab.data.batches import Collator, remembered
 from bab.data.splits import Fold
 from bab.data.windows import Examples
+from bab.machine.processes import same_checkpoint
 from bab.running import model
 from bab.running.assembly import assemble, open_encoder
 from bab.running.batches import make_batches, targets_of, trainable
 from bab.running.context import Context, FoldResult
 from bab.running.ensemble import fused_objective
-from bab.running.inference import infer, per_pass
+from bab.running.inference import infer
 from bab.running.model import Model
 from bab.running.saved import load_saved
 from bab.running.start import inherit
@@ -81,7 +82,7 @@ def _evaluated(context: Context, fold: Fold) -> FoldResult:
     """Train nothing: score the model as it is, with its own thresholds or, if asked, with dev's."""
     task, start = context.parts.task, context.parts.start
     assert start is not None
-    scorer = start.model.to(context.accelerator.device)
+    scorer = start.model.to(context.trainer.device)
     tuned = {preset: dict(start.tuned.get(preset, {})) for preset in task.presets}
     if context.config.tune == "dev":
         dev = context.examples(context.asked(fold.dev, "dev"))
@@ -134,12 +135,13 @@ def make_training(
         config.train,
         derive(config.seed, "fold", index),
         folder / "checkpoints",
-        context.accelerator,
+        context.trainer,
         context.watchers,
         context.info,
         context.life.stop,
         doubt=lambda batches: not_finite(scorer.encoder, described(parts.encoder), batches),
     )
+    same_checkpoint(training.folder, context.accelerator)
     return training, labels, untrained
 
 
@@ -186,7 +188,7 @@ def _solve(context: Context, scorer: Model, clips: Sequence[Clip], labels: Label
     before = {name: value.clone() for name, value in scorer.head.state_dict().items()}
     scorer.head.fit(x, torch.cat([b.targets[:, 0] for b in batches]))
     check_fitted(scorer.head, before, x[:64, None])
-    scorer.to(context.accelerator.device)
+    scorer.to(context.trainer.device)
     return State(seconds=time.perf_counter() - began)
 
 
@@ -239,15 +241,16 @@ def _collator(context: Context, labels: Labels) -> Collator:
 
 def _outputs(context: Context, scorer: Model, examples: Examples, stage: str) -> list[Output]:
     """What the model says of each region, in order, computed by all processes together."""
-    accelerator = context.accelerator
+    accelerator, trainer = context.accelerator, context.trainer
+    precision = context.config.train.precision if trainer is accelerator else "fp32"
     scorer.eval()
     own = list(
         infer(
             scorer,
             examples,
             context.source(),
-            accelerator.device,
-            per_pass(examples),
+            trainer.device,
+            precision,
             context.parts.task.pairs,
             (accelerator.process_index, accelerator.num_processes),
             context.progress(stage),

@@ -15,8 +15,8 @@ from bab.checking.encoders import encode
 from bab.core.interfaces import Encoder
 from bab.core.types import Features, View, Waves
 from bab.data.rolling import RollingWindow, raster_of
+from bab.machine.arithmetic import arithmetic
 from bab.running.model import LayerMix
-from bab.running.precision import arithmetic
 from bab.running.walking import Stretches, Walk
 
 

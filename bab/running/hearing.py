@@ -17,7 +17,7 @@ from bab.core.errors import ConfigError, NotApplicableError
 from bab.core.interfaces import Encoder
 from bab.core.types import View, Waves
 from bab.data.rolling import RollingWindow, raster_of
-from bab.running.precision import arithmetic, halve
+from bab.machine.arithmetic import arithmetic, halve
 from bab.running.vectors import Times, Vectors
 from bab.running.walking import Stretches, Walk
 

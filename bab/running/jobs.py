@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bab.audio.decoding import REPLACE
+from bab.checking.blame import blamed, naming
 from bab.core.errors import AudioError, BabError, DiskFullError, InterruptedRunError
 from bab.data.workers import workers
 from bab.running.maker import Made, Maker, PredictOptions
@@ -32,6 +33,7 @@ class Answer:
     seconds: float = 0.0
 
 
+@naming()  # in a worker: its traceback doesn't reach the process that waits
 def answered(
     maker: Maker,
     recording: Recording,
@@ -52,6 +54,8 @@ def answered(
     except DiskFullError:
         raise
     except OSError as error:
+        if blamed(error) is not error:
+            raise
         raise BabError(
             f"{maker.out} can't be written to ({error.strerror or error}), at {recording.name}: "
             "make room, or name another --out; the same command goes on where it stopped"

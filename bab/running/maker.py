@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,21 @@ import torch
 
 from bab import __version__
 from bab.core.annotations import Format
-from bab.core.device import keep_memory, refuse_precision, resolve_device
+from bab.core.device import resolve_device
 from bab.core.errors import AudioError, BabError, InterruptedRunError
 from bab.data.annotations import open_format
+from bab.machine.memory import keep_memory
 from bab.running import outputs, overview
 from bab.running.engine import Engine
 from bab.running.kept import Results
 from bab.running.outputs import Done
+from bab.running.precision import chosen
 from bab.running.recordings import Recording, seconds_of
-from bab.running.saved import Saved, choose_preset, load_saved, with_thresholds
+from bab.running.saved import Saved, choose_preset, load_saved, shown_as, with_thresholds
 from bab.running.spool import Spool, spooling
 from bab.running.walking import Stretches, listen
 
+FILE = "prediction.json"
 _FORMAT = 1  # of what is on disk
 _ROWS = 2  # of what is there of unfinished recordings
 
@@ -33,7 +37,8 @@ _ROWS = 2  # of what is there of unfinished recordings
 class PredictOptions:
     """How to predict. preset: None = the task's first. thresholds: by class, in place of the tuned
     ones. formats: of annotation files; None = rttm for segments, none for texts. probabilities:
-    "", "npy" or "parquet". precision: fp32, bf16 or fp16. overlap: share of a window that the next
+    "", "npy" or "parquet". precision: fp32, bf16, fp16, or auto: half where scores are known to
+    stay. overlap: share of a window that the next
     one hears again. timeline: pictures, of png and svg. enrol: a folder of known speakers' voices,
     for pair tasks. corpus: options of the corpora that are named, `corpus.KEY=VALUE`. jobs:
     processes, each with a model and a recording of its own."""
@@ -43,7 +48,7 @@ class PredictOptions:
     formats: Sequence[str] | None = None
     probabilities: str = ""
     device: str = "auto"
-    precision: str = "fp32"
+    precision: str = "auto"
     overlap: float | None = None
     timeline: Sequence[str] = ()
     enrol: Path | None = None
@@ -72,11 +77,14 @@ class Maker:
             BabError: no model there, an unknown preset, class or format, a device or precision that
                 isn't had here.
         """
-        saved = load_saved(folder, asked.offline, asked.trust_code)
         device = resolve_device(asked.device)
-        refuse_precision(device, asked.precision)
+        if device == "cpu":
+            keep_memory(False)
+        saved = load_saved(folder, asked.offline, asked.trust_code)
+        before = _before(out, saved, device)
+        self.precision = chosen(asked.precision, device, *shown_as(saved), before)
         overview.refuse_pictures(saved, asked.timeline)
-        self.engine = Engine(saved, torch.device(device), asked.precision, asked.overlap)
+        self.engine = Engine(saved, torch.device(device), self.precision, asked.overlap)
         if device == "cpu":
             keep_memory()  # not before: what weights leave behind is of no size that audio can use
         self.saved, self.asked, self.out = saved, asked, out
@@ -232,6 +240,15 @@ class Maker:
     def _key(self, recording: Recording, digest: str) -> str:
         """What a result is found by: model, options and audio."""
         return _digest_of([self.made_by, digest, recording.start, recording.end])
+
+
+def _before(out: Path, saved: Saved, device: str) -> str:
+    """The precision in which this model has begun a folder; "" = it hasn't."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        origin = json.loads((out / FILE).read_text(encoding="utf-8"))
+        if (origin["weights"], origin["device"]) == (saved.digest, device):
+            return str(origin["precision"])
+    return ""
 
 
 def _digest_of(value: Any) -> str:

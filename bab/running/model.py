@@ -52,13 +52,16 @@ class LayerMix(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """f32[B, L, T, D] -> f32[B, T, D]; L is 1 unless the layers are mixed."""
+        states = states.float()  # as kept features come to a GPU, maybe in half precision
         if not hasattr(self, "logits"):
             return states[:, 0]
         return torch.einsum("l,bltd->btd", self.logits.softmax(0), states)
 
 
 class Answered(Scorer):
-    """Stands for a model before an objective: its output is known already."""
+    """Stands for a model before an objective: its output is known already, for one batch alone."""
+
+    known = True
 
     def __init__(self, logits: Tensor, lengths: Tensor) -> None:
         super().__init__()

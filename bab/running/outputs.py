@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bab.core.annotations import Annotation, Format, Mark
 from bab.core.atomic import atomic_path
-from bab.core.errors import BabError
+from bab.core.errors import BabError, counted
 from bab.core.types import Clip, Output, Prediction, Segment
 from bab.results.cells import CsvWriter
 from bab.results.clock import moment_of, start_of
@@ -119,9 +119,10 @@ def noticed(prediction: Prediction) -> Iterator[str]:
     if long:
         longest = max(long, key=lambda s: s.end - s.start)
         yield (
-            f"{prediction.id}: {len(long)} segment(s) over {LONG_SEGMENT:g} s, the longest "
-            f"{longest.label} for {longest.end - longest.start:.0f} s at {longest.start:.0f} s: "
-            "nobody speaks so long without a pause; listen whether it is noise, a hum or music"
+            f"{prediction.id}: {counted(len(long), 'segment')} over {LONG_SEGMENT:g} s, the "
+            f"longest {longest.label} for {longest.end - longest.start:.0f} s at "
+            f"{longest.start:.0f} s: nobody speaks so long without a pause; listen whether it is "
+            "noise, a hum or music"
         )
 
 

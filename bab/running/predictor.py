@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 from numpy.typing import ArrayLike
 
-from bab.core.device import refuse_precision, resolve_device
+from bab.core.device import resolve_device
 from bab.core.errors import AudioError
 from bab.core.types import Prediction
 from bab.running.engine import Engine
 from bab.running.outputs import decoded, heard
+from bab.running.precision import chosen
 from bab.running.recordings import Recording, of_array, seconds_of
-from bab.running.saved import choose_preset, load_saved, with_thresholds
+from bab.running.saved import choose_preset, load_saved, shown_as, with_thresholds
 from bab.running.walking import Held, listen
 
 
@@ -30,7 +31,7 @@ class Predictor:
         preset: str | None = None,
         thresholds: Mapping[str, float] | None = None,
         device: str = "auto",
-        precision: str = "fp32",
+        precision: str = "auto",
         overlap: float | None = None,
         offline: bool = False,
         trust_code: bool = False,
@@ -40,7 +41,7 @@ class Predictor:
             folder: a run's, the `model` folder in it, or a published model (`segma:DIR`).
             preset: how to decode; None = the task's first.
             thresholds: by class, probabilities in place of the tuned ones.
-            precision: fp32, bf16 or fp16.
+            precision: auto, fp32, bf16 or fp16; see `PredictOptions`.
             overlap: share of a window that the next one hears again (frame tasks).
 
         Raises:
@@ -48,7 +49,7 @@ class Predictor:
         """
         saved = load_saved(folder, offline, trust_code)
         name = resolve_device(device)
-        refuse_precision(name, precision)
+        precision = chosen(precision, name, *shown_as(saved))
         self._tuned = with_thresholds(saved, choose_preset(saved, preset), thresholds or {})
         self._engine = Engine(saved, torch.device(name), precision, overlap)
 

@@ -6,16 +6,15 @@ that a later window may still speak of, whatever the length. What stops goes on 
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bab.data.rolling import Raster, RollingWindow, rolling
+from bab.running.ahead import ahead
 from bab.running.recordings import Recording
 
 _AHEAD = 2  # batches that are read before they are asked for
@@ -210,47 +209,3 @@ def _batched(windows: Iterable[RollingWindow], size: int) -> Iterator[list[Rolli
         part.append(window)
     if part:
         yield part
-
-
-def ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
-    """The same items, made in a thread, `depth` of them before they are asked for. What goes wrong
-    there is raised here, in its place."""
-    made: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
-    ended = threading.Event()
-
-    def put(kind: str, value: Any) -> bool:
-        while not ended.is_set():
-            try:
-                made.put((kind, value), timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        source = iter(items)
-        try:
-            for item in source:
-                if not put("item", item):
-                    return
-            put("end", None)
-        except BaseException as error:
-            put("error", error)
-        finally:
-            close = getattr(source, "close", None)
-            if close is not None:
-                close()  # a decoder's process ends with its reader
-
-    reader = threading.Thread(target=work, name="bab-reader", daemon=True)
-    reader.start()
-    try:
-        while True:
-            kind, value = made.get()
-            if kind == "error":
-                raise value
-            if kind == "end":
-                return
-            yield value
-    finally:
-        ended.set()
-        reader.join(10.0)  # files and decoders are closed before the interpreter ends

@@ -60,7 +60,7 @@ def extracted(
     job: TargetJob, wanted: Sequence[Piece], failed: list[str]
 ) -> Iterator[tuple[Piece, Tensor]]:
     """Features of pieces, in order. Unreadable ones are told in `failed` where that is allowed."""
-    for part in passes(wanted):
+    for part in passes(wanted, job.features.seconds):
         try:
             yield from zip(part, job.features.extract(part), strict=True)
             continue

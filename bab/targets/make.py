@@ -25,6 +25,7 @@ from bab.core.sealed import DamagedError
 from bab.core.types import Clip, Segment, Tell
 from bab.data.content import content_id
 from bab.data.sealed import read_json, write_json
+from bab.machine.processes import share_cpus
 from bab.targets import kmeans
 from bab.targets.features import FrameFeatures, pieces
 from bab.targets.job import (
@@ -65,6 +66,7 @@ def make(
     """
     if not clips:
         raise BabError("there is no clip to make targets of: name another --corpus or --split")
+    share_cpus(options.world)
     job = _begin(clips, features, folder, options, tell)
     done = _finished(job, whole=True)
     if done is not None:

@@ -14,7 +14,7 @@ from audio_files import cut, make, sound, whole, write
 
 from bab.audio import decoding, mp3, reading
 from bab.core.errors import AudioError
-from bab.plugins.datasets.shared.recordings import walk
+from bab.kit.recordings import walk
 
 
 def unreadable(path: Path, kind: str) -> str:
@@ -152,6 +152,25 @@ def test_an_mp3_of_constant_bit_rate_is_counted(tmp_path: Path, rate: int) -> No
     assert reading.info(path).frames == decoded < guess
     assert reading.check(path) == [] and reading.peek(path) is None
     np.testing.assert_allclose(reading.read(path), whole(path, rate)[:decoded], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("head", "size", "samples"),
+    [
+        (b"\xff\xfb\x90\x00", 417, 1152),  # MPEG 1, 128 kbit/s at 44.1 kHz
+        (b"\xff\xfb\x92\x00", 418, 1152),  # padded
+        (b"\xff\xf3\x80\x00", 208, 576),  # MPEG 2, 64 kbit/s at 22.05 kHz
+        (b"\xff\xe3\x18\x00", 72, 576),  # MPEG 2.5, 8 kbit/s at 8 kHz
+        (b"\xff\xe3\x44\x00", 192, 576),  # MPEG 2.5, 32 kbit/s at 12 kHz
+        (b"\xff\xeb\x90\x00", 0, 0),  # no such version
+        (b"\xff\xfd\x90\x00", 0, 0),  # layer II
+        (b"\xff\xfb\xf0\x00", 0, 0),  # no such bit rate
+        (b"\xff\xfb\x9c\x00", 0, 0),  # no such sampling rate
+        (b"\xfe\xfb\x90\x00", 0, 0),
+    ],
+)
+def test_the_sizes_of_mp3_frames_are_the_standards(head: bytes, size: int, samples: int) -> None:
+    assert mp3._frame(head) == (size, samples)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -11,6 +11,7 @@ import bab
 from bab.config.resolve import run_config
 from bab.core.components import build_encoder, identity
 from bab.core.errors import BabError
+from bab.data.check import check_corpus
 from bab.running.runner import run
 
 
@@ -30,11 +31,11 @@ def planted(install, tmp_path):
     modules = {"planted_enc": ENCODER, "planted_parts": PARTS, "planted_tasks": TASKS}
     install("planted", kinds, modules | {"planted_sets": CORPORA}, version="0.7")
 
-    def go(**asked: str):
+    def go(*more: str, **asked: str):
         options = {"encoder": "sound", "task": "gender", "corpus": "librispeech"} | asked
         options |= {"observers": [], "runs": str(tmp_path / "runs")}
         sets = ["train.steps=2", "train.batch=4", f"cache.dir={tmp_path / 'cache'}"]
-        return run(run_config(None, options, sets))
+        return run(run_config(None, options, [*sets, *more]))
 
     return go
 
@@ -53,6 +54,7 @@ def planted(install, tmp_path):
         ({"encoder": "nogrid"}, "'nogrid' .* load leaves grid = None: Grid expected"),
         ({"encoder": "otherrate"}, "'otherrate' .* load leaves grid.sample_rate = 8000"),
         ({"encoder": "poses"}, "'poses' .* load leaves resolved = 'hubert:base', the name of"),
+        ({"encoder": "ungrouped"}, r"'ungrouped' .* groups gives \[Parameter"),
         ({"encoder": "old"}, r"'old' .* forward\(self, waves\) can't be called as forward\("),
         ({"encoder": "noload"}, "'noload' .* it has no method load of its own"),
         ({"encoder": "loadsnone"}, "'loadsnone' .* load gives None"),
@@ -142,6 +144,26 @@ def test_a_plugin_named_as_a_built_in_stands_under_its_full_name(install, plante
     install("other", {"encoders": {"fbank": "planted_enc:Sound"}})
     config = run_config(None, {"encoder": "other/fbank", "task": "vtc"})
     assert config.encoder.name == "other/fbank"
+    assert build_encoder("other/fbank", "", {}, True, False).resolved == "other/fbank"
     assert run_config(None, {"encoder": "bab/fbank", "task": "vtc"}).encoder.name == "fbank"
     pair = run_config(None, {"encoder": "other/fbank+fbank", "task": "gender"}).encoder
     assert [one.name for one in pair.members] == ["other/fbank", "fbank"]
+
+
+def test_training_that_an_encoder_spoils_names_the_encoder_and_not_the_rate(planted):
+    """Fine-tuning: finite until a loud clip comes, as a logarithm of nothing would be."""
+    with pytest.raises(BabError) as caught:
+        planted("train.steps=40", "freeze=none", encoder="loud", mode="finetune")
+    told = str(caught.value)
+    assert "the encoder 'loud' of planted 0.7" in told and "not finite" in told
+    assert "train.warmup" not in told
+
+
+def test_data_check_says_what_a_run_would_stop_at(planted):
+    root = bab.load("datasets", "librispeech").sample
+    cls = bab.load("datasets", "same")
+    same = cls(root, cls.Options())
+    same.name = "same"
+    report = check_corpus(same)
+    assert report.fatal
+    assert any(p.kind == "id" and "have the id 'clip'" in p.message for p in report.problems)

@@ -52,6 +52,14 @@ def test_a_draw_that_was_held_fixed_is_a_row_of_its_own():
     assert any("encoder.options.seed=7" in row.settings for row in rows)
 
 
+def test_two_versions_of_a_plugin_are_two_rows():
+    whose = "mine {} mine:Encoder"
+    made = [make(v, versions={"encoder plugin": whose.format(v)}) for v in ("1.0", "1.1")]
+    assert sorted(row.settings for row in summarise(made).rows) == [
+        f"encoder plugin={whose.format(v)}" for v in ("1.0", "1.1")
+    ]
+
+
 @pytest.mark.parametrize(
     ("objective", "said"),
     [

@@ -360,6 +360,12 @@ def test_a_difference_is_over_groups_and_seeds() -> None:
     assert held.variances[1, 0] == pytest.approx(over_groups + over_seeds)
     expected = (over_groups + over_seeds) ** 2 / (over_groups**2 / 7 + over_seeds**2 / 2)
     assert held.freedoms[0, 1] == pytest.approx(expected)
+    # The interval of one cell, on the logit scale, has both variances too.
+    own, mean = np.var(EASY, ddof=1) / 8, np.mean(EASY)
+    df = (own + over_seeds) ** 2 / (own**2 / 7 + over_seeds**2 / 2)
+    half = scipy.stats.t.ppf(0.975, df) * math.sqrt(own + over_seeds) / (mean * (1 - mean))
+    ends = scipy.special.expit(scipy.special.logit(mean) + np.array([-half, half]))
+    assert compare.interval(several)[:2] == pytest.approx(tuple(ends))
 
 
 def test_classes_that_few_groups_hold_are_warned_of() -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bab.core.grid import Grid
 from bab.core.types import View
 from bab.data.rolling import RollingWindow, raster_of
-from bab.running.precision import halve
+from bab.machine.arithmetic import halve
 from bab.running.spool import Spool
 from bab.running.walking import Joined, Rows, Walk, ahead
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bab import BabError, Encoded, Encoder, Grid, Options, Waves, fingerprint, locate_weights
+from bab.kit import valid
 from bab.plugins.encoders.shared.ast import modern, padded
 from bab.plugins.encoders.shared.kaldi import FIELD, HOP, RATE, LogMel
-from bab.plugins.encoders.shared.layers import valid
 from bab.plugins.encoders.shared.states import Kind, Weights, build, dropouts, from_folder
 
 # Raise it when the same weights give another output: cached features depend on it.
@@ -89,7 +89,7 @@ class Ast(Encoder):
         """
         super().__init__()
         changes = dropouts(options.dropout)
-        self.model = build("ASTModel", "ASTConfig", weights, changes, options.seed)
+        self.model = build("ASTModel", "ASTConfig", weights, changes, options.seed, modern)
         config = self.model.config
         self.bands, self.times = self.model.embeddings.get_shape(config)
         if weights.tensors is not None:

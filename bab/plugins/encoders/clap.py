@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bab import BabError, Encoded, Encoder, Grid, Options, Waves, fingerprint, locate_weights
+from bab.kit import valid
 from bab.plugins.encoders.shared.clap import DecibelMel, MelSettings
 from bab.plugins.encoders.shared.htsat import audio_config, build_tower, frame_count
-from bab.plugins.encoders.shared.layers import valid
 from bab.plugins.encoders.shared.states import Kind, Weights, from_folder
 
 # Raise it when the same weights give another output: cached features depend on it.

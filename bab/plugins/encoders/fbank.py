@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bab import Encoded, Encoder, Grid, Options, Waves, WeightsError, fingerprint
+from bab.kit import valid
 from bab.plugins.encoders.shared.kaldi import FIELD, HOP, RATE, LogMel
-from bab.plugins.encoders.shared.layers import valid
 
 CODE_VERSION = "1"
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bab import Encoded, Encoder, Grid, Options, Waves, WeightsError, fingerprint, read_tensors
-from bab.plugins.encoders.shared.layers import valid
+from bab.kit import valid
 from bab.plugins.encoders.shared.sincnet import KERNELS, POOL, RATE, STRIDES, PyanNet, sized
 
 # Raise it when the same weights give another output: cached features depend on it.

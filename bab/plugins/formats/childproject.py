@@ -154,7 +154,7 @@ def _load(place: Path) -> dict[str, Any]:
     try:
         old = yaml.safe_load(place.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BabError(f"{place}: can't be read as YAML ({error}): mend or remove it") from error
+        raise BabError(f"{place}: can't be read as YAML ({error}): correct or remove it") from error
     if not isinstance(old, dict):
-        raise BabError(f"{place}: holds no keys and values: mend or remove it")
+        raise BabError(f"{place}: holds no keys and values: correct or remove it")
     return old

@@ -12,8 +12,10 @@ from pydantic import ValidationError
 from rttm_files import homes, ids, load, sound, spans, turn, write
 
 from bab.core.errors import CorpusError, LeakageError
+from bab.core.types import Segment
+from bab.kit.faults import Faults
+from bab.kit.recordings import cut_to_file
 from bab.plugins.datasets.rttm import Rttm, read_rttm
-from bab.plugins.datasets.shared.faults import Faults
 from bab.testing.corpora import check_corpus
 
 SCENES = REAL / "scenes"
@@ -283,3 +285,19 @@ def test_a_large_manifest_reads_at_a_steady_pace(tmp_path):
     found = read_rttm([tmp_path / "all.rttm"], Faults())
     assert time.process_time() - began < 1.5
     assert sum(map(len, found.turns.values())) == 100_000
+
+
+def test_a_turn_of_no_length_is_none(tmp_path):
+    homes(tmp_path)
+    line = turn("f", 2).split()
+    empty = " ".join([*line[:4], "0", *line[5:]])
+    path = tmp_path / "rttm" / "f.rttm"
+    path.write_text(path.read_text() + empty + "\n")
+    assert spans(load(tmp_path).clips("test")[0]) == [(1.0, 3.0, "FEM")]
+
+
+def test_segments_are_cut_to_the_file_and_nothing_is_left_of_some():
+    given = [Segment(1, 1, "a"), Segment(2, 5, "b"), Segment(4, 9, "c"), Segment(5, 6, "d")]
+    kept, late = cut_to_file(given, 5.0)
+    assert kept == (Segment(2, 5, "b"), Segment(4, 5.0, "c")) and late == 2
+    assert cut_to_file(given[1:2], 5.0) == ((Segment(2, 5, "b"),), 0)

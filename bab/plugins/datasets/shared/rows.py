@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bab import CorpusError, check_parquet
-from bab.plugins.datasets.shared.faults import Faults
-from bab.plugins.datasets.shared.recordings import lines
+from bab.kit import Faults, lines
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
