@@ -23,7 +23,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     top = tmp_path_factory.mktemp("verify")
     assert Rttm.sample is not None
     homes = shutil.copytree(Rttm.sample, top / "homes")
-    sets = ["train.steps=4", "train.eval_every=2", "observers=[]", f"cache.dir={top / 'cache'}"]
+    sets = [
+        "train.steps=2",
+        "train.eval_every=2",
+        "train.batch=4",
+        "observers=[]",
+        f"cache.dir={top / 'cache'}",
+    ]
     for task in ("vtc", "gender", "sv"):
         asked: dict[str, Any] = {"encoder": "fbank", "task": task, "runs": str(top / "runs")}
         asked |= {"corpus": f"rttm:{homes}"} if task == "vtc" else {}
