@@ -1,14 +1,17 @@
 # make demo   environment + `bab run --encoder hubert --task vtc` on the shipped sample, offline
 # make test   environment + the whole fast suite
+# make docs   the documentation as a site in build/site, offline
 # make lint   ruff, mypy          make slow   the tests that take minutes or need real recordings
 # make mutants   how many small faults the suite sees (an hour)
+# make gpu    ten minutes on a machine with a CUDA device: is all as on the CPU, and how fast is it?
+# make fuzz   20,000 broken files of every kind; FIRST=N begins at another seed
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo test slow lint mutants samples clean
+.PHONY: demo test slow docs fuzz lint gpu mutants samples clean
 
 demo: $(RUN)
 	$(BIN)/bab run --encoder hubert --task vtc --offline
@@ -19,6 +22,17 @@ test: $(DEV) lint
 
 slow: $(DEV)
 	$(BIN)/python -m pytest -m slow
+
+# Writes gpu.json, and the table of docs/speed.md. Exit status 2: there is no GPU.
+gpu: $(DEV)
+	@$(BIN)/python benchmarks/gpu.py --out gpu.json --docs docs/speed.md
+
+docs: $(DEV)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
+
+fuzz: $(DEV)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzzers.py 20000 $(or $(FIRST),0)
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from bab.audio.reading import info as audio_info
     from bab.audio.reading import read as read_audio
     from bab.checking.contracts import contract_fault as contract_fault
+    from bab.config.plugins import read_plugin as read_plugin
+    from bab.config.plugins import use_plugin as use_plugin
     from bab.core.annotations import Annotation as Annotation
     from bab.core.annotations import Format as Format
     from bab.core.annotations import Mark as Mark
@@ -52,10 +54,12 @@ if TYPE_CHECKING:
     from bab.core.interfaces import Objective as Objective
     from bab.core.interfaces import Scorer as Scorer
     from bab.core.interfaces import Task as Task
+    from bab.core.names import fitted as fitted
     from bab.core.observers import hookimpl as hookimpl
     from bab.core.options import Options as Options
     from bab.core.record import Record as Record
     from bab.core.record import RunInfo as RunInfo
+    from bab.core.sealed import write_tensors as write_tensors
     from bab.core.seeds import derive as derive_seed
     from bab.core.types import Batch as Batch
     from bab.core.types import Clip as Clip
@@ -72,18 +76,19 @@ if TYPE_CHECKING:
     from bab.core.types import View as View
     from bab.core.types import Waves as Waves
     from bab.core.weights import WeightsError as WeightsError
-    from bab.core.weights import checkpoint as find_checkpoint
     from bab.core.weights import fingerprint as fingerprint
-    from bab.core.weights import read_folder as read_weights
     from bab.core.weights import read_json as read_json
-    from bab.core.weights import read_tensors as read_tensors
     from bab.data.annotations import fit_annotations as fit_annotations
     from bab.data.annotations import open_format as open_format
+    from bab.data.sealed import check_parquet as check_parquet
     from bab.data.splits import by_group as split_by_group
     from bab.data.splits import check_disjoint as check_disjoint
     from bab.data.splits import components as split_components
     from bab.data.splits import ungrouped as ungrouped
     from bab.exporting.export import export as export
+    from bab.hub.files import checkpoint as find_checkpoint
+    from bab.hub.files import read_folder as read_weights
+    from bab.hub.files import read_tensors as read_tensors
     from bab.hub.weights import locate as locate_weights
     from bab.results.printable import printable as printable
     from bab.results.segments import write_segments as write_segments
@@ -99,18 +104,23 @@ _SAME = {  # module -> names that are called the same there
     "bab.api.runs": "Pretrained Run evaluate pretrain run",
     "bab.api.table": "table",
     "bab.checking.contracts": "contract_fault",
+    "bab.config.plugins": "read_plugin use_plugin",
     "bab.core.annotations": "Annotation Format Mark",
     "bab.core.atomic": "atomic_folder atomic_path write_bytes write_json write_text",
     "bab.core.errors": "AudioError BabError ConfigError CorpusError DivergedError LeakageError "
     "NotApplicableError PluginError did_you_mean",
     "bab.core.grid": "Grid",
     "bab.core.interfaces": "Corpus Encoder Head Objective Scorer Task",
+    "bab.core.names": "fitted",
     "bab.core.observers": "hookimpl",
     "bab.core.options": "Options",
     "bab.core.record": "Record RunInfo",
+    "bab.core.sealed": "write_tensors",
     "bab.core.types": "Batch Clip Encoded Features Labels Loss Output Permissions Prediction "
     "Segment Term Trial View Waves",
-    "bab.core.weights": "WeightsError fingerprint read_json read_tensors",
+    "bab.core.weights": "WeightsError fingerprint read_json",
+    "bab.hub.files": "read_tensors",
+    "bab.data.sealed": "check_parquet",
     "bab.data.annotations": "fit_annotations open_format",
     "bab.core.caches": "cache_root",
     "bab.data.splits": "check_disjoint ungrouped",
@@ -125,13 +135,36 @@ _LAZY = {name: (module, name) for module, names in _SAME.items() for name in nam
     "audio_duration": ("bab.audio.reading", "duration"),
     "audio_info": ("bab.audio.reading", "info"),
     "derive_seed": ("bab.core.seeds", "derive"),
-    "find_checkpoint": ("bab.core.weights", "checkpoint"),
+    "find_checkpoint": ("bab.hub.files", "checkpoint"),
     "locate_weights": ("bab.hub.weights", "locate"),
     "read_audio": ("bab.audio.reading", "read"),
-    "read_weights": ("bab.core.weights", "read_folder"),
+    "read_weights": ("bab.hub.files", "read_folder"),
     "split_by_group": ("bab.data.splits", "by_group"),
     "split_components": ("bab.data.splits", "components"),
 }
+
+_KIT = {  # module of bab.kit -> what plugins may import from bab.kit
+    "agreement": "METRICS detection shares",
+    "clips": "FINETUNE PROBE ClipTask column",
+    "confusion": "confused",
+    "corpora": "ListedCorpus",
+    "faults": "Faults",
+    "finite": "refuse_diverged",
+    "frames": "FrameOptions FrameTask",
+    "layers": "GradScale ValidBatchNorm ValidGroupNorm mean_over_time standardise valid",
+    "recordings": "AUDIO_SUFFIXES LATE SPLITS SPLIT_NAMES Divided Span audio_by_uri cut_to_file "
+    "duration_of lines merge read_split_lists uncollected under uri_of walk",
+    "rttms": "write_rttms",
+    "segments": "Timeline heard inside intersect join last_pause marked multi_hot probabilities "
+    "scored spoken thresholds_of union",
+    "short": "AudioIndex given_splits whole_file",
+    "tables": "Row read_columns read_table",
+    "text": "character_errors normalise word_errors",
+    "thresholds": "best_f1 candidates curve presets",
+    "utterances": "Headers Parted SharedLabels gender made_trials pairs read_trials table",
+    "verification": "equal_error_rate min_dcf operating_points",
+}
+KIT = {name: f"bab.kit.{module}" for module, names in _KIT.items() for name in names.split()}
 
 __all__ = sorted(_LAZY)
 

@@ -148,7 +148,7 @@ def error_rate(sums: Floats) -> Floats:
 
 
 def equal_error(same: NDArray[np.bool_], scores: Floats) -> float:
-    from bab.plugins.tasks.shared.verification import equal_error_rate, operating_points
+    from bab.kit.verification import equal_error_rate, operating_points
 
     return 100 * equal_error_rate(*operating_points(same, scores))
 

@@ -59,8 +59,9 @@ def bare(run: str, audio: str, precision: str, device: str, window: float, batch
     """The model alone, on windows in memory."""
     import torch
 
-    from bab.core.device import keep_memory, resolve_device
+    from bab.core.device import resolve_device
     from bab.core.types import Batch, Waves
+    from bab.machine.memory import keep_memory
     from bab.running.saved import load_saved
 
     name = resolve_device(device)

@@ -1,7 +1,8 @@
 """One step of contrastive pretraining in bab beside the same step in transformers.
 
     python benchmarks/pretrain_step.py [--size base|tiny] [--batch 4] [--seconds 8] [--pairs 7]
-        [--device cpu|cuda] [--precision fp32|bf16] [--threads N] [--keep-memory]
+        [--device cpu|cuda] [--precision fp32|bf16] [--their-precision fp32] [--threads N]
+        [--cpu-time] [--keep-memory]
 
 Both are in one process, with the same weights, audio (equal lengths, no attention mask), masks,
 dropouts and AdamW. transformers' side is its `Wav2Vec2ForPreTraining` with what its pretraining
@@ -12,8 +13,8 @@ gradient norm, update. bab standardises the audio inside its step; transformers 
 Each draws masks for itself, at its own cost, and then both take transformers': the work that
 follows is on the same frames. Before anything is timed, the two losses are compared, with the same
 negatives and without noise. Steps alternate, and which comes first alternates too; medians are
-printed, with the range of the ratio over pairs. --keep-memory is `bab.core.memory.keep_memory`, for
-the whole process, and so for both.
+printed, with the range of the ratio over pairs. --keep-memory is
+`bab.machine.memory.keep_memory`, for the whole process, and so for both.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ from transformers.models.wav2vec2.modeling_wav2vec2 import (
     _sample_negative_indices,
 )
 
-from bab.core.device import keep_memory
 from bab.core.seeds import derive
 from bab.core.types import Batch, Waves
-from bab.plugins.encoders.shared.layers import standardise
+from bab.kit.layers import standardise
+from bab.machine.memory import keep_memory
 from bab.plugins.encoders.wav2vec2 import Wav2Vec2
 from bab.plugins.objectives.contrastive import Contrastive
 from bab.plugins.objectives.shared.negatives import negatives
@@ -65,6 +66,8 @@ class Both:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.device, self.precision = torch.device(args.device), args.precision
+        self.their_precision = args.their_precision or args.precision
+        self.clock = time.process_time if args.cpu_time else time.perf_counter
         torch.manual_seed(0)
         config = transformers.Wav2Vec2Config(
             **(TINY if args.size == "tiny" else {}), layerdrop=0.0, num_negatives=NEGATIVES
@@ -92,8 +95,8 @@ class Both:
         for module in (self.theirs, self.model, self.objective):
             module.train(mode)
 
-    def cast(self) -> AbstractContextManager[Any]:
-        on = self.precision == "bf16"
+    def cast(self, precision: str) -> AbstractContextManager[Any]:
+        on = precision == "bf16"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=on)
 
     def batch(self, mask: Tensor, step: int) -> Batch:
@@ -127,7 +130,7 @@ def ours(both: Both, mask: np.ndarray[Any, Any], step: int) -> None:
     for row in range(both.shape[0]):
         span_mask(both.shape[1], PROB, LENGTH, MINIMUM, derive("mask", step, row))
     chosen = torch.from_numpy(mask).to(both.device)
-    with both.cast():
+    with both.cast(both.precision):
         loss = both.our_loss(both.batch(chosen, step))
     update(loss, both.our_weights, both.our_optimizer)
 
@@ -136,7 +139,7 @@ def theirs(both: Both, mask: np.ndarray[Any, Any], step: int) -> None:
     """One step of transformers', on the given mask, after drawing one."""
     both.mask()
     drawn = _sample_negative_indices(both.shape, NEGATIVES, mask)
-    with both.cast():
+    with both.cast(both.their_precision):
         loss = both.their_loss(mask, drawn)
     update(loss, list(both.theirs.parameters()), both.their_optimizer)
 
@@ -170,13 +173,13 @@ def timed(
     mask: np.ndarray[Any, Any],
     number: int,
 ) -> float:
-    """Wall seconds of one step."""
+    """Wall seconds of one step, or the CPU's."""
     wait = torch.cuda.synchronize if both.device.type == "cuda" else lambda: None
     wait()
-    began = time.perf_counter()
+    began = both.clock()
     step(both, mask, number)
     wait()
-    return time.perf_counter() - began
+    return both.clock() - began
 
 
 def parse() -> argparse.Namespace:
@@ -187,8 +190,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=7, help="steps of each, after one to warm up")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--their-precision", choices=["fp32", "bf16"], help="unset: the same")
+    parser.add_argument("--cpu-time", action="store_true", help="of this process, not by the clock")
     parser.add_argument("--threads", type=int, default=None, help="of torch; unset: its default")
-    parser.add_argument("--keep-memory", action="store_true", help="see bab.core.memory")
+    parser.add_argument("--keep-memory", action="store_true", help="see bab.machine.memory")
     return parser.parse_args()
 
 
@@ -220,7 +225,8 @@ def main() -> None:
     print(
         f"ratio {statistics.median(seconds['theirs']) / statistics.median(seconds['ours']):.2f} "
         f"of medians; {ratios[0]:.2f} to {ratios[-1]:.2f} over {args.pairs} pairs\n"
-        f"{args.size}, {args.batch} x {args.seconds:g} s, {args.precision}, {args.device}, "
+        f"{args.size}, {args.batch} x {args.seconds:g} s, {both.precision} beside "
+        f"{both.their_precision}, {args.device}{', CPU time' if args.cpu_time else ''}, "
         f"{torch.get_num_threads()} threads, {'memory kept, ' if kept else ''}"
         f"torch {torch.__version__}, "
         f"transformers {transformers.__version__}"

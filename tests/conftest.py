@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+
+# Runs say `device: auto`, two processes stand on one machine, and results are compared to the byte:
+# that is for CPUs. `BAB_GPU_TESTS=1 pytest -m gpu` (`make gpu`) is for the others.
+if not os.environ.get("BAB_GPU_TESTS"):
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 Install = Callable[..., Path]
 

@@ -25,24 +25,30 @@ ARROWS: Mapping[str, set[str]] = {
     "starting": {"core"},
     "results": {"core"},
     "config": {"core"},
+    "machine": {"core"},
     "data": {"core", "audio", "checking"},
-    "targets": {"core", "audio", "checking", "data"},
-    "running": {"core", "starting", "audio", "checking", "data", "config", "results"},
+    "targets": {"core", "audio", "checking", "data", "machine"},
+    "running": {"core", "starting", "audio", "checking", "data", "config", "results", "machine"},
     "explaining": {"core", "audio", "data", "config", "results", "running"},
-    "pretraining": {"core", "starting", "audio", "checking", "data", "config", "targets"},
+    "pretraining": {
+        "core", "starting", "audio", "checking", "data", "config", "targets", "machine",
+    },
     "auditing": {"core", "audio", "data", "config", "results", "running"},
-    "benching": {"core", "config", "running", "results"},
+    "benching": {"core", "config", "running", "results", "machine"},
     "exporting": {"core", "audio", "data", "config", "running", "results"},
     "api": {
         "core", "config", "running", "pretraining", "benching", "auditing", "explaining", "results",
         "plugins",
     },
-    "plugins": set(),  # `bab` alone: see test_plugins_import_bab_and_nothing_deeper
+    "kit": {"core", "audio", "data", "results"},
+    "scaffold": {"core"},
+    "plugins": {"kit"},  # `bab` and `bab.kit` alone: see test_plugins_import_bab_and_nothing_deeper
     "testing": {"core", "audio", "checking", "data", "running"},
     "cli": {
         "core", "starting", "api", "audio", "checking", "data", "config", "running", "targets",
         "pretraining",
         "benching", "exporting", "explaining", "auditing", "hub", "results", "plugins", "testing",
+        "scaffold",
     },
 }  # fmt: skip
 # Of plugins.
@@ -136,9 +142,21 @@ def test_nobody_inside_goes_through_the_front_door():
     wrong = [
         f"{module}:{one.line}"
         for module, one in all_imports()
-        if one.module == "bab" and one.name != "__version__" and room(module) not in outside
+        if one.module == "bab"
+        and one.name != "__version__"
+        and room(module) not in outside
+        and module != "bab.kit"  # whose list stands there
     ]
     assert not wrong, wrong
+
+
+def public(one: Import) -> bool:
+    """Whether a plugin may import it: a name of the lists in bab/__init__.py."""
+    import bab
+
+    if one.module == "bab":
+        return one.name in ("", "kit") or one.name in bab.__all__
+    return one.module == "bab.kit" and (one.name == "" or one.name in bab.KIT)
 
 
 def test_plugins_import_bab_and_nothing_deeper():
@@ -148,8 +166,8 @@ def test_plugins_import_bab_and_nothing_deeper():
         if parts[:2] != ["bab", "plugins"] or len(parts) < 4:
             continue
         own = ".".join(parts[:3]) + ".shared"
-        if one.module != "bab" and not target(one).startswith(own):
-            wrong.append(f"{module}:{one.line} imports {target(one)}: only bab and {own}")
+        if not public(one) and not target(one).startswith(own):
+            wrong.append(f"{module}:{one.line} imports {target(one)}: only bab, bab.kit and {own}")
     assert not wrong, "\n".join(wrong)
 
 
@@ -158,7 +176,27 @@ def test_the_example_plugin_imports_bab_and_nothing_deeper():
     assert sources
     for path in sources:
         for one in imports(path.read_text(encoding="utf-8")):
-            assert one.module == "bab" or one.module.startswith("bab.testing"), (path, one)
+            assert public(one) or one.module.startswith("bab.testing"), (path, one)
+
+
+def test_what_the_kit_offers_is_there_and_seen_by_type_checkers():
+    import bab
+    import bab.kit
+
+    tree = ast.parse((PACKAGE / "kit" / "__init__.py").read_text(encoding="utf-8"))
+    typed = {
+        alias.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bab.kit.")
+        for alias in node.names
+    }
+    assert typed == bab.KIT
+    told = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    modules = {path.stem for path in (PACKAGE / "kit").glob("*.py")}
+    for name in bab.KIT:
+        assert getattr(bab.kit, name) is not None
+        assert name not in modules, "a module of this name would hide it"
+        assert f"`{name}`" in told, f"docs/plugins.md doesn't say what bab.kit.{name} is for"
 
 
 def test_what_bab_offers_is_there_and_seen_by_type_checkers():
@@ -329,7 +367,7 @@ def test_architecture_prints_each_rooms_first_line():
 
 
 def test_every_room_has_its_tests():
-    rooms = {name for name in ARROWS if name != "testing"}  # run by the suites of the plugins
+    rooms = set(ARROWS)
     for name in rooms:
         assert list((ROOT / "tests" / name).rglob("test_*.py")), name
     loose = {path.name for path in (ROOT / "tests").glob("test_*.py")}

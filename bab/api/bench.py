@@ -179,7 +179,9 @@ class Overview:
         from bab.plugins.observers.progress import clock
 
         parts = ", ".join(f"{number} {status}" for status, number in self.done.items())
-        return f"{sum(self.done.values())} runs in {clock(seconds)}: {parts or 'nothing'}"
+        number = sum(self.done.values())
+        runs = "run" if number == 1 else "runs"
+        return f"{number} {runs} in {clock(seconds)}: {parts or 'nothing'}"
 
     def _whole(self) -> None:
         if self.live:

@@ -56,7 +56,7 @@ def load(model: StrPath, name: str = "", /, **options: Any) -> Any:
 
     text = os.fspath(model)
     bare = text.partition(":")[0]
-    known = bare in registry.names("encoders") and bare not in registry.names("models")
+    known = registry.known("encoders", bare) and not registry.known("models", bare)
     if known and not Path(text).exists():
         raise BabError(
             f"'{text}' is an encoder, and no trained model: bab.load_encoder('{text}'), or "

@@ -204,7 +204,7 @@ def recipe_path(given: StrPath | None) -> Path | None:
     path = Path(given)
     if not path.exists():
         for kind, option in (("tasks", "--task"), ("encoders", "--encoder")):
-            if str(path).partition(":")[0] in registry.names(kind):
+            if registry.known(kind, str(path).partition(":")[0]):
                 raise ConfigError(f"'{path}' is no recipe file: did you mean {option} {path}?")
     return path
 

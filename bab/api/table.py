@@ -25,6 +25,7 @@ def table(
     view: Literal["subgroups", "recordings", "layers"] | None = None,
     audit: bool = False,
     audits: Sequence[Audit] = (),
+    baseline: str = "fbank",
 ) -> Any:
     """The results of runs as a pandas frame, a line per cell of `bab table`.
 
@@ -40,13 +41,14 @@ def table(
         superb: a CSV file of SUPERB's leaderboard in place of runs.
         compare: two encoders or more, every two of them, paired.
         view: scores by "subgroups", "recordings" or "layers".
+        baseline: the encoder that relative scores start from.
         audit: beside results, what `bab audit` found in the folder; or give `audits`.
 
     Raises:
         BabError: no pandas (`pip install pandas`), no finished run, an unknown encoder.
     """
     frame = _pandas()
-    text = _csv(runs, detail, superb, compare, view, audit, audits)
+    text = _csv(runs, detail, superb, compare, view, audit, audits, baseline)
     # An empty field is a missing value; "NA" and "nan" may be names.
     return frame.read_csv(io.StringIO(text), keep_default_na=False, na_values=[""])
 
@@ -70,6 +72,7 @@ def _csv(
     view: Literal["subgroups", "recordings", "layers"] | None,
     audit: bool,
     audits: Sequence[Audit],
+    baseline: str,
 ) -> str:
     from bab.results import breakdown, record
     from bab.results.audit import collect
@@ -97,4 +100,4 @@ def _csv(
 
     if audit and folder is not None:
         audits = collect(folder)
-    return cells(records, "csv", audits)
+    return cells(records, "csv", audits, baseline)

@@ -84,6 +84,8 @@ def key(path: str) -> tuple[str, int, int]:
 
 # Hz. A damaged header's 1 Hz would make a gigabyte of 32 KB when it is resampled.
 _SLOWEST, _FASTEST = 1_000, 768_000
+# Samples in a byte: FLAC holds 65,535 equal ones in some 11 bytes; no other format as many.
+_DENSEST = 6_000
 
 
 @functools.lru_cache(maxsize=4096)
@@ -115,6 +117,10 @@ def _looked_at(path: str, size: int) -> AudioInfo:
         )
     if not _SLOWEST <= about.rate <= _FASTEST:
         why = f"its header claims {about.rate:,} samples per second, which no recording has"
+        raise UnreadableError("implausible", path, f"{why}; {REPLACE}")
+    if size * _DENSEST < about.frames < _NO_LENGTH:
+        hours = f"{about.frames / about.rate / 3600:,.0f} h in {size:,} bytes"
+        why = f"its header claims {hours}, which no format can hold"
         raise UnreadableError("implausible", path, f"{why}; {REPLACE}")
     frames = _length(path, about)
     return replace(

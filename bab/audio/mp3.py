@@ -7,7 +7,9 @@ Layouts: ISO/IEC 11172-3 and 13818-3 (frame header), id3.org (the size of an ID3
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +17,7 @@ _STEP = 1 << 18  # bytes read at once
 _KBPS_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)  # MPEG 1, layer III
 _KBPS_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)  # MPEG 2 and 2.5
 _HZ = (44100, 48000, 32000)  # of MPEG 1; half of it in MPEG 2, a quarter in MPEG 2.5
+_HEADER = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb][\x10-\xef]")  # of layer III
 _TAGS = (b"Xing", b"Info", b"VBRI")
 
 
@@ -53,8 +56,17 @@ def _frames(file: BinaryIO, at: int) -> Iterator[tuple[bytes, int]]:
             kind = _kind(data[here : here + 4])
             yield data[here : here + size], samples
             here += size
-        else:
-            here += 1
+        else:  # on to what may be a header: half a minute for 30 MB, byte by byte
+            there = (_HEADER if kind is None else _like(kind)).search(data, here + 1)
+            here = there.start() if there else max(here + 1, len(data) - 3)
+
+
+@cache
+def _like(kind: tuple[int, int]) -> re.Pattern[bytes]:
+    """A header of a file's kind: whether it has a checksum, its bit rate and padding may differ."""
+    second = bytes((kind[0], kind[0] | 1))
+    third = bytes(x for x in range(0x10, 0xF0) if x & 0x0C == kind[1])
+    return re.compile(b"\xff[%b][%b]" % (re.escape(second), re.escape(third)), re.DOTALL)
 
 
 def _kind(head: bytes) -> tuple[int, int]:

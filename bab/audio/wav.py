@@ -48,7 +48,7 @@ def data_chunk(path: str) -> DataChunk | None:
         at = 12
         while at + 8 <= total:
             name, size = _chunk(file, at)
-            if name == b"ds64":
+            if name == b"ds64" and at + 24 <= total:
                 wide = struct.unpack("<8xQ", file.read(16))[0]
             if name == b"data":
                 present = total - at - 8

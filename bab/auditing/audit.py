@@ -17,7 +17,7 @@ from bab.auditing.folds import Question
 from bab.config.run import RunConfig
 from bab.core.atomic import atomic_path
 from bab.core.caches import cache_root
-from bab.core.errors import BabError, NotApplicableError
+from bab.core.errors import BabError, NotApplicableError, counted
 from bab.core.interfaces import Corpus, Task
 from bab.core.record import Record, now, versions
 from bab.core.seeds import derive
@@ -162,7 +162,7 @@ def _made(
     tell("fitting trees", total, total, "steps")
     notices = [*filter(None, [data.leakage]), *corpus.notices]
     if data.skipped:
-        notices.append(f"{len(data.skipped)} unreadable file(s) left out")
+        notices.append(f"{counted(len(data.skipped), 'unreadable file')} left out")
     return Audit(name, made, listed, notices)
 
 

@@ -85,7 +85,7 @@ def _number(key: str, value: Any, kind: type) -> Any:
         number = kind(value) if isinstance(value, (str, int, float)) else None
         if number is None or number != float(value):
             raise ValueError
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ConfigError(f"{key}: {value!r} is not {what}") from None
     return number
 

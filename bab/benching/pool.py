@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -37,13 +37,21 @@ class Worker:
     """One process, and the job it is at."""
 
     def __init__(
-        self, slot: int, logs: Path, threads: int, heard: queue.SimpleQueue[Heard]
+        self,
+        slot: int,
+        logs: Path,
+        threads: int,
+        heard: queue.SimpleQueue[Heard],
+        gpus: Sequence[str] = (),
     ) -> None:
-        """heard: gets this worker's events, and None when it has ended."""
+        """gpus: of several, each worker has one; heard: gets this worker's events, and None when it
+        has ended."""
         logs.mkdir(parents=True, exist_ok=True)
         self.slot = slot
         self.log = logs / f"worker-{slot}.log"
         environment = {"OMP_NUM_THREADS": str(threads), **os.environ}  # what a person set stays
+        if len(gpus) > 1:
+            environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "bab.benching.worker"],
@@ -134,7 +142,10 @@ class Pool:
         return self.bench.result()
 
     def _hire(self, slot: int) -> None:
-        self.workers.append(Worker(slot, self.logs, self.threads, self.heard))
+        from bab.machine.measure import visible_gpus  # it imports torch
+
+        gpus = visible_gpus() if self.count > 1 else ()
+        self.workers.append(Worker(slot, self.logs, self.threads, self.heard, gpus))
 
     def _feed(self) -> bool:
         """Give idle workers something to do; False where all is done."""

@@ -115,7 +115,7 @@ def serve(request: Mapping[str, Any], say: Say) -> None:
     """
     head = (request["options"], tuple(request["sets"]))
     tail = (request["runs"], request["search"], request["force"])
-    wanted = [RunRequest(*head, s, r, *tail) for r in request["rates"] for s in request["seeds"]]
+    wanted = [RunRequest(*head, s, r, *tail) for s in request["seeds"] for r in request["rates"]]
     session = Session()
     fresh: set[Path] = set()
     if len(wanted) > 1:
@@ -140,13 +140,27 @@ def _together(wanted: Sequence[RunRequest], session: Session, say: Say) -> tuple
         reason = together.objection(configs[0])
         if reason:
             return reason, set()
-        return together.train(configs, session, wanted[0].force, Reporter(say))
+        cleared: set[Path] = set()
+        for cell in _cells(configs):
+            reason, fresh = together.train(cell, session, wanted[0].force, Reporter(say))
+            cleared |= fresh
+            if reason:
+                return reason, set()
+        return "", cleared
     except InterruptedRunError:
         raise
     except Exception as error:
         if not isinstance(error, BabError):
             traceback.print_exc()
         return f"{type(error).__name__}: {error}", set()
+
+
+def _cells(configs: Sequence[RunConfig]) -> list[list[RunConfig]]:
+    """Runs with one encoder together: an untrained one is another for each seed."""
+    cells: dict[str, list[RunConfig]] = {}
+    for config in configs:
+        cells.setdefault(config.encoder.model_dump_json(), []).append(config)
+    return list(cells.values())
 
 
 def _attempt(

@@ -57,9 +57,8 @@ def culprit(error: BaseException) -> tuple[Entry | None, str]:
 def _owner(frame: FrameType, before: Entry | None) -> Entry | None:
     """The component whose method a frame is of, or whose package its function stands in; `before`
     where that is the package of the component that was called before."""
-    code = frame.f_code
-    first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
-    if (one := registry.owner(first)) is not None:
+    own = frame.f_code.co_varnames[:1] in (("self",), ("cls",))
+    if own and (one := registry.owner(frame.f_locals.get(frame.f_code.co_varnames[0]))) is not None:
         return one
     one = registry.of_module(str(frame.f_globals.get("__name__", "")))
     same = one is not None and before is not None and one.distribution == before.distribution

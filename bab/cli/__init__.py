@@ -14,6 +14,7 @@ import click
 from bab import __version__
 from bab.cli.audit import audit_command
 from bab.cli.bench import bench_command
+from bab.cli.check import check_command
 from bab.cli.convert import convert_command
 from bab.cli.data import data_group
 from bab.cli.echo import echo
@@ -22,6 +23,8 @@ from bab.cli.explain import explain_command
 from bab.cli.export import export_command
 from bab.cli.info import info_command
 from bab.cli.listing import list_command
+from bab.cli.new import new_command
+from bab.cli.plugins import forgotten_after, takes_plugins
 from bab.cli.predict import predict_command
 from bab.cli.prepare import prepare_command
 from bab.cli.pretrain import pretrain_command
@@ -44,7 +47,7 @@ def cli(debug: bool) -> None:
     Begin with:
       bab run --encoder hubert --task vtc    on the recordings that ship with bab
       bab run --encoder hubert --task vtc --corpus rttm:/data/homes
-      bab table                              what was found
+      bab table                              all results, side by side
       bab list                               what there is
       bab info vtc                           what one of them is, and its options
     """
@@ -65,9 +68,14 @@ for _command in (
     targets_command,
     list_command,
     info_command,
+    check_command,
+    new_command,
     data_group,
 ):
     cli.add_command(_command)
+    if _command not in (table_command, prepare_command, new_command):
+        for _taking in getattr(_command, "commands", {"": _command}).values():
+            takes_plugins(_taking)
 
 
 def _leave_group() -> None:
@@ -112,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     own = given[: given.index("--")] if "--" in given else given
     debug = "--debug" in own
-    with _ends_in_order():
+    with _ends_in_order(), forgotten_after():
         return _main([*(a for a in own if a != "--debug"), *given[len(own) :]], debug)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bab.cli.echo import echo
+from bab.cli.echo import echo, echo_table
 
 
 @click.command("bench")
@@ -48,7 +48,7 @@ def bench_command(
 
     done = bench(grid, set=sets, force=force, audit=audit, quiet=quiet, **given)
     if done.records:
-        echo(done.markdown())
+        echo_table(done.markdown())
     for line in done.failures:
         echo(line, err=True)
     echo(f"\n{done.summary}. Runs: {done.runs}")

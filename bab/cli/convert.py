@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from bab.cli.echo import echo
+from bab.core.errors import counted
 
 _SETS = ("labels", "from", "to")
 
@@ -39,7 +40,7 @@ def convert_command(
     \b
     Examples:
       bab convert home1.rttm home1.eaf
-      bab convert /data/elan found --to rttm
+      bab convert /data/elan converted --to rttm
       bab convert lena.its home1.csv --to childproject --set from.segments=voices
       bab convert vtc2020.rttm grids --to textgrid --set labels.CHI=OCH --set labels.SPEECH=NA
     """
@@ -56,7 +57,9 @@ def convert_command(
         echo(f"bab: error: {error}", err=True)
     if not quiet:
         one = f"{done.written[0]}" if len(done.written) == 1 else f"{out}"
-        echo(f"{len(done.written)} file(s) -> {one}" if done.written else "nothing written")
+        echo(
+            f"{counted(len(done.written), 'file')} -> {one}" if done.written else "nothing written"
+        )
     if done.failed:
         click.get_current_context().exit(1)
 

@@ -39,7 +39,7 @@ from bab.cli.echo import echo
     "--window",
     type=float,
     metavar="SECONDS",
-    help="Longest stretch that is heard at once; default: 30, or what the encoder takes in.",
+    help="Longest stretch encoded at once; default: 30, or what the encoder takes.",
 )
 @click.option("--segments", is_flag=True, help="Of a corpus: its annotated segments, not clips.")
 @click.option("--set", "sets", metavar="encoder.KEY=VALUE", multiple=True, help="Its options.")

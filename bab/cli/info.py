@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
+from bab.cli.complete import named
 from bab.cli.echo import echo
 from bab.core import registry
 from bab.core.errors import BabError, PluginError, did_you_mean
 
 
 @click.command("info")
-@click.argument("name")
+@click.argument("name", shell_complete=named())
 def info_command(name: str) -> None:
     """Say what a component is: its options, defaults, named weights and source.
 
@@ -38,9 +39,10 @@ def info_command(name: str) -> None:
         each = " and ".join(f"`bab info {member.name}`" for member in members(name))
         raise PluginError(f"'{name}' is an ensemble, and has no options of its own: see {each}")
     bare = name.partition(":")[0]
-    kinds = [kind for kind in registry.KINDS if bare in registry.names(kind)]
+    kinds = [kind for kind in registry.KINDS if registry.known(kind, bare)]
     if not kinds:
-        every = {entry.name for entry in registry.entries()} | {"run", "pretrain"}
+        every = {e.full if "/" in bare else e.name for e in registry.entries()}
+        every |= {"run", "pretrain"}
         raise PluginError(f"nothing is called '{bare}': {did_you_mean(bare, every)}")
     shown, faults = [], []
     for kind in kinds:

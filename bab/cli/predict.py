@@ -8,13 +8,14 @@ import click
 
 from bab.cli.display import DEVICES
 from bab.cli.echo import echo
+from bab.core.errors import counted
 
 
 @click.command("predict")
 @click.argument("run_folder", type=click.Path(path_type=Path))
 @click.argument("files", nargs=-1, required=True)
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder for what is found."
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder for the predictions."
 )
 @click.option("--preset", metavar="NAME", help="How to decode; `bab info TASK` names the presets.")
 @click.option(
@@ -38,16 +39,16 @@ from bab.cli.echo import echo
 @click.option("--device", type=DEVICES, default="auto", show_default=True, help="Where it runs.")
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "bf16", "fp16"]),
-    default="fp32",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
     show_default=True,
-    help="Arithmetic of the model.",
+    help="Arithmetic of the model; auto: half only where scores are known to stay.",
 )
 @click.option(
     "--overlap",
     type=float,
     metavar="SHARE",
-    help="Share of a window that the next one hears again; frames are averaged (VTC 2: .75).",
+    help="Share of a window that overlaps the next; frames are averaged (VTC 2: .75).",
 )
 @click.option(
     "--timeline", metavar="png,svg", help="Also draw who speaks when (extra: bab[plots])."
@@ -106,10 +107,10 @@ def predict_command(
 
     \b
     Examples:
-      bab predict runs/vtc/rttm-sample/fbank/0123456789ab home1.wav home2.m4a --out found
-      bab predict RUN_FOLDER /data/homes --out found --preset high-precision
-      bab predict RUN_FOLDER @files.txt --out found --format eaf,textgrid --threshold KCHI=.6
-      bab predict segma:VTC-2 /data/homes --out found
+      bab predict runs/vtc/rttm-sample/fbank/0123456789ab home1.wav home2.m4a --out predictions
+      bab predict RUN_FOLDER /data/homes --out predictions --preset high-precision
+      bab predict RUN_FOLDER @files.txt --out predictions --format eaf,textgrid --threshold KCHI=.6
+      bab predict segma:VTC-2 /data/homes --out predictions
     """
     from bab.cli.display import ticker
     from bab.running.maker import PredictOptions
@@ -136,7 +137,7 @@ def predict_command(
         echo(f"note: {line}", err=True)
     before = f", {result.again} of them before" if result.again else ""
     hours = sum(result.files.values()) / 3600
-    echo(f"{len(result.files)} recording(s), {hours:.2f} h{before} -> {out}")
+    echo(f"{counted(len(result.files), 'recording')}, {hours:.2f} h{before} -> {out}")
     if result.left:
         echo(f"{len(result.left)} left out:", err=True)
         for path, why in result.left.items():

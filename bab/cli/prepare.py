@@ -7,12 +7,25 @@ from pathlib import Path
 
 import click
 
+from bab.cli.complete import named
 from bab.cli.echo import echo
+
+
+def _renamed(context: click.Context, param: click.Parameter, value: str | None) -> None:
+    """Refuse an option by its old name."""
+    if value is not None:
+        raise click.UsageError(f"--hear is called --use now: --use {value}")
 
 
 @click.command("prepare")
 @click.option(
-    "--corpus", "corpora", metavar="NAME[:ROOT]", multiple=True, required=True, help="May repeat."
+    "--corpus",
+    "corpora",
+    metavar="NAME[:ROOT]",
+    multiple=True,
+    required=True,
+    help="May repeat.",
+    shell_complete=named("datasets"),
 )
 @click.option(
     "--out",
@@ -31,12 +44,13 @@ from bab.cli.echo import echo
 @click.option("--jobs", type=click.IntRange(1), help="Processes; default: one per core.")
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="The corpora's options.")
 @click.option(
-    "--hear",
+    "--use",
     type=click.Choice(["train", "all"]),
     default="train",
     show_default=True,
-    help="Where a corpus names no splits: make some (train), or leave all to train on (all).",
+    help="Of a corpus that names no splits: what bab run would train on (train), or all.",
 )
+@click.option("--hear", hidden=True, expose_value=False, callback=_renamed, help="Now --use.")
 @click.option("--skip-bad", is_flag=True, help="Leave out unreadable audio files.")
 def prepare_command(
     corpora: tuple[str, ...],
@@ -44,7 +58,7 @@ def prepare_command(
     vad: str,
     jobs: int | None,
     sets: tuple[str, ...],
-    hear: str,
+    use: str,
     skip_bad: bool,
 ) -> None:
     """Find the speech in long recordings and list it in segments of 2 to 30 s.
@@ -78,7 +92,7 @@ def prepare_command(
                 jobs or os.cpu_count() or 1,
                 skip_bad,
                 display.tell,
-                cast(Literal["train", "all"], hear),
+                cast(Literal["train", "all"], use),
             )
         except (KeyboardInterrupt, click.Abort):
             raise InterruptedRunError(

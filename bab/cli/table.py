@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from bab.cli.echo import echo
+from bab.cli.echo import echo, echo_table
 
 if TYPE_CHECKING:
     from bab.results.audit import Audit
@@ -35,13 +35,20 @@ if TYPE_CHECKING:
     "--compare",
     nargs=2,
     metavar="A B [C ...]",
-    help="Two encoders or more, every two of them, paired, per task.",
+    help="Two encoders or more, as for --encoder: every two of them, paired, per task.",
 )
 @click.option(
     "--subgroups", "view", flag_value="subgroups", help="Scores by subgroup (age, gender)."
 )
 @click.option(
     "--per-recording", "view", flag_value="recordings", help="Scores by recording or group."
+)
+@click.option(
+    "--baseline",
+    metavar="ENCODER",
+    default="fbank",
+    show_default=True,
+    help="Where relative scores start.",
 )
 @click.option("--audit", is_flag=True, help="Beside results, what `bab audit` found on their data.")
 @click.option("--per-layer", "view", flag_value="layers", help="Runs of single layers, as curves.")
@@ -52,6 +59,7 @@ def table_command(
     superb: Path | None,
     compare: tuple[str, str] | None,
     audit: bool,
+    baseline: str,
     view: Literal["subgroups", "recordings", "layers"] | None,
 ) -> None:
     """Print the results of all runs in the folder RUNS (default: runs), side by side.
@@ -63,10 +71,12 @@ def table_command(
     Examples:
       bab table
       bab table runs/vtc --format csv > vtc.csv
+      bab table --baseline hubert:random
       bab table --compare hubert:base fbank
       bab table runs/vtc --compare hubert:base wavlm:base fbank
       bab table runs/vtc/rttm-sample/fbank/0123456789ab --detail
     """
+    show = echo_table if form == "markdown" else echo
     from bab.core.errors import BabError
     from bab.results import record
     from bab.results.detail import detail as whole
@@ -75,7 +85,7 @@ def table_command(
     if superb is not None:
         from bab.results.superb import leaderboard
 
-        echo(leaderboard(superb, form))
+        show(leaderboard(superb, form))
         return
     folder, more = _folder(runs, comparing=bool(compare))
     if compare or view:
@@ -83,17 +93,17 @@ def table_command(
 
         records, _ = record.collect(folder)
         if compare:
-            echo(breakdown.versus(records, [*compare, *more], form))
+            show(breakdown.versus(records, [*compare, *more], form))
         if view:
-            echo(breakdown.show(records, view, form))
+            show(breakdown.show(records, view, form))
         return
     if not detail:
-        echo(table(folder, form, _audits(folder) if audit else ()))
+        show(table(folder, form, _audits(folder) if audit else (), baseline))
         return
     path = folder / "record.json" if folder.is_dir() else folder
     if not path.is_file():
         raise BabError(f"{folder} holds no record.json: name the folder of one finished run")
-    echo(whole(record.load(path), form))
+    show(whole(record.load(path), form))
 
 
 def _audits(folder: Path) -> Sequence[Audit]:

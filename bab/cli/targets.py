@@ -7,13 +7,20 @@ from typing import Any
 
 import click
 
+from bab.cli.complete import named
 from bab.cli.display import DEVICES
 from bab.cli.echo import echo
 
 
 @click.command("targets")
 @click.option(
-    "--corpus", "corpora", metavar="NAME[:ROOT]", multiple=True, required=True, help="May repeat."
+    "--corpus",
+    "corpora",
+    metavar="NAME[:ROOT]",
+    multiple=True,
+    required=True,
+    help="May repeat.",
+    shell_complete=named("datasets"),
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the store.")
 @click.option(
@@ -22,6 +29,7 @@ from bab.cli.echo import echo
     default="mfcc",
     show_default=True,
     help="What is clustered: mfcc, or any encoder.",
+    shell_complete=named("encoders"),
 )
 @click.option("--layer", type=int, help="The encoder's layer; 0 is the input embedding.")
 @click.option("--clusters", type=click.IntRange(2), help="How many; default: 100.")
@@ -133,15 +141,16 @@ def _features(options: dict[str, Any]) -> Any:
     from bab.config.corpora import sets_of
     from bab.config.resolve import encoder_config
     from bab.core.components import build_encoder
+    from bab.core.device import resolve_precision
     from bab.core.errors import ConfigError
-    from bab.targets.features import LayerFeatures, Mfcc, own_device
+    from bab.targets.features import LayerFeatures, Mfcc, is_mfcc, own_device
 
     spec, layer = options["encoder"], options["layer"]
     sets = sets_of("encoder", options["sets"])
-    if spec == "mfcc":
+    if is_mfcc(spec):
         if layer is not None or sets:
             raise ConfigError(
-                "--encoder mfcc has no layers and no options: leave out "
+                f"--encoder {spec} has no layers and no options: leave out "
                 + ("--layer" if layer is not None else f"--set {sets[0]}")
             )
         return Mfcc()
@@ -150,7 +159,8 @@ def _features(options: dict[str, Any]) -> Any:
     config = encoder_config(spec, sets)
     trusted = options["offline"], options["trust_code"]
     encoder = build_encoder(config.name, config.weights, config.options, *trusted)
-    return LayerFeatures(encoder, layer, own_device(options["device"]))
+    device = own_device(options["device"])
+    return LayerFeatures(encoder, layer, device, resolve_precision(device.type, "auto"))
 
 
 def describe(meta: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ YAML is read by its 1.2 core rules, not PyYAML's 1.1: `1e-3` is a number, and `n
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import yaml
 
 from bab.core.errors import ConfigError
 
+_DEPTH, _MANY = 50, 200_000
+_NESTED = f"nested over {_DEPTH} deep, or in itself"
 Settings = tuple[str, dict[str, Any]]  # what messages call the source, and its keys
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)")
 _RESOLVERS = {
@@ -57,10 +59,7 @@ def read(path: Path) -> Settings:
         raise ConfigError(f"{path}: there is no such file. A recipe is a YAML file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: can't be read as text: {error}") from error
-    try:
-        values = _toml(text) if path.suffix == ".toml" else yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: {_reason(error)}") from error
+    values = _parsed(text, _toml if path.suffix == ".toml" else _yaml, str(path))
     if values is None:
         return str(path), {}
     if not isinstance(values, dict):
@@ -68,10 +67,46 @@ def read(path: Path) -> Settings:
     return str(path), values
 
 
-def _toml(text: str) -> dict[str, Any]:
+def _toml(text: str) -> Any:
     import tomllib
 
     return tomllib.loads(text)
+
+
+def _yaml(text: str) -> Any:
+    return yaml.load(text, _Loader)
+
+
+def _parsed(text: str, parse: Callable[[str], Any], source: str) -> Any:
+    """What a text says, as plain values.
+
+    Raises:
+        ConfigError: it doesn't parse, or is nested as nothing is that a person wrote.
+    """
+    try:
+        value = parse(text)
+        _refuse_nested(value)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{source}: {_reason(error)}") from None
+    except RecursionError:
+        raise ConfigError(f"{source}: {_NESTED}") from None
+    except (KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
+        # PyYAML's own, where a tag is put on what it can't be: `!!bool maybe`.
+        raise ConfigError(f"{source}: a value that isn't of its tag's type ({error})") from None
+    return value
+
+
+def _refuse_nested(value: Any) -> None:
+    """Raises ValueError: anchors that hold themselves, or each other by the million."""
+    todo, count = [(value, 0)], 0
+    while todo:
+        item, depth = todo.pop()
+        count += 1
+        if depth > _DEPTH or count > _MANY:
+            raise ValueError(_NESTED)
+        if isinstance(item, (dict, list)):
+            inner = item.values() if isinstance(item, dict) else item
+            todo += [(one, depth + 1) for one in inner]
 
 
 def _reason(error: Exception) -> str:
@@ -95,23 +130,22 @@ def assignment(text: str) -> dict[str, Any]:
             f"--set {text}: expected KEY=VALUE, for example --set train.steps=300 "
             "(`bab info run` shows the keys)"
         )
-    nested: Any = _value(text, value.strip())
+    nested: Any = _parsed(value.strip(), _value, f"--set {text:.200}")
+    if len(parts) > _DEPTH:
+        raise ConfigError(f"--set {text:.200}: {_NESTED}")
     for part in reversed(parts):
         nested = {part: nested}
     return dict(nested)
 
 
-def _value(text: str, value: str) -> Any:
+def _value(value: str) -> Any:
     # Only [lists], {mappings} and "quotes" are YAML syntax; anything else is one plain scalar,
     # so that a path or a label with a colon or a hash in it stays as it was typed.
     if not value or value[0] not in "[{\"'":
         loader: Any = _Loader("")  # PyYAML's stubs leave these methods untyped
         tag = loader.resolve(yaml.ScalarNode, value, (True, False))
         return loader.construct_object(yaml.ScalarNode(tag, value))
-    try:
-        return yaml.load(value, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text}: {_reason(error)}") from error
+    return _yaml(value)
 
 
 def spelled_out(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,9 @@ def _section(section: str, value: Any) -> dict[str, Any]:
         if not isinstance(keys["name"], str):
             raise ConfigError(f"{section}.name: expected a name, found {keys['name']!r:.60}")
         keys = {**spelling(section, keys["name"]), **{k: v for k, v in keys.items() if k != "name"}}
+    where = COMPONENTS[section][1]  # weights or root
+    if where and not isinstance(keys.get(where, ""), str | None):
+        raise ConfigError(f"{section}.{where}: expected text, found {keys[where]!r:.60}: quote it")
     return keys
 
 
@@ -75,6 +78,7 @@ def _canonical(
 
 # Keys that were there once, and what is to be done about them.
 _RETIRED = {
+    "hear": "it is called `use` now: use=train, or use=all",
     "bootstrap": "nothing is drawn any more for the intervals (docs/intervals.md): leave it out",
 }
 

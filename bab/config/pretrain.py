@@ -11,7 +11,7 @@ from bab.core.options import Strict, TrainConfig
 
 
 class AudioConfig(Strict):
-    """What stretches of the recordings are heard."""
+    """Which stretches of the recordings are trained on."""
 
     crop: PositiveFloat | None = Field(
         default=8.0,
@@ -52,6 +52,11 @@ class PretrainTrain(TrainConfig):
         description="audio per optimizer step, over all processes and micro-batches; clips of like "
         "length together; null = `batch` examples",
     )
+    micro_seconds: PositiveFloat | None = Field(
+        default=None,
+        description="most audio of a micro-batch, for the memory of one GPU: `accumulation` is "
+        "raised until it fits, whatever the number of processes; null = as `accumulation` says",
+    )
     lr: PositiveFloat = Field(default=5e-4, description="peak learning rate")
     eval_every: PositiveInt = Field(default=1000, description="steps between dev losses")
     save_every: PositiveInt = Field(default=1000, description="steps between checkpoints")
@@ -86,16 +91,18 @@ class PretrainConfig(Strict):
     """One pretraining run, fully resolved."""
 
     encoder: EncoderConfig = Field(description="encoder[:weights]; `random` weights begin afresh")
-    objective: ComponentConfig = Field(description="contrastive or masked, with its options")
+    objective: ComponentConfig = Field(
+        description="a loss that learns from audio alone (`bab info NAME`), with its options"
+    )
     corpus: CorpusConfig = Field(description="corpus[:root] with the audio; labels are not read")
     also: tuple[str, ...] = Field(default=(), description="further corpora, NAME[:ROOT]")
-    audio: AudioConfig = Field(default=AudioConfig(), description="what is heard of it")
+    audio: AudioConfig = Field(default=AudioConfig(), description="which stretches of it")
     mask: MaskConfig = Field(default=MaskConfig(), description="what is hidden")
     targets: TargetsConfig = Field(default=TargetsConfig(), description="frame labels")
-    hear: Literal["train", "all"] = Field(
+    use: Literal["train", "all"] = Field(
         default="train",
-        description="where a corpus names no splits: `train` hears what `bab run` would train on "
-        "(60 %, by group), so that its test stays unheard; `all` hears all but dev_share",
+        description="of a corpus that names no splits: `train`, what `bab run` would train on "
+        "(60 %, by group), so that its test stays unseen; `all`, all but dev_share",
     )
     dev_share: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.1, description="of the groups, for dev, where there is no dev split"
@@ -133,6 +140,10 @@ class PretrainConfig(Strict):
             del whole[key]
         for key in ("save_every", "save_minutes", "workers"):
             del whole["train"][key]
+        for key in ("micro_seconds", "deterministic"):  # as all runs were before there was a choice
+            if not whole["train"][key]:
+                del whole["train"][key]
         del whole["targets"]
         del whole["corpus"]["root"], whole["also"]
+        whole["hear"] = whole.pop("use")  # as it was called in ids from the first
         return whole

@@ -21,6 +21,7 @@ from bab.config.merge import Merge, merge, unknown
 from bab.config.pretrain import PretrainConfig
 from bab.config.run import ComponentConfig, CorpusConfig, EncoderConfig, RunConfig, ViewConfig
 from bab.core import names, registry
+from bab.core.device import resolve_precision
 from bab.core.errors import ConfigError, PluginError, did_you_mean
 from bab.core.names import COMPONENTS, spelling
 from bab.core.options import Strict
@@ -91,7 +92,7 @@ def encoder_config(spec: str, sets: Sequence[str] = ()) -> EncoderConfig:
     Raises:
         ConfigError, PluginError: as for `run_config`.
     """
-    return EncoderConfig(**_component("encoder", spec, sets))
+    return EncoderConfig(**component_config("encoder", spec, sets))
 
 
 def corpus_config(spec: str, sets: Sequence[str] = ()) -> CorpusConfig:
@@ -100,7 +101,7 @@ def corpus_config(spec: str, sets: Sequence[str] = ()) -> CorpusConfig:
     Raises:
         ConfigError, PluginError: as for `run_config`.
     """
-    return CorpusConfig(**_component("corpus", spec, sets))
+    return CorpusConfig(**component_config("corpus", spec, sets))
 
 
 def task_config(name: str, sets: Sequence[str] = ()) -> ComponentConfig:
@@ -109,7 +110,7 @@ def task_config(name: str, sets: Sequence[str] = ()) -> ComponentConfig:
     Raises:
         ConfigError, PluginError: as for `run_config`.
     """
-    return ComponentConfig(**_component("task", name, sets))
+    return ComponentConfig(**component_config("task", name, sets))
 
 
 # ------------------------------------------------------------------------------- what was asked
@@ -131,7 +132,7 @@ def _asked(
     toml = (folder or Path()) / "bab.toml"
     if toml.is_file():
         name, values = read(toml)
-        asked.append((name, {k: v for k, v in values.items() if k not in others}))
+        asked.append((name, {k: v for k, v in values.items() if k not in {*others, "plugin"}}))
     if recipe is not None:
         name, values = read(recipe)
         asked.append((name, {k: v for k, v in values.items() if k != "kind"}))
@@ -192,7 +193,9 @@ def _build(
     values, wrong = _with_options(whole, schema)
     settle(values, stated)
     standard = schema.model_fields["observers"].default
-    values["observers"] = [*values.get("observers", standard), *extra_observers]
+    named = values.get("observers", standard)
+    if named is None or isinstance(named, (list, tuple)):  # else the schema says what is wrong
+        values["observers"] = [*(named or ()), *extra_observers]
     try:
         config = schema.model_validate_json(json.dumps(_emptied(schema, values), default=str))
     except ValidationError as error:
@@ -300,11 +303,26 @@ def _emptied(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _settle(values: dict[str, Any], stated: Stated) -> None:
-    """The same folder from another working directory is the same corpus."""
+    """The same folder from another working directory is the same corpus; and the run's seed draws
+    untrained weights, unless the encoder's own seed is given; and which precision `auto` is
+    depends on the device, and so belongs to the run."""
+    encoder, said = values.get("encoder", {}), stated.get("encoder", {})
+    options, seed = encoder.get("options", {}), values.get("seed", 0)
+    members = names.members(str(encoder.get("name", "")))
+    for one in members:
+        own, given = (options, said) if len(members) == 1 else (options[one.name], said)
+        given = given if len(members) == 1 else given.get(one.name) or {}
+        weights = str(encoder.get("weights") or one.weights)
+        if weights.startswith("random") and "seed" in own and "seed" not in given:
+            own["seed"] = seed
     for section in ("corpus", "test_corpus"):
         root = values.get(section, {}).get("root")
         if root and Path(root).expanduser().exists():
             values[section]["root"] = str(Path(root).expanduser().resolve())
+    train = values.get("train", {})
+    if train.get("precision", "auto") == "auto":
+        settled = resolve_precision(str(values.get("device", "auto")), "auto")
+        values["train"] = {**train, "precision": settled}
 
 
 def _settle_run(values: dict[str, Any], stated: Stated) -> None:
@@ -354,8 +372,8 @@ def _real(location: Sequence[str | int], values: Any) -> Iterator[str]:
         yield str(part)
 
 
-def _component(section: str, spec: str, sets: Sequence[str]) -> dict[str, Any]:
-    """The keys of one component outside a run, its options checked.
+def component_config(section: str, spec: str, sets: Sequence[str]) -> dict[str, Any]:
+    """The keys of one component outside a run, its options checked. section: as in a recipe.
 
     Raises:
         ConfigError, PluginError: as for `run_config`.

@@ -74,7 +74,8 @@ class ViewConfig(Strict):
     )
 
     context: Annotated[float, Field(ge=0)] = Field(
-        default=0.0, description="seconds heard on each side of a clip; only its frames count"
+        default=0.0,
+        description="seconds of audio added on each side of a clip; its frames alone count",
     )
     train_seconds: PositiveFloat | None = Field(
         default=None, description="cut longer clips to this in training, at a random place"
@@ -186,6 +187,8 @@ class RunConfig(Strict):
         whole["cache"] = {"dtype": self.cache.dtype} if self.mode == "probe" else {}
         for key in ("save_every", "save_minutes", "workers"):
             del whole["train"][key]
+        if not self.train.deterministic:  # as all runs were before there was a choice
+            del whole["train"]["deterministic"]
         if self.view.tail == "back":  # as all runs had it before there was a choice
             del whole["view"]["tail"]
         del whole["model"]  # its digest counts, wherever it lies

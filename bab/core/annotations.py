@@ -38,10 +38,12 @@ class Annotation:
 
 class Format(Component):
     """suffixes: of its files, the usual one first; keeps: what it holds, of `FACETS` in
-    bab.data.annotations; notices: what its files left out, until the caller empties it."""
+    bab.data.annotations; beside: what of them it writes elsewhere, in an index; notices: what its
+    files left out, until the caller empties it."""
 
     suffixes: ClassVar[tuple[str, ...]] = ()
     keeps: ClassVar[frozenset[str]] = frozenset()
+    beside: ClassVar[frozenset[str]] = frozenset()
     reads: ClassVar[bool] = True
     writes: ClassVar[bool] = True
 

@@ -5,9 +5,11 @@ A reader, or a run that was killed and started again, never sees half a file.
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -15,16 +17,59 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from bab.core.errors import DiskFullError
+
 StrPath = str | os.PathLike[str]
+# How Python, Rust, C++ and numpy say it.
+_FULL = r"No space left on device|File too large|Disk quota exceeded|\d+ requested and \d+ written"
 
 
 def _sibling(path: Path) -> Path:
     """A hidden name beside `path` that no other process uses; same file system, so renames work.
 
-    The suffix is kept, because some writers choose their format by it.
+    Its suffix is no file's that anybody collects.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.name[-100:]}")
+    return path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.name[-60:]}.tmp")
+
+
+def sweep(folder: Path, names: str = "**/.tmp-*") -> None:
+    """Remove what killed writers left. Call it where nobody else writes."""
+    for path in list(folder.glob(names)):
+        _remove(path)
+
+
+def sweep_beside(path: Path) -> None:
+    """Remove what killed writers of `path` left."""
+    sweep(path.parent, f".tmp-*-{glob.escape(path.name[-60:])}.tmp")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(target: Path, temporary: Path, size: int = 0) -> Iterator[None]:
+    """Nothing temporary is left, whatever happens. Want of space is told with the file and how much
+    it is: libraries raise it in classes of their own, and few name the file."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except Exception as error:
+        if not (told := re.search(_FULL, str(error))):
+            raise
+        there = sum(p.stat().st_size for p in (temporary, *temporary.rglob("*")) if p.is_file())
+        disk = next(parent for parent in target.absolute().parents if parent.exists())
+        free = shutil.disk_usage(disk).free + there
+        asked = f"{'' if size else 'more than '}{math.ceil(max(size, there) / 1e4) / 100:,.2f} MB"
+        raise DiskFullError(
+            f"{target}: can't be written ({told[0]}): it takes {asked}, {free / 1e6:,.2f} MB are "
+            "free. Make room, and give the same command again"
+        ) from None
+    finally:
+        _remove(temporary)
 
 
 def _sync(path: Path) -> None:
@@ -42,26 +87,28 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def atomic_path(path: StrPath) -> Iterator[Path]:
+def atomic_path(path: StrPath, size: int = 0) -> Iterator[Path]:
     """Give a temporary path to write to; it becomes `path` when the block ends without an error.
 
-    The parent folder is made where it is missing. On an error nothing is left behind, and what
-    stood at `path` stays.
+    It ends in `.tmp`: tell a library that goes by suffixes the format. A parent that is missing is
+    made. On an error nothing is left behind, and what stood at `path` stays. size: bytes that will
+    be written, where that is known.
+
+    Raises:
+        DiskFullError: there isn't enough space.
     """
     target = Path(path)
     temporary = _sibling(target)
-    # What the umask allows: safetensors writes for the owner's eyes only, and models are shared.
-    temporary.touch()
-    mode = temporary.stat().st_mode & 0o777
-    temporary.unlink()
-    try:
+    with _writing(target, temporary, size):
+        # What the umask allows: safetensors writes for the owner's eyes only; models are shared.
+        temporary.touch()
+        mode = temporary.stat().st_mode & 0o777
+        temporary.unlink()
         yield temporary
         temporary.chmod(mode)
         _sync(temporary)
         temporary.replace(target)
         _sync(target.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -73,16 +120,14 @@ def atomic_folder(path: StrPath) -> Iterator[Path]:
     """
     target = Path(path)
     temporary = _sibling(target)
-    temporary.mkdir()
-    try:
+    with _writing(target, temporary):
+        temporary.mkdir()
         yield temporary
         for file in sorted(temporary.rglob("*")):
             _sync(file)
         _sync(temporary)
         _swap(temporary, target)
         _sync(target.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _swap(new: Path, target: Path) -> None:
@@ -103,7 +148,7 @@ def _swap(new: Path, target: Path) -> None:
 
 def write_bytes(path: StrPath, data: bytes) -> None:
     """Write `data` to `path`, atomically."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, len(data)) as temporary:
         temporary.write_bytes(data)
 
 

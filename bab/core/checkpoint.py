@@ -63,14 +63,14 @@ def save(
         for key, value in values.items():
             tensors[f"optimizer/{names[id(parameter)]}/{key}"] = torch.as_tensor(value)
     path = folder / f"step-{state.step:09d}.safetensors"
-    sealed.write(path, tensors, _key(run, path), state=json.dumps(asdict(state)))
+    sealed.write_tensors(path, tensors, _key(run, path), state=json.dumps(asdict(state)))
     return path
 
 
 def save_best(folder: Path, module: nn.Module, step: int, run: str = "") -> None:
     """Write the weights of the best dev score so far."""
     path = best_path(folder, step)
-    sealed.write(path, trainable(module), _key(run, path))
+    sealed.write_tensors(path, trainable(module), _key(run, path))
 
 
 def best_path(folder: Path, step: int) -> Path:
@@ -124,8 +124,9 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> 
         if key.startswith("optimizer/"):
             name, _, entry = key.removeprefix("optimizer/").rpartition("/")
             parameter = names[name]
-            # AdamW's step counter lives on the CPU whatever the device (unless it is fused).
-            device = "cpu" if entry == "step" else parameter.device
+            # AdamW's step counter lives on the CPU whatever the device, unless it is fused.
+            fused = optimizer.param_groups[0].get("fused")
+            device = parameter.device if fused or entry != "step" else "cpu"
             optimizer.state[parameter][entry] = value.to(device)
     return state
 

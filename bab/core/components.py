@@ -8,6 +8,7 @@ from typing import Any, Literal
 from bab.core import registry
 from bab.core.errors import ConfigError, PluginError
 from bab.core.interfaces import Encoder, Task
+from bab.core.options import Options
 from bab.core.weights import fingerprint
 
 
@@ -35,11 +36,16 @@ def build_encoder(
     if not isinstance(encoder, Encoder):
         raise PluginError(f"{entry.described} breaks its contract: load gives {encoder!r:.60}")
     registry.claim(type(encoder), entry)
-    if "fingerprint" not in vars(encoder):
-        encoder.fingerprint = fingerprint(encoder, encoder.version, given.model_dump(mode="json"))
-    if "/" in name and encoder.resolved.partition(":")[0] == entry.name:
-        encoder.resolved = f"{name.rpartition('/')[0]}/{encoder.resolved}"
+    identify(encoder, given)
+    if "/" in name:  # whatever it calls itself, tables must tell it from its namesake
+        encoder.resolved = entry.full + "".join(encoder.resolved.partition(":")[1:])
     return encoder.eval()
+
+
+def identify(encoder: Encoder, options: Options) -> None:
+    """Make the fingerprint of an encoder that has none of its own."""
+    if "fingerprint" not in vars(encoder):
+        encoder.fingerprint = fingerprint(encoder, encoder.version, options.model_dump(mode="json"))
 
 
 def identity(encoder: Encoder) -> str:

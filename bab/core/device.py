@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -30,13 +28,18 @@ def accelerator(device: str, precision: str, unused: bool) -> Any:
     from accelerate.state import AcceleratorState
 
     device = resolve_device(device)
+    precision = resolve_precision(device, precision)
     refuse_precision(device, precision)
-    # A second run in one process (a bench, a notebook) may ask for another precision.
-    AcceleratorState._reset_state(reset_partial_state=False)
+    # A second run in one process (a bench, a notebook) may ask for another precision or device.
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+    if device == "cuda":  # what is asked for in fp32 is fp32, in products and convolutions alike
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        torch.cuda.reset_peak_memory_stats()
     ddp = DistributedDataParallelKwargs(find_unused_parameters=unused)
     # The first process lists and checks the corpus, and probes, while the others wait.
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=12))
-    mixed = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}[precision]
+    mixed = precision if precision in ("fp16", "bf16") else "no"
     return Accelerator(cpu=device == "cpu", mixed_precision=mixed, kwargs_handlers=[ddp, patient])
 
 
@@ -79,6 +82,14 @@ def resolve_device(name: str) -> str:
     return name
 
 
+def resolve_precision(device: str, name: str) -> str:
+    """auto -> bf16 on a GPU that computes in it, else fp32. device: auto, or any."""
+    if name != "auto":
+        return name
+    gpu = device in ("auto", "cuda") and torch.cuda.is_available()
+    return "bf16" if gpu and torch.cuda.is_bf16_supported(False) else "fp32"
+
+
 def refuse_precision(device: str, precision: str) -> None:
     """Half precision only where the hardware computes in it.
 
@@ -94,48 +105,11 @@ def refuse_precision(device: str, precision: str) -> None:
         fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         if precision == "bf16" and fast:
             return
-        reason = (
-            "has no bf16 units (AVX512-bf16, AMX)" if precision == "bf16" else "has no fp16 units"
-        )
+        units = f"{precision} units" + (" (AVX512-bf16, AMX)" if precision == "bf16" else "")
         raise ConfigError(
-            f"precision {precision}: this CPU {reason}, so it would only be slower; use fp32"
+            f"precision {precision}: this CPU has no {units}, so it would only be slower; use fp32"
         )
+    if precision == "tf32" and device != "cuda":
+        raise ConfigError(f"precision tf32: {device} doesn't compute in it; use fp32")
     if device == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported(False):
         raise ConfigError("precision bf16: this GPU has no bf16 units; use fp16 or fp32")
-
-
-def peak_memory() -> int:
-    """The most bytes that this process has had in memory."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        import psutil
-
-        return int(psutil.Process().memory_info().peak_wset)
-    # Linux counts kilobytes, macOS bytes (getrusage(2)).
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-# Of glibc's malloc.h; -1 as a threshold means never.
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
-
-
-def keep_memory() -> bool:
-    """Have this process keep the memory that it frees, for itself. Whether that could be arranged.
-
-    glibc gets large blocks (32 MB and more, always) from the system one by one and gives them back
-    at once; the system fills each with zeros, page by page, at every step of training. Kept, a step
-    of a wav2vec 2.0 on 8 s clips took a sixth (base) to a fifth (tiny) less CPU time on 2 cores.
-    The price is memory: the process stays as large as it once was, and blocks of changing sizes fit
-    less well (14 batches of 60 s, of clips of 2 to 15 s: a peak of 3.4 GB instead of 2.4, and a
-    quarter less CPU time). Linux with glibc only; elsewhere nothing happens. Call it before the
-    first large tensor; it lasts until the process ends.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # another C library
-        return False
-    return bool(mallopt(_TRIM_THRESHOLD, -1)) and bool(mallopt(_MMAP_MAX, 0))

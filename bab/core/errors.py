@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterable
 from functools import cache
 
+_MANY = 16  # names that one message may list
+
 
 class BabError(Exception):
     """A user's mistake or a missing thing: the message names the file or value and the remedy."""
@@ -41,6 +43,10 @@ class LeakageError(CorpusError):
     """A recording, voice or group that stands in two splits."""
 
 
+class DiskFullError(BabError, OSError):
+    """A file for which there is no space: the message says how much is missing."""
+
+
 class DivergedError(BabError):
     """A loss that is not finite: training stopped, the last good checkpoint is kept."""
 
@@ -53,8 +59,13 @@ class InterruptedRunError(BabError):
     exit_code = 130
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 recording`, `2 recordings`."""
+    return f"{number:,} {noun}" + "s" * (number != 1)
+
+
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
-    """The end of an error message: the nearest known names, or all of them.
+    """The end of an error message: the nearest known names; all, or the five nearest of many.
 
     Returns e.g. ``did you mean 'hubert'?`` or ``known: fbank, hubert``.
     """
@@ -64,6 +75,8 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     near = get_close_matches(wrong, names, n=3, cutoff=0.6)
     if near:
         return "did you mean " + " or ".join(f"'{name}'" for name in near) + "?"
+    if len(names) > _MANY:
+        return "nearest: " + ", ".join(get_close_matches(wrong, names, n=5, cutoff=0.0))
     return "known: " + (", ".join(names) if names else "none")
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
+from bab.core.atomic import sweep
 from bab.core.errors import BusyError
 from bab.core.names import file_name
 
@@ -20,11 +21,12 @@ def place(runs: str, what: str, corpus: str, encoder: str, identifier: str) -> P
 
 
 @contextmanager
-def locked(folder: Path, main: bool) -> Iterator[None]:
+def locked(folder: Path, main: bool, beside: Iterable[Path] = ()) -> Iterator[None]:
     """Hold the run's folder, so that two processes never write into it. The lock goes with the
-    process, so a killed one leaves none behind.
+    process, so a killed one leaves none behind; what its writers left is swept.
 
-    main: of several processes of one run, only the first holds it.
+    main: of several processes of one run, only the first holds it. beside: folders that are
+    written to as well, but are not the run's alone: what lies below them isn't swept.
 
     Raises:
         BusyError: another process does.
@@ -33,12 +35,23 @@ def locked(folder: Path, main: bool) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK, blocking=False)
+    lock: FileLock | SoftFileLock = FileLock(folder / LOCK, blocking=False)
     try:
-        lock.acquire()
+        try:
+            lock.acquire()
+        except OSError as error:  # some network file systems hold no locks: a file that is there
+            if isinstance(error, Timeout):  # does, and says who made it
+                raise
+            lock = SoftFileLock(folder / f"{LOCK}-held", blocking=False)
+            lock.acquire()
     except Timeout:
         raise BusyError(f"another bab process is at work in {folder}: wait for it") from None
+    swept = [(folder, "**/.tmp-*"), *((place, ".tmp-*") for place in beside)]
     try:
+        for place, names in swept:
+            sweep(place, names)
         yield
     finally:
+        for place, names in swept:
+            sweep(place, names)
         lock.release()

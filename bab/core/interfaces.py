@@ -36,23 +36,29 @@ Level = Literal["frame", "clip", "sequence", "pair"]
 
 
 class Encoder(nn.Module, Component):
-    """Audio -> frames. Input normalisation happens inside, over each valid span."""
+    """Audio -> frames. Input normalisation happens inside, over each valid span.
 
-    # Weights a person may name after a colon -> what and whose they are. `default` is one of them.
+    `load` sets: sample_rate, Hz; dim, D; depth, L: the states returned, the input embedding first;
+    grid: when each frame is; max_seconds: longer input must arrive as windows, None: any length;
+    resolved: what was really loaded, "hubert:random-tiny"; local_dim: C of `Encoded.local`, None
+    where there is none; fingerprint: of weights, options and code, made by the core where unset.
+    A class may say: weights: names after a colon -> what and whose they are, `default` is one of
+    them; defaults: of its options by the level of the task, {"clip": {"cmvn": "none"}}; version: of
+    the code, for the fingerprint: raised when the output changes."""
+
     weights: ClassVar[Mapping[str, str]] = {}
     default: ClassVar[str] = ""
-    # Defaults of its options by the level of the run's task: {"clip": {"cmvn": "none"}}.
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    version: ClassVar[str] = "1"
 
-    sample_rate: int  # Hz
-    dim: int  # D
-    depth: int  # L, the states returned; the input embedding is the first
-    grid: Grid  # when each frame is
-    max_seconds: float | None  # longer input must arrive as windows
-    fingerprint: str  # of weights, options and code; the core makes one where `load` sets none
-    version: ClassVar[str] = "1"  # of the code, in that one: raised when the output changes
-    resolved: str  # what was really loaded, e.g. "hubert:random-tiny"
-    local_dim: int | None = None  # C of `Encoded.local`; None where there is none
+    sample_rate: int
+    dim: int
+    depth: int
+    grid: Grid
+    max_seconds: float | None
+    fingerprint: str
+    resolved: str
+    local_dim: int | None = None
 
     @classmethod
     def load(
@@ -85,9 +91,7 @@ class Encoder(nn.Module, Component):
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by depth, the input first: {"conv": ..., "layer0": ..., "layer1": ...}.
-
-        `--freeze conv` holds the group "conv"; layer-wise learning rates decay from last to first.
-        """
+        `--freeze conv` holds the group "conv"; layer-wise rates decay from last to first."""
         return {"encoder": list(self.parameters())}
 
     def extras(self) -> Mapping[str, Tensor]:
@@ -251,11 +255,9 @@ class Corpus(Component):
         raise NotImplementedError
 
     def testable(self, clip: Clip) -> bool:
-        """Whether a clip may be tuned or tested on; what may not only ever trains.
-
-        For a union of corpora where only some of the sources make a fair test. Protocols that make
-        their own folds ask it; given splits hold such clips in "train" alone.
-        """
+        """Whether a clip may be tuned or tested on; what may not only ever trains. For a union of
+        corpora where only some of the sources make a fair test. Protocols that make their own folds
+        ask it; given splits hold such clips in "train" alone."""
         return True
 
     def trials(self, split: str) -> Iterable[Trial]:
@@ -344,11 +346,9 @@ class Task(Component):
         raise NotImplementedError
 
     def targets(self, clip: Clip, grid: Grid, frames: int, labels: Labels) -> Tensor:
-        """What the model should say of one example (a clip narrowed to a window).
-
-        Returns f32 or i64 [frames, C] (frame), i64[G], a class per label group (clip, pair), or
-        i64[U], the labels in order (sequence).
-        """
+        """What the model should say of one example (a clip narrowed to a window): f32 or i64
+        [frames, C] (frame), i64[G], a class per label group (clip, pair), or i64[U], the labels in
+        order (sequence)."""
         raise NotImplementedError
 
     def tune(self, outputs: Sequence[Output], grid: Grid, labels: Labels) -> dict[str, Any]:
@@ -370,10 +370,8 @@ class Task(Component):
 
     def statistics(self, reference: Clip, prediction: Prediction | None) -> dict[str, float]:
         """Sums that `metrics` is a function of, for one clip; None = nothing was predicted for it.
-
         Additive, so that pooling over clips and leaving groups out are exact and fast. Sums called
-        "confusion\\tNAME\\tROW\\tCOLUMN" stand in the record as a matrix.
-        """
+        "confusion\\tNAME\\tROW\\tCOLUMN" stand in the record as a matrix."""
         raise NotImplementedError
 
     def metrics(self, totals: Mapping[str, float]) -> dict[str, float]:
@@ -388,11 +386,9 @@ class Task(Component):
     def score(
         self, references: Sequence[Clip | Trial], predictions: Mapping[str, Prediction]
     ) -> dict[str, float]:
-        """The metrics of a set of clips, or of trials (pair tasks); predictions are by clip id.
-
-        A clip without a prediction counts as missed. Tasks that are not `additive` replace this,
-        but for pair tasks, which have `compare` and `rate`.
-        """
+        """The metrics of a set of clips, or of trials (pair tasks); predictions are by clip id. A
+        clip without a prediction counts as missed. Tasks that are not `additive` replace this, but
+        for pair tasks, which have `compare` and `rate`."""
         if self.pairs:
             trials = [r for r in references if isinstance(r, Trial)]
             same = np.array([t.same for t in trials], dtype=bool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ COMPONENTS: Mapping[str, tuple[str, str]] = {
     "head": ("heads", ""),
     "objective": ("objectives", ""),
 }
+_LONGEST = 200  # bytes
 FUSIONS = ("concat", "late")  # of an ensemble
 
 
@@ -41,14 +43,14 @@ def members(spec: str) -> tuple[Member, ...]:
     may hold one.
     """
     pieces = spec.strip().split("+") if "+" in spec else [spec]
-    known = registry.names("encoders") if len(pieces) > 1 else {}
     parts: list[str] = []
     for piece in pieces:
-        if not parts or piece.partition(":")[0].strip() in known:
+        if not parts or registry.known("encoders", piece.partition(":")[0].strip()):
             parts.append(piece.strip())
         else:
             parts[-1] += f"+{piece}"
-    return tuple(Member(name, rest) for name, _, rest in (part.partition(":") for part in parts))
+    split = (part.removeprefix(f"{registry.OWN}/").partition(":") for part in parts)
+    return tuple(Member(name, rest) for name, _, rest in split)
 
 
 def spelling(section: str, text: str) -> dict[str, Any]:
@@ -60,7 +62,7 @@ def spelling(section: str, text: str) -> dict[str, Any]:
     """
     if section == "encoder" and len(members(text)) > 1:
         return {"name": text.strip()}
-    name, colon, rest = text.strip().partition(":")
+    name, colon, rest = text.strip().removeprefix(f"{registry.OWN}/").partition(":")
     after = COMPONENTS[section][1]
     if not name or (colon and not rest) or (colon and not after):
         form = f"NAME or NAME:{after.upper()}" if after else "NAME"
@@ -87,4 +89,14 @@ def _called(member: Member) -> str:
 
 def file_name(text: str) -> str:
     """A text as part of a path, in letters that every file system takes."""
-    return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-.") or "x"
+    return fitted(re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-.") or "x")
+
+
+def fitted(part: str) -> str:
+    """A part of a path, with room for an ending: one of over 200 bytes is cut, and ends with a hash
+    of the whole. File systems take 255 bytes, however few letters that is."""
+    letters = part.encode("utf-8", "surrogateescape")
+    if len(letters) <= _LONGEST:
+        return part
+    digest = hashlib.blake2b(letters, digest_size=4).hexdigest()
+    return f"{letters[: _LONGEST - 9].decode('utf-8', 'ignore')}-{digest}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABCMeta
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
@@ -13,7 +14,15 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Component:
+class Contract(ABCMeta):
+    """`help` of a contract shows it, and not the thousand lines of `nn.Module` below it."""
+
+    def __dir__(cls) -> list[str]:
+        known = super().__dir__()  # what derives from a contract keeps all of its names
+        return [n for n in known if not cls.__module__.startswith("bab.core") or n in vars(cls)]
+
+
+class Component(metaclass=Contract):
     """What every component declares about itself, for `bab info`."""
 
     Options: ClassVar[type[Options]] = Options
@@ -67,8 +76,13 @@ class TrainConfig(Strict):
     workers: PositiveInt = Field(
         default=1, description="threads that read batches ahead; the batches are the same"
     )
-    precision: Literal["fp32", "fp16", "bf16"] = Field(
-        default="fp32", description="arithmetic; refused where the device only gets slower"
+    precision: Literal["auto", "fp32", "tf32", "fp16", "bf16"] = Field(
+        default="auto",
+        description="arithmetic; auto: bf16 on a GPU that has it, else fp32; refused where the "
+        "device only gets slower",
+    )
+    deterministic: bool = Field(
+        default=False, description="on a GPU, the same bits each time, at the cost of speed"
     )
     layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0,

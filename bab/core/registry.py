@@ -6,6 +6,7 @@ only what was named. Importing this module imports neither pluggy nor torch.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
@@ -31,6 +32,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "models": ("model", "ModelReader"),
 }
 OWN = "bab"  # the distribution whose components the bare names are
+FILES = "BAB_PLUGIN_FILES"  # in the environment, so that workers have it: paths of one-file plugins
 
 
 class Entry(NamedTuple):
@@ -45,7 +47,8 @@ class Entry(NamedTuple):
     @property
     def owner(self) -> str:
         """The distribution and its version, as messages name them."""
-        return f"{self.distribution} {self.version}".strip()
+        file = self.distribution.endswith(".py")  # whose version is its SHA-256
+        return f"{self.distribution} {self.version[: 12 if file else None]}".strip()
 
     @property
     def full(self) -> str:
@@ -80,8 +83,11 @@ def kind_of(text: str) -> str:
 
 
 def entries() -> tuple[Entry, ...]:
-    """Everything that any installed distribution offers, sorted; read from metadata only."""
-    return _scan(tuple(sys.path))
+    """Everything that any installed distribution offers, sorted; read from metadata only. Before
+    it, what the files hold that `bab.use_plugin` was given."""
+    files = [path for path in os.environ.get(FILES, "").split(os.pathsep) if path]
+    public: Any = import_module("bab") if files else None
+    return (*(e for path in files for e in public.read_plugin(path)), *_scan(tuple(sys.path)))
 
 
 def names(kind: str) -> dict[str, Entry]:
@@ -119,8 +125,11 @@ def _scan(path: tuple[str, ...]) -> tuple[Entry, ...]:
 
 def _named(distribution: Distribution) -> tuple[str, str]:
     try:
-        metadata = distribution.metadata
-        return str(metadata["Name"] or "unnamed"), str(metadata["Version"] or "")
+        # By hand: the parser of the standard library takes as long as all else together.
+        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+        head = text.partition("\n\n")[0].splitlines()
+        said = dict(line.split(": ", 1) for line in head if line[:6] in ("Name: ", "Versio"))
+        return said["Name"].strip() or "unnamed", said.get("Version", "").strip()
     except Exception:  # damaged metadata: its components may still work, and are named by folder
         return str(getattr(distribution, "_path", "unnamed")), ""
 
@@ -234,7 +243,9 @@ def origin(component: object) -> str:
     """Distribution, version and class of a stranger's component, for what its results are found
     by; "" for a built-in, whose own version says when its results change (docs/decisions.md)."""
     entry = owner(component)
-    return "" if entry is None or entry.built_in else f"{entry.owner} {entry.value}"
+    if entry is None or entry.built_in:
+        return ""
+    return " ".join(filter(None, (entry.distribution, entry.version, entry.value)))
 
 
 def _breach(kind: str, component: Any) -> str:

@@ -29,11 +29,12 @@ from bab.core.observers import Watchers
 from bab.core.options import TrainConfig
 from bab.core.record import RunInfo
 from bab.core.seeds import derive
-from bab.core.types import Batch, Loss
+from bab.core.types import Batch, Loss, pinned
 
 _SKIPS = 50  # updates that fp16's scale, of 2^16 at first, may skip in a row: it is 2^-34 then
 Evaluate = Callable[[int], tuple[dict[str, float], float]]
 Logs = dict[str, tuple[float, float]]  # sums, and the counts they are over
+Said = list[tuple[str, float | Tensor, float]]  # the same before anything was fetched or added up
 
 
 class Bundle(nn.Module):
@@ -46,7 +47,7 @@ class Bundle(nn.Module):
 
     def forward(
         self, batch: Batch, divisors: dict[str, float]
-    ) -> tuple[Tensor, dict[str, Tensor], Logs]:
+    ) -> tuple[Tensor, dict[str, Tensor], Mapping[str, tuple[float | Tensor, float]]]:
         """The weighted sum of the terms, each over its divisor; the terms, and what else is worth
         a line in the log."""
         loss = self.objective(self.model, batch)
@@ -70,6 +71,7 @@ class Training:
     info: RunInfo
     stop: Callable[[], bool]  # True once the user wants out
     keep: Literal["best", "last"] = "best"  # the weights that are in the model afterwards
+    doubt: Callable[[Sequence[Batch]], str] = lambda parts: ""  # who made a loss infinite, if known
 
     @property
     def run(self) -> str:
@@ -85,8 +87,9 @@ class Trainer:
         self.accelerator = training.accelerator
         self.bundle = Bundle(training.model, training.objective)
         groups = parameter_groups(self.bundle, training.config)
-        # One kernel for all: at small sizes the update is mostly overhead.
-        self.optimizer = adamw(groups, training.config, self.accelerator.device.type == "cpu")
+        # One kernel for all: else the update is mostly overhead, at small sizes and on GPUs.
+        fused = self.accelerator.device.type in ("cpu", "cuda")
+        self.optimizer = adamw(groups, training.config, fused)
         self.scales = [group["scale"] for group in self.optimizer.param_groups]
         self.state = State()
         self.bundle.to(self.accelerator.device)
@@ -121,12 +124,13 @@ class Trainer:
         with one_thread(scorer.encoder is None and scorer.pool):
             self._loop()
         self._load_best()
+        self.accelerator.free_memory()  # it would keep this model and optimizer as long as it lives
         return self.state
 
     def _loop(self) -> None:
         self._train_mode()
         workers = self.training.config.workers
-        steps = Prefetcher(self.training.batches, self.state.step, self._end(), workers)
+        steps = Prefetcher(self._made, self.state.step, self._end(), workers)
         for step, parts in steps:
             began = time.perf_counter()
             values, stopping = self._step(step, parts)
@@ -148,6 +152,11 @@ class Trainer:
             if self._patience_spent():
                 break
 
+    def _made(self, step: int) -> list[Batch]:
+        """A step's batches; where a GPU waits for them, in memory that it reads by itself."""
+        gpu = self.accelerator.device.type == "cuda"
+        return [part.each(pinned) if gpu else part for part in self.training.batches(step)]
+
     def _end(self) -> int:
         """No further steps where the run had already stopped for want of improvement."""
         return self.state.step if self._patience_spent() else self.training.config.steps
@@ -162,15 +171,14 @@ class Trainer:
         rate = self.training.config.lr * schedule(self.training.config, step)
         for group, scale in zip(self.optimizer.param_groups, self.scales, strict=True):
             group["lr"] = rate * scale
-        divisors = self._divisors(parts)
-        sums, logs = self._backward(parts, divisors)
+        sums, logs, norm = self._fetched(*self._backward(parts, self._divisors(parts)))
         seconds = sum(clip.duration for part in parts for clip in part.clips)
         flat = [x for pair in logs.values() for x in pair]
         totals = self._reduce([*sums.values(), *flat, seconds, float(self.training.stop())])
         losses = dict(zip(sums, totals, strict=False))
         whole = math.fsum(losses.values())
         self._check(whole, step, parts, "loss")
-        norm = self._update(step, parts)
+        self._update(step, parts, norm)
         self.state.audio_seconds += totals[-2]
         values = {"loss": whole, "lr": rate, "grad_norm": norm}
         if len(losses) > 1:
@@ -190,10 +198,11 @@ class Trainer:
 
     def _backward(
         self, parts: Sequence[Batch], divisors: dict[str, float]
-    ) -> tuple[dict[str, float], Logs]:
-        """Gradients of all micro-batches; the terms of this process, and what else was logged."""
-        sums: dict[str, float] = dict.fromkeys(divisors, 0.0)
-        logs: Logs = {}
+    ) -> tuple[Said, Said, float | Tensor]:
+        """Gradients of all micro-batches, cut to the largest norm; the terms of this process, what
+        else was logged, and the norm: where the device has them."""
+        sums: Said = [(key, 0.0, 0.0) for key in divisors]
+        logs: Said = []
         for index, part in enumerate(parts):
             wait = index + 1 < len(parts)
             with self.accelerator.no_sync(self.wrapped) if wait else nullcontext():
@@ -203,12 +212,25 @@ class Trainer:
                     loss.backward()
                 else:
                     self.accelerator.backward(loss * self.accelerator.num_processes)
-            for key, value in terms.items():
-                sums[key] += value.item()
-            for key, (total, count) in said.items():
-                before = logs.get(key, (0.0, 0.0))
-                logs[key] = (before[0] + total, before[1] + count)
-        return sums, logs
+            sums += [(key, value, 0.0) for key, value in terms.items()]
+            logs += [(key, total, count) for key, (total, count) in said.items()]
+        return sums, logs, self._clipped()
+
+    def _fetched(
+        self, sums: Said, logs: Said, norm: float | Tensor
+    ) -> tuple[dict[str, float], Logs, float]:
+        """The same as numbers, added up by name: the one moment of a step that waits for a GPU."""
+        values = [value for _, value, _ in (*sums, *logs)] + [norm]
+        tensors = [value.detach() for value in values if isinstance(value, Tensor)]
+        fetched = iter(torch.stack(tensors).tolist() if tensors else [])
+        numbers = iter([next(fetched) if isinstance(v, Tensor) else v for v in values])
+        terms, told = dict[str, float](), Logs()
+        for key, _, _ in sums:
+            terms[key] = terms.get(key, 0.0) + next(numbers)
+        for key, _, count in logs:
+            before = told.get(key, (0.0, 0.0))
+            told[key] = (before[0] + next(numbers), before[1] + count)
+        return terms, told, next(numbers)
 
     def _divisors(self, parts: Sequence[Batch]) -> dict[str, float]:
         """The count of each term over all micro-batches and ranks."""
@@ -225,12 +247,7 @@ class Trainer:
         summed: list[float] = self.accelerator.reduce(tensor, reduction="sum").tolist()
         return summed
 
-    def _update(self, step: int, parts: Sequence[Batch]) -> float:
-        limit = math.inf if self.training.config.clip is None else self.training.config.clip
-        if self.plain:
-            norm = self._clip(limit)
-        else:
-            norm = float(self.accelerator.clip_grad_norm_(self.wrapped.parameters(), limit))
+    def _update(self, step: int, parts: Sequence[Batch], norm: float) -> None:
         # In fp16 a gradient that overflows is expected now and then: the scaler skips that update,
         # and halves its scale. One that never ends is no matter of scale.
         self.skipped = 0 if math.isfinite(norm) else self.skipped + 1
@@ -240,23 +257,30 @@ class Trainer:
         stepper.step()
         for parameter in self.parameters:
             parameter.grad = None
-        return norm
 
-    def _clip(self, limit: float) -> float:
-        """`clip_grad_norm_`, whose formula this is, without its product where nothing is cut."""
+    def _clipped(self) -> float | Tensor:
+        """`clip_grad_norm_`, whose formula this is; on a CPU without its product where nothing is
+        cut, elsewhere without waiting for the norm."""
+        limit = math.inf if self.training.config.clip is None else self.training.config.clip
+        if not self.plain:
+            norm: Tensor = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), limit)
+            return norm
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         if not gradients:
             return 0.0
-        each = torch.stack(torch._foreach_norm(gradients))
-        norm = float(torch.linalg.vector_norm(each))
-        if norm + 1e-6 > limit:
-            torch._foreach_mul_(gradients, limit / (norm + 1e-6))
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        if self.accelerator.device.type != "cpu":
+            torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1.0))
+        elif (known := float(norm)) + 1e-6 > limit:
+            torch._foreach_mul_(gradients, limit / (known + 1e-6))
         return norm
 
     def _check(self, value: float, step: int, parts: Sequence[Batch], what: str) -> None:
         if math.isfinite(value):
             return
         newest = checkpoint.latest(self.training.folder)
+        if who := self.training.doubt(parts):
+            raise DivergedError(f"the {what} is {value} at step {step + 1}: {who}")
         ids = sorted({clip.id for part in parts for clip in part.clips})
         raise DivergedError(
             f"the {what} is {value} at step {step + 1} (clips: {', '.join(ids[:5])}"

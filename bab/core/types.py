@@ -5,7 +5,7 @@ Importing this module imports neither torch nor numpy: a Corpus is made of these
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -132,20 +132,39 @@ class Item:
     crop: tuple[int, int] | None = None
 
 
+def moved(x: Tensor, device: Any) -> Tensor:
+    """On another device; to a GPU without waiting, where the memory is `pinned`."""
+    return x.to(device, non_blocking=str(device) != "cpu")
+
+
+def pinned(x: Tensor) -> Tensor:
+    """In memory that a GPU reads by itself, while this process goes on."""
+    return x.pin_memory() if x.device.type == "cpu" else x
+
+
 @dataclass(slots=True)
 class Waves:
     """A padded batch of audio: samples f32[B, S], mono in [-1, 1]; lengths i64[B] in samples.
 
     keep: i64[B, 2], the frames [first, last) that count (the rest is context); None = all.
+    sizes: `lengths` on the CPU. Reading these makes nobody wait for a GPU.
     """
 
     samples: Tensor
     lengths: Tensor
     keep: Tensor | None = None
+    sizes: Tensor = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        self.sizes = self.lengths if self.sizes is None else self.sizes
+
+    def each(self, do: Callable[[Tensor], Tensor]) -> Waves:
+        """With `do` of every tensor but `sizes`."""
+        keep = None if self.keep is None else do(self.keep)
+        return Waves(do(self.samples), do(self.lengths), keep, self.sizes)
 
     def to(self, device: Any) -> Waves:
-        keep = None if self.keep is None else self.keep.to(device)
-        return Waves(self.samples.to(device), self.lengths.to(device), keep)
+        return self.each(lambda x: moved(x, device))
 
 
 @dataclass(slots=True)
@@ -170,8 +189,12 @@ class Features:
     states: Tensor
     lengths: Tensor
 
+    def each(self, do: Callable[[Tensor], Tensor]) -> Features:
+        """With `do` of every tensor."""
+        return Features(do(self.states), do(self.lengths))
+
     def to(self, device: Any) -> Features:
-        return Features(self.states.to(device), self.lengths.to(device))
+        return self.each(lambda x: moved(x, device))
 
 
 @dataclass(slots=True)
@@ -183,6 +206,7 @@ class Batch:
     step: the optimizer step, from which all randomness is drawn.
     seeds: one integer per example, drawn from (run's seed, step, clip): what an objective draws for
         an example (negatives, Gumbel noise) comes from it, and so is the same in any batch.
+    host: the batch before it went to a GPU, where it did; see `here`.
     """
 
     inputs: Waves | Features
@@ -193,19 +217,29 @@ class Batch:
     weights: Tensor | None = None
     mask: Tensor | None = None
     seeds: tuple[int, ...] = ()
+    host: Batch | None = None
 
-    def to(self, device: Any) -> Batch:
-        def move(x: Tensor | None) -> Tensor | None:
-            return None if x is None else x.to(device)
+    @property
+    def here(self) -> Batch:
+        """The batch as it was on the CPU: what is counted there makes nobody wait for a GPU."""
+        return self.host or self
 
+    def each(self, do: Callable[[Tensor], Tensor]) -> Batch:
+        """With `do` of every tensor."""
         return replace(
             self,
-            inputs=self.inputs.to(device),
-            targets=self.targets.to(device),
-            target_lengths=self.target_lengths.to(device),
-            weights=move(self.weights),
-            mask=move(self.mask),
+            inputs=self.inputs.each(do),
+            targets=do(self.targets),
+            target_lengths=do(self.target_lengths),
+            weights=None if self.weights is None else do(self.weights),
+            mask=None if self.mask is None else do(self.mask),
         )
+
+    def to(self, device: Any) -> Batch:
+        batch = self.each(lambda x: moved(x, device))
+        if self.targets.device.type == "cpu" != batch.targets.device.type:
+            batch.host = self
+        return batch
 
 
 @dataclass(slots=True)
@@ -224,10 +258,11 @@ class Term:
 
 @dataclass(slots=True)
 class Loss:
-    """The terms of a loss by name, and numbers worth logging (sums, with their own counts)."""
+    """The terms of a loss by name, and numbers worth logging (sums, with their own counts). A sum
+    that is still on a GPU may be given as it is: the trainer fetches all of a step's at once."""
 
     terms: dict[str, Term]
-    logs: dict[str, tuple[float, float]] = field(default_factory=dict)
+    logs: Mapping[str, tuple[float | Tensor, float]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

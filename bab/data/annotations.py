@@ -103,7 +103,7 @@ def losses(form: Format, annotations: Sequence[Annotation]) -> list[str]:
     return [
         f"{kind} can't hold {FACETS[what].format(count)}"
         for what, count in lost.items()
-        if count and what not in form.keeps
+        if count and what not in form.keeps | form.beside
     ]
 
 

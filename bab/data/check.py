@@ -13,7 +13,8 @@ from typing import Any
 from bab.audio import reading, seen
 from bab.audio.decoding import UnreadableError
 from bab.audio.reading import Problem
-from bab.core.errors import AudioError, BabError, CorpusError
+from bab.checking.clips import check_clips, check_trials, same_ids
+from bab.core.errors import AudioError, BabError, CorpusError, counted
 from bab.core.interfaces import Corpus, Task
 from bab.core.types import Clip
 from bab.data.content import content_id, same_audio
@@ -33,8 +34,8 @@ def refuse_bad(bad: dict[str, str], skip: bool) -> None:
     shown = "\n  ".join(list(bad.values())[:5])
     more = f"\n  and {len(bad) - 5} more" if len(bad) > 5 else ""
     raise AudioError(
-        f"{len(bad)} unreadable file(s):\n  {shown}{more}\n"
-        "Mend them (`bab data check` lists all), or leave them out with --skip-bad"
+        f"{counted(len(bad), 'unreadable file')}:\n  {shown}{more}\n"
+        "Repair or replace them (`bab data check` lists all), or leave them out with --skip-bad"
     )
 
 
@@ -117,6 +118,10 @@ def check_corpus(
     clips = whole or [clip for part in splits.values() for clip in part]
     paths = list(dict.fromkeys(clip.path for clip in clips))
     problems += _check_files(paths, jobs, progress)
+    problems += [
+        Problem("", "id", f"{told}: a run would stop", True)
+        for told in same_ids(splits or {"all": clips})
+    ]
     problems += _beyond(clips)
     problems += _overlaps(splits)
     problems += _same_audio(splits or {"all": clips})
@@ -125,7 +130,7 @@ def check_corpus(
     problems += doubled(clips)
     if all(splits.get(name) for name in ("train", "dev", "test")):
         problems += unfit(tasks or {}, splits, corpus.provides)
-    problems += _trials(corpus)
+    problems += _trials(corpus, splits)
     return Report(
         getattr(corpus, "name", type(corpus).__name__),
         str(corpus.root),
@@ -184,19 +189,20 @@ def summarise(clips: Sequence[Clip]) -> SplitSummary:
 def _listed(corpus: Corpus, split: str | None) -> tuple[list[Clip], list[Problem]]:
     """The clips of a split, or why they can't be had."""
     try:
-        return list(corpus.clips(split)), []
+        return list(check_clips(corpus, corpus.clips(split))), []
     except BabError as error:
         return [], faults(corpus.root, error, "split")
 
 
-def _trials(corpus: Corpus) -> list[Problem]:
-    """Trial lists that can't be read. A warning: only speaker verification needs them."""
+def _trials(corpus: Corpus, splits: Mapping[str, Sequence[Clip]]) -> list[Problem]:
+    """Trial lists that can't be read, or name what isn't there. A warning: only speaker
+    verification needs them."""
     problems: list[Problem] = []
     if "speaker" not in corpus.provides:
         return problems
     for split in sorted(set(corpus.splits()) & {"dev", "test"}):
         try:
-            corpus.trials(split)
+            check_trials(corpus, split, list(corpus.trials(split)), splits[split])
         except BabError as error:
             told = f"speaker verification would stop: {error}"
             problems.append(Problem(str(corpus.root), "trials", told, fatal=False))
@@ -240,8 +246,8 @@ def _beyond(clips: Sequence[Clip]) -> Iterator[Problem]:
         late = [s for s in clip.segments if s.end > end + _TOLERANCE]
         if late:
             message = (
-                f"{where} has {len(late)} segment(s) after the file's end ({end:.3f} s), the "
-                f"first '{late[0].label}' at {late[0].start:.3f} to {late[0].end:.3f} s"
+                f"{where} has {counted(len(late), 'segment')} after the file's end ({end:.3f} s), "
+                f"the first '{late[0].label}' at {late[0].start:.3f} to {late[0].end:.3f} s"
             )
             yield Problem(clip.path, "beyond", message, fatal=False)
 
@@ -307,14 +313,14 @@ def render(report: Report) -> str:
                 kinds[problem.kind].append(problem)
         for kind, problems in kinds.items():
             lines += ["", f"{word}: {kind} ({len(problems)})"]
-            shown = None if kind == "files" else _SHOWN  # what must be mended by hand, all of it
+            shown = None if kind == "files" else _SHOWN  # what must be corrected by hand, all of it
             lines += [f"  {problem.message}" for problem in problems[:shown]]
             if shown and len(problems) > shown:
                 lines.append(f"  and {len(problems) - shown} more")
     errors = sum(problem.fatal for problem in report.problems)
     warnings = len(report.problems) - errors
     verdict = "a run would stop" if report.fatal else "ready to run"
-    lines += ["", f"{errors} error(s), {warnings} warning(s): {verdict}"]
+    lines += ["", f"{counted(errors, 'error')}, {counted(warnings, 'warning')}: {verdict}"]
     return "\n".join(lines)
 
 

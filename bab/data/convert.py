@@ -13,6 +13,7 @@ from typing import Any
 from bab.core import registry
 from bab.core.annotations import Annotation, Format, Mark
 from bab.core.errors import BabError, did_you_mean
+from bab.core.names import fitted
 from bab.core.types import Tell
 from bab.data.annotations import names_of, open_format
 
@@ -206,7 +207,8 @@ def _places(files: Sequence[Path], given: Path, out: Path, form: Format) -> dict
     places: dict[Path, Path] = {}
     owners: dict[Path, Path] = {}
     for path in files:
-        place = (out / path.relative_to(top)).with_suffix(form.suffixes[0])
+        place = (out / path.relative_to(top)).with_suffix("")
+        place = place.with_name(fitted(place.name) + form.suffixes[0])
         other = owners.setdefault(place, path)
         if other != path:
             raise BabError(f"{other} and {path} would both become {place}: choose with --from")
@@ -216,4 +218,4 @@ def _places(files: Sequence[Path], given: Path, out: Path, form: Format) -> dict
 
 def _file_name(uri: str) -> str:
     """A recording's name as a file's, without folders."""
-    return re.sub(r"[^\w.\- ]+", "_", uri).lstrip(".") or "_"
+    return fitted(re.sub(r"[^\w.\- ]+", "_", uri).lstrip(".") or "_")

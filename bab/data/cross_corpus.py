@@ -40,6 +40,7 @@ class Across(Corpus):
         """distinct: names of the tested corpus mean other people and recordings than in the
         trained one; they are then told apart by the corpus's name."""
         self.trained, self.tested, self.distinct = trained, tested, distinct
+        self.corpora = (trained, tested)
         self.name = f"{trained.name}→{tested.name}"
         self.root = tested.root
         self.version = f"{trained.version}→{tested.version}"  # type: ignore[misc]

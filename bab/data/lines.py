@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from bab.audio.reading import Problem
-from bab.core.errors import BabError, CorpusError
+from bab.core.errors import BabError, CorpusError, counted
 from bab.core.interfaces import Task
 from bab.core.types import Clip, Segment
 
@@ -66,9 +66,10 @@ def doubled(clips: Sequence[Clip]) -> Iterator[Problem]:
             if both:
                 one, two = both[0]
                 message = (
-                    f"{clip.path}: clip '{clip.id}' has {len(both)} overlap(s) of '{label}' with "
-                    f"itself, the first of {one.start:.3f} to {one.end:.3f} s and {two.start:.3f} "
-                    f"to {two.end:.3f} s: join them, unless two such voices are meant"
+                    f"{clip.path}: clip '{clip.id}' has {counted(len(both), 'overlap')} of "
+                    f"'{label}' with itself, the first of {one.start:.3f} to {one.end:.3f} s and "
+                    f"{two.start:.3f} to {two.end:.3f} s: join them, unless two such voices are "
+                    "meant"
                 )
                 yield Problem(clip.path, "same voice", message, False)
 

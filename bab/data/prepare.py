@@ -17,11 +17,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from bab.core import atomic
+from bab.core.atomic import sweep_beside
 from bab.core.errors import AudioError, BabError, CorpusError, LeakageError
 from bab.core.interfaces import Corpus
+from bab.core.sealed import DamagedError
 from bab.core.types import Clip, Tell
-from bab.data import check, segments, vad
+from bab.data import check, sealed, segments, vad
 from bab.data.check import refuse_bad
 from bab.data.cross_corpus import names_apart, prefixed
 from bab.data.workers import workers
@@ -73,18 +74,18 @@ def prepare(
     jobs: int,
     skip_bad: bool,
     tell: Tell,
-    hear: Literal["train", "all"] = "train",
+    use: Literal["train", "all"] = "train",
 ) -> Prepared:
     """Write the manifest, or finish what was begun; one that is there already isn't made again.
 
-    hear: `all` names no split of a corpus that names none, so that all of it may be trained on.
+    use: `all` names no split of a corpus that names none, so that all of it may be trained on.
 
     Raises:
         BabError: what it needs isn't installed; no speech at all.
         AudioError: files that can't be read, unless `skip_bad`.
     """
     _require(out, name)
-    recordings, notices = gather(corpora, hear)
+    recordings, notices = gather(corpora, use)
     bad = check.bad_files(
         (r.clip for r in recordings),
         lambda done, total: tell("checking files", done, total, "files"),
@@ -108,11 +109,12 @@ def prepare(
         )
     _write(out, _rows(good, heard), {"plan": plan, "vad": name, "summary": asdict(summary)})
     shutil.rmtree(parts, ignore_errors=True)
+    sweep_beside(out)
     return summary
 
 
 def gather(
-    corpora: Sequence[Corpus], hear: Literal["train", "all"] = "train"
+    corpora: Sequence[Corpus], use: Literal["train", "all"] = "train"
 ) -> tuple[list[Recording], list[str]]:
     """The clips of all corpora with their splits, and what is to be said of them.
 
@@ -122,7 +124,7 @@ def gather(
     recordings: list[Recording] = []
     notices: list[str] = []
     for name, corpus in zip(names_apart(corpora), corpora, strict=True):
-        named = hear == "train" or corpus.splits_given
+        named = use == "train" or corpus.splits_given
         own = _parted(corpus, notices) if named else [Recording(c, "") for c in corpus.clips()]
         if len(corpora) > 1:
             own = [Recording(prefixed(one.clip, f"{name}:"), one.split) for one in own]
@@ -176,8 +178,8 @@ def _detected(
     # The longest first: none is left to run alone at the end.
     todo.sort(key=lambda i: -recordings[i].clip.duration)
     for i, one in _each([(i, recordings[i].clip) for i in todo], name, jobs):
-        if not one.why:  # a file that is mended is looked at again
-            atomic.write_json(_part(parts, keys[i]), asdict(one), indent=None)
+        if not one.why:  # a file that is repaired is read again
+            sealed.write_json(_part(parts, keys[i]), asdict(one), indent=None)
         heard[i] = one
         done += recordings[i].clip.duration
         tell("finding speech", min(done, total), total, "s")
@@ -228,8 +230,8 @@ def _part(parts: Path, key: str) -> Path:
 
 
 def _read(path: Path) -> Speech | None:
-    with suppress(OSError, ValueError, TypeError):
-        values = json.loads(path.read_text(encoding="utf-8"))
+    with suppress(OSError, ValueError, TypeError, DamagedError):
+        values = sealed.read_json(path, ("segments",), "")
         spans = tuple((float(a), float(b)) for a, b in values.pop("segments"))
         return Speech(spans, **values)
     return None
@@ -260,21 +262,19 @@ def _require(out: Path, name: vad.Name) -> None:
 
 def _write(out: Path, columns: dict[str, list[Any]], about: dict[str, Any]) -> None:
     import pyarrow
-    from pyarrow import parquet
 
-    table = pyarrow.table(columns).replace_schema_metadata({_KEY: json.dumps(about).encode()})
-    with atomic.atomic_path(out) as temporary:
-        parquet.write_table(table, temporary)
+    sealed.write_parquet(out, pyarrow.table(columns), {_KEY: json.dumps(about).encode()})
 
 
 def _known(out: Path, plan: str) -> Prepared | None:
     """The summary of a finished manifest of the same plan.
 
     Raises:
-        BabError: another one stands there.
+        BabError: another one stands there, or it is damaged.
     """
     if not out.exists():
         return None
+    sealed.check_parquet(out, "delete it, and give the same command again")
     from pyarrow import ArrowException, parquet
 
     about: dict[str, Any] = {}

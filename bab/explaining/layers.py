@@ -32,7 +32,8 @@ def layer_weights(folder: str | Path) -> list[Weights]:
     from bab.running import model
 
     place = model_folder(Path(folder))
-    spec, tensors = model.load_spec(place), model.load_weights(place)
+    spec = model.load_spec(place)
+    tensors = model.load_weights(place, spec)
     names = sorted(name for name in tensors if name.startswith("mix.") and name.endswith("logits"))
     if not names:
         raise NotApplicableError(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bab.core.atomic import atomic_folder, write_json, write_text
+from bab.core.atomic import atomic_folder, sweep_beside, write_json, write_text
 from bab.core.errors import BabError, NotApplicableError
 from bab.core.interfaces import Encoder
 from bab.data.heard import heard_by, write_heard
@@ -72,6 +72,7 @@ def export(
     say(f"writing {target}, and comparing what it says with the run's model")
     with atomic_folder(target) as folder:
         loads, notices = _written(folder, source, to, head, push_to)
+    sweep_beside(target)
     url = ""
     if push_to:
         say(f"pushing to {push_to}")

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from bab.core.atomic import atomic_path, write_json
+from bab.core.atomic import write_json
 from bab.core.errors import BabError, NotApplicableError
 from bab.core.interfaces import Encoder
+from bab.core.sealed import write_tensors
 from bab.exporting.source import Source, said, sound
 from bab.exporting.tokens import write_tokenizer
 from bab.running.saved import Saved
@@ -67,9 +68,7 @@ def _with_head(folder: Path, saved: Saved, config: dict[str, Any], notices: list
     whole = {prefix + name: tensor for name, tensor in body.items()} | dict(tensors) | weights
     config |= {**keys, **_labels(saved, ending), "architectures": [cls]}
     config["use_weighted_layer_sum"] = mixed
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in whole.items()}
-    with atomic_path(folder / "model.safetensors") as temporary:
-        save_file(plain, temporary, metadata={"format": "pt"})
+    write_tensors(folder / "model.safetensors", whole, "model", format="pt")
     write_json(folder / "config.json", config)
     if ending == "ForCTC":
         extractor = json.loads((folder / _EXTRACTOR).read_text(encoding="utf-8"))

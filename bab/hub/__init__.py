@@ -1,1 +1,1 @@
-"""Weights by name: known ones, paths, and what is fetched from the hub."""
+"""Weights by name: known ones, paths, what is fetched from the hub; and how they are read."""

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bab.core.errors import BabError, did_you_mean
-from bab.core.weights import CHECKPOINTS, TENSORS, WeightsError, first_line, one_checkpoint
+from bab.core.weights import WeightsError, first_line
+from bab.hub.files import CHECKPOINTS, TENSORS, one_checkpoint
 
 # Seconds for the first question to the hub; the user waits this long where a firewall drops it.
 TIMEOUT = 10.0

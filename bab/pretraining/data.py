@@ -29,7 +29,7 @@ class Material:
 
 
 def gather(config: PretrainConfig, corpora: Sequence[Corpus], tell: Tell) -> Material:
-    """The clips to train on and those of dev: each corpus's splits, or as `config.hear` says.
+    """The clips to train on and those of dev: each corpus's splits, or as `config.use` says.
 
     What a corpus calls test is never heard. One that can't be divided is heard whole, without a
     dev. Of several corpora, ids and groups begin with the corpus's name.
@@ -42,7 +42,7 @@ def gather(config: PretrainConfig, corpora: Sequence[Corpus], tell: Tell) -> Mat
     dev: list[Clip] = []
     skipped: dict[str, str] = {}
     for name, corpus in zip(names_apart(corpora), corpora, strict=True):
-        given = _given(corpus, config.hear)
+        given = _given(corpus, config.use)
         listed = given[0] + given[1]
         bad = bad_files(listed, lambda n, of: tell("checking files", n, of, "files"))
         refuse_bad(bad, config.skip_bad)
@@ -62,13 +62,13 @@ def gather(config: PretrainConfig, corpora: Sequence[Corpus], tell: Tell) -> Mat
     return Material(train, dev, skipped, _digest(parts, content), heard)
 
 
-def _given(corpus: Corpus, hear: str) -> list[list[Clip]]:
+def _given(corpus: Corpus, use: str) -> list[list[Clip]]:
     """What a corpus gives to train on, and its dev, which may be empty.
 
     Raises:
         CorpusError: splits that are named and can't be used.
     """
-    if hear == "all" and not corpus.splits_given:
+    if use == "all" and not corpus.splits_given:
         return [list(corpus.clips(None)), []]
     try:
         return [list(corpus.clips(name)) for name in ("train", "dev")]

@@ -7,12 +7,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from bab.checking.encoders import check_made
 from bab.config.pretrain import PretrainConfig
 from bab.config.resolve import encoder_config
 from bab.core.components import build_encoder
+from bab.core.device import resolve_precision
 from bab.core.errors import ConfigError
 from bab.core.types import Clip, Tell
-from bab.targets.features import FrameFeatures, LayerFeatures, Mfcc, own_device, process
+from bab.targets.features import FrameFeatures, LayerFeatures, Mfcc, is_mfcc, own_device, process
 from bab.targets.job import TargetOptions
 from bab.targets.make import make
 from bab.targets.store import TargetStore
@@ -61,12 +63,13 @@ def targets_for(
 def _features(config: PretrainConfig) -> FrameFeatures:
     asked = config.targets
     assert asked.encoder is not None
-    if asked.encoder == "mfcc":
+    if is_mfcc(asked.encoder):
         return Mfcc()
     if asked.layer is None:
         raise ConfigError(f"targets.encoder={asked.encoder}: which layer? Give targets.layer")
     named = encoder_config(asked.encoder)
-    encoder = build_encoder(
-        named.name, named.weights, named.options, config.offline, config.trust_code
+    encoder = check_made(
+        build_encoder(named.name, named.weights, named.options, config.offline, config.trust_code)
     )
-    return LayerFeatures(encoder, asked.layer, own_device(config.device))
+    device = own_device(config.device)
+    return LayerFeatures(encoder, asked.layer, device, resolve_precision(device.type, "auto"))

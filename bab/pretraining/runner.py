@@ -10,21 +10,25 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from bab.checking.blame import naming
+from bab.checking.encoders import check_made
 from bab.config.corpora import open_corpora, open_corpus
 from bab.config.pretrain import PretrainConfig
 from bab.core import folders, registry
-from bab.core.components import build_encoder, freeze
-from bab.core.errors import ConfigError
+from bab.core.components import build_encoder, freeze, identity
+from bab.core.errors import ConfigError, PluginError
 from bab.core.interfaces import Corpus, Encoder, Objective
 from bab.core.names import short
 from bab.core.record import RunInfo
 from bab.core.seeds import derive
 from bab.core.types import Permissions
+from bab.machine.memory import set_up
 from bab.pretraining.data import gather, refuse_twice
 from bab.pretraining.labels import targets_for
 from bab.pretraining.running import RESULT, Running
@@ -33,6 +37,7 @@ from bab.starting.lifecycle import lifecycle
 from bab.targets.store import TargetStore
 
 
+@naming()
 def pretrain(config: PretrainConfig, force: bool = False) -> tuple[dict[str, Any], Path]:
     """Do one pretraining run, or find it done.
 
@@ -42,6 +47,7 @@ def pretrain(config: PretrainConfig, force: bool = False) -> tuple[dict[str, Any
     Raises:
         BabError: a user's mistake, with its remedy; what was computed so far is kept.
     """
+    set_up(config.device, config.train.deterministic)
     skips = bool(config.encoder.options.get("layerdrop"))  # layers without a gradient
     with lifecycle(config.device, config.train.precision, skips, config.observers) as life:
         permissions = Permissions(offline=config.offline)
@@ -89,8 +95,8 @@ def _encoder(config: PretrainConfig) -> Encoder:
     named = config.encoder
     if named.fusion:
         raise ConfigError(f"ensemble '{named.name}' can't be pretrained: name one encoder")
-    encoder = build_encoder(
-        named.name, named.weights, named.options, config.offline, config.trust_code
+    encoder = check_made(
+        build_encoder(named.name, named.weights, named.options, config.offline, config.trust_code)
     )
     freeze(encoder, config.freeze)
     return encoder
@@ -101,9 +107,18 @@ def _check_objective(config: PretrainConfig) -> type[Objective]:
     if not cls.pretrains:
         raise ConfigError(
             f"objective '{config.objective.name}' learns from labels: `bab run` uses it. "
-            "`bab pretrain` takes contrastive or masked"
+            f"`bab pretrain` takes {_pretraining() or 'one that pretrains: none is installed'}"
         )
     return cls
+
+
+def _pretraining() -> str:
+    """The objectives that learn from audio alone, of those that load."""
+    each = []
+    for name in registry.names("objectives"):
+        with suppress(PluginError):
+            each += [name] * bool(registry.load("objectives", name).pretrains)
+    return " or ".join(each)
 
 
 def _objective(
@@ -125,7 +140,7 @@ def _identifier(
     for name, value in sorted(encoder.extras().items()):
         more.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     labels = targets.fingerprint if targets else ""
-    facts = [config.identity(), encoder.fingerprint, more.hexdigest(), labels, digest]
+    facts = [config.identity(), identity(encoder), more.hexdigest(), labels, digest]
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bab.checking.encoders import encode, not_finite
+from bab.checking.losses import watch_objective
 from bab.config.pretrain import PretrainConfig
 from bab.core.atomic import write_json
+from bab.core.errors import ConfigError, counted
 from bab.core.interfaces import Corpus, Encoder, Objective, Scorer
 from bab.core.record import RunInfo, versions
 from bab.core.seeds import derive
@@ -19,6 +22,8 @@ from bab.core.trainer import Trainer, Training
 from bab.core.types import Batch, Encoded, Waves
 from bab.data.heard import heard_by, write_heard
 from bab.data.sampling import Share, cut, some
+from bab.machine.measure import named, overlooked, peaks
+from bab.machine.processes import same_checkpoint
 from bab.pretraining.crops import Crops, PretrainCollator, order_of
 from bab.pretraining.data import Material
 from bab.pretraining.watch import Watch, collapsed, dev_losses
@@ -27,6 +32,7 @@ from bab.targets.store import TargetStore
 
 RESULT = "pretrain.json"
 MODEL = "model"
+_BUSY = 100.0  # seconds of audio in a micro-batch
 _DEV_BATCH = 64.0  # seconds of audio in one forward pass of a dev loss
 
 
@@ -40,8 +46,7 @@ class Pretraining(Scorer):
     def encode(self, batch: Batch) -> Encoded:
         """The last state of the masked batch, and the local features."""
         assert isinstance(batch.inputs, Waves) and self.encoder is not None
-        encoded: Encoded = self.encoder(batch.inputs, batch.mask, layers="last")
-        return encoded
+        return encode(self.encoder, batch.inputs, batch.mask, "last")
 
 
 @dataclass(slots=True)
@@ -73,11 +78,12 @@ class Running:
         yield f"corpus {names}: {hours[0]:.2f} h to train on, {hours[1]:.2f} h of dev"
         yield f"device {self.life.accelerator.device}, seed {config.seed}"
         yield f"folder {self.info.folder}"
+        yield from filter(None, [overlooked(self.life.accelerator.device), self._small()])
         for corpus in corpora:
             yield from corpus.notices
         if self.material.skipped:
             names = ", ".join(self.material.skipped)
-            yield f"{len(self.material.skipped)} unreadable file(s) left out: {names}"
+            yield f"{counted(len(self.material.skipped), 'unreadable file')} left out: {names}"
 
     def train(self) -> dict[str, Any]:
         """Train, export, and write down what happened."""
@@ -85,12 +91,15 @@ class Running:
         began = time.time()
         crops = Crops(self.material.train, config.audio, grid)
         if crops.short:
-            self.notice(f"{crops.short} clip(s) shorter than audio.minimum are left out")
+            self.notice(f"{counted(crops.short, 'clip')} shorter than audio.minimum left out")
         scorer = Pretraining(self.encoder)
+        beside = self.life.accelerator.device.type != "cpu"
+        watch = Watch(config, folder, self.life.watchers, self.export, self.groups, beside)
         if self.life.main:
-            watch = Watch(config, folder, self.life.watchers, self.export, self.groups)
             self.life.watchers.join(watch)
-        state = Trainer(
+        watch_objective(self.objective)
+        same_checkpoint(folder / "checkpoints", self.life.accelerator)
+        trainer = Trainer(
             Training(
                 scorer,
                 self.objective,
@@ -104,10 +113,16 @@ class Running:
                 self.info,
                 self.life.stop,
                 config.keep,
+                lambda parts: not_finite(self.encoder, "", parts),
             )
-        ).fit()
+        )
+        try:
+            state = trainer.fit()
+            watch.told(self.info, wait=True)
+        finally:
+            watch.leave()
         for why in self.collate.failed.values():
-            self.notice(f"heard in part: {why}")
+            self.notice(f"used in part: {why}")
         result = {
             "format": 1,
             "id": self.info.id,
@@ -125,7 +140,8 @@ class Running:
             "skipped": self.material.skipped | self.collate.failed,
             "targets": self.targets.fingerprint if self.targets else "",
             "versions": versions(),
-            "device": str(self.life.accelerator.device),
+            "device": named(self.life.accelerator.device, self.life.accelerator.num_processes),
+            "cost": peaks(self.life.accelerator.device),
             "config": config.model_dump(mode="json"),
         }
         if self.life.main:
@@ -134,6 +150,38 @@ class Running:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         self.life.accelerator.wait_for_everyone()
         return result
+
+    def accumulation(self) -> int:
+        """Micro-batches of a step: as many as `train.micro_seconds` takes, where that is more."""
+        train, crop = self.config.train, self.config.audio.crop
+        given: int = train.accumulation
+        if train.micro_seconds is None:
+            return given
+        share: float = self._step_seconds() / self.life.accelerator.num_processes
+        if not share:
+            raise ConfigError(
+                "train.micro_seconds: how long a step is isn't known: give train.seconds, or "
+                f"audio.crop (it is {crop})"
+            )
+        return max(given, math.ceil(share / train.micro_seconds - 1e-6))
+
+    def _step_seconds(self) -> float:
+        """The most audio of a step, over all processes; 0 where clips of any length make it."""
+        train, crop = self.config.train, self.config.audio.crop
+        given: float | None = train.seconds
+        return given or (train.batch * crop if crop else 0.0)
+
+    def _small(self) -> str:
+        """A word where a GPU would mostly wait for its next kernel to be launched."""
+        handle = self.life.accelerator
+        parts = handle.num_processes * self.accumulation()
+        seconds = self._step_seconds() / parts
+        if handle.device.type != "cuda" or not seconds or seconds >= _BUSY:
+            return ""
+        return (
+            f"a micro-batch holds {seconds:.0f} s of audio: a GPU needs about {_BUSY:.0f} to be "
+            "busy. Raise train.batch (or train.seconds), or lower train.accumulation"
+        )
 
     @property
     def groups(self) -> int:
@@ -156,7 +204,7 @@ class Running:
         share = Share(
             self.life.accelerator.process_index,
             self.life.accelerator.num_processes,
-            config.train.accumulation,
+            self.accumulation(),
         )
         parts, seed = share.world * share.accumulation, derive(config.seed, "order")
         order = order_of(crops, config.train, parts, seed)

@@ -50,7 +50,7 @@ def dev_losses(
                 names.add(f"loss/{name}")
                 _add(sums, f"loss/{name}", term.weight * float(term.total), term.count)
             for name, pair in loss.logs.items():
-                _add(sums, name, *pair)
+                _add(sums, name, float(pair[0]), pair[1])
     if world > 1:
         sums, names = _gathered(sums, names)
     means = {name: total / count for name, (total, count) in sums.items() if count}
@@ -84,15 +84,19 @@ class Watch:
         watchers: Watchers,
         export: Callable[[Path], None],
         groups: int,
+        beside: bool = False,
     ) -> None:
         """folder: the run's; watchers: are told; export: writes the encoder as it is now; groups:
-        of the quantiser, 0 where there is none."""
+        of the quantiser, 0 where there is none; beside: training goes on while a probe runs on the
+        CPU, and its score comes later."""
         self.config = config
         self.groups = groups
         self.folder = folder
         self.watchers = watchers
         self.export = export
         self.low = 0
+        self.beside = beside
+        self.probes: list[tuple[int, Path, subprocess.Popen[str]]] = []
 
     @hookimpl
     def bab_step(self, run: RunInfo, step: int, values: Mapping[str, float]) -> None:
@@ -110,12 +114,25 @@ class Watch:
             self.watchers.bab_notice(run=run, message=told)
         every = self.config.probe.every
         if every and step % every == 0:
-            try:
-                self._probe(run, step)
-            except BabError as error:
-                self.watchers.bab_notice(run=run, message=f"step {step}: {error}")
+            self._probe(step)
+        self.told(run, wait=not self.beside)
 
-    def _probe(self, run: RunInfo, step: int) -> None:
+    def told(self, run: RunInfo, wait: bool) -> None:
+        """Tell of the probes that have ended; wait: for all of them."""
+        for probe in [one for one in self.probes if wait or one[2].poll() is not None]:
+            self.probes.remove(probe)
+            try:
+                self._score(run, *probe)
+            except BabError as error:
+                self.watchers.bab_notice(run=run, message=f"step {probe[0]}: {error}")
+
+    def leave(self) -> None:
+        """End the probes that still run: nobody waits for them any more."""
+        for _, _, process in self.probes:
+            process.kill()
+            process.communicate()
+
+    def _probe(self, step: int) -> None:
         config = self.config.probe
         place = self.folder / PROBES / f"step-{step:09d}"
         self.export(place / "model")
@@ -124,10 +141,16 @@ class Watch:
         command += ["--corpus", config.corpus] if config.corpus else []
         command += [part for text in config.sets for part in ("--set", text)]
         command += ["--runs", str(place / "runs"), "--offline", "--device", "cpu"]
-        done = subprocess.run(command, capture_output=True, text=True, env=_alone(), check=False)
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=_alone())
+        self.probes.append((step, place, process))
+
+    def _score(self, run: RunInfo, step: int, place: Path, process: subprocess.Popen[str]) -> None:
+        config = self.config.probe
+        _, said = process.communicate()
         records = list((place / "runs").rglob("record.json"))
-        if done.returncode or not records:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        if process.returncode or not records:
+            last = (said.strip().splitlines() or ["no message"])[-1]
             raise BabError(f"the probe on '{config.task}' failed: {last}")
         record = json.loads(records[0].read_text(encoding="utf-8"))
         metrics = {record["primary"]: record["metrics"][record["primary"]]}

@@ -97,7 +97,7 @@ def load(path: Path) -> Audit:
         traits = [Trait(**{**one, "alone": _real(one["alone"])}) for one in values["traits"]]
     except OSError as error:
         raise BabError(f"{path}: can't be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BabError(f"{path}: is no audit ({error}): `bab audit --force` makes it") from None
     return Audit(values["id"], rows, traits, values["notices"])
 

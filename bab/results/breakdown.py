@@ -6,11 +6,13 @@ Each view is a list of entries, one number each, for CSV and JSON; people read t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import combinations
+from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
+from bab.core import registry
 from bab.core.errors import BabError, did_you_mean
 from bab.core.record import Record
 from bab.results import compare, jackknife
@@ -62,6 +64,26 @@ class Gap(NamedTuple):
     one_seed: bool
 
 
+def _recorded(name: str, known: Collection[str]) -> str:
+    """An encoder as `--encoder` takes it -> as records have it: with its weights written out, a
+    folder's path from the root.
+
+    Raises:
+        BabError: no run is of it.
+    """
+    bare, colon, weights = name.partition(":")
+    if name not in known and weights and Path(weights).expanduser().exists():
+        name = f"{bare}:{Path(weights).expanduser().resolve()}"
+    if name not in known and not colon:
+        same = [one for one in known if one.partition(":")[0] == bare]
+        if len(same) > 1:  # which weights are its default, its class says
+            same = [f"{bare}:{registry.load('encoders', bare).default}"]
+        name = same[0] if same else name
+    if name not in known:
+        raise BabError(f"no run is of encoder '{name}': {did_you_mean(name, known)}")
+    return name
+
+
 def gaps(records: Sequence[Record], names: Sequence[str]) -> list[Gap]:
     """Every two of some encoders, for each column and way of training that both have.
 
@@ -70,10 +92,7 @@ def gaps(records: Sequence[Record], names: Sequence[str]) -> list[Gap]:
     """
     table = arrange([r for r in records if r.status == DONE])
     known = {key[0] for key in table.keys}
-    names = list(dict.fromkeys(names))
-    for name in names:
-        if name not in known:
-            raise BabError(f"no run is of encoder '{name}': {did_you_mean(name, known)}")
+    names = list(dict.fromkeys(_recorded(name, known) for name in names))
     if len(names) < 2:
         raise BabError(f"'{names[0]}' can only be compared with another encoder: name two or more")
     # Rows are named by all their heads, and one encoder may have run more tasks than another: what

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from bab.core import names
 from bab.core.record import Record
 from bab.results import jackknife
 from bab.results.render import number
@@ -116,3 +118,26 @@ def _by_group(members: Sequence[Record]) -> str:
         return ""
     means = [sum(r.groups[n][r.primary] for r in few) / len(few) for n in known]
     return ", ".join(f"{n} {number(x, unit)}" for n, x in zip(known, means, strict=True))
+
+
+def drawn(config: Mapping[str, Any]) -> list[str]:
+    """Where a run's own seed drew an untrained encoder's weights: the keys that hold it again."""
+    encoder, seed = config.get("encoder"), config.get("seed")
+    if not isinstance(encoder, Mapping):
+        return []
+    options, weights = encoder.get("options") or {}, str(encoder.get("weights") or "")
+    keys = {"seed": options.get("seed")} if weights.startswith("random") else {}
+    for one in names.members(str(encoder.get("name", ""))):
+        own = options.get(one.name)
+        if isinstance(own, Mapping) and one.weights.startswith("random"):
+            keys[f"{one.name}.seed"] = own.get("seed")
+    return [
+        f"encoder.options.{key}"
+        for key, value in keys.items()
+        if seed is not None and value == seed
+    ]
+
+
+def plugins(record: Record) -> dict[str, str]:
+    """Distribution, version and class of the run's components that don't come with bab."""
+    return {name: text for name, text in record.versions.items() if name.endswith(" plugin")}

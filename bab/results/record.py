@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bab.core.atomic import StrPath, write_json
+from bab.core.atomic import StrPath, finite, write_text
 from bab.core.errors import BabError
 from bab.core.record import Record
 from bab.results.jackknife import MARKED
@@ -23,7 +24,9 @@ RECORD = "record.json"
 PRETRAINED = "pretrain.json"  # the result of a pretraining run, which stands in no table
 LOCK = ".lock"  # a run's folder has one from its first moment
 FORMAT = 2
+_WORD = 40  # letters of what stands beside others on a line
 _OLD = 1  # the format of a bootstrap's resamples, which nothing is compared by any more
+_SCALES = ("share", "percent", "rate", "plain")  # `bab.results.jackknife`
 # Options that came after format 1, by task: what a record of that format ran with.
 _LATER: Mapping[str, Mapping[str, str]] = {"vtc": {"convention": "bab"}}
 _NUMBERS = (
@@ -49,8 +52,20 @@ class Skipped(NamedTuple):
 def save(record: Record, folder: StrPath) -> Path:
     """Write `record.json` into `folder`, atomically; numbers that aren't finite become null."""
     path = Path(folder) / RECORD
-    write_json(path, dataclasses.asdict(record))
+    plain = finite(dataclasses.asdict(record))
+    text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, _LIST.sub(_joined, text) + "\n")
     return path
+
+
+# A list of numbers or words as `json` indents it: in a text of JSON a line ends nowhere else.
+_LIST = re.compile(r"\[\n\s+([^\[\]{}]*?)\n\s+\]")
+
+
+def _joined(match: re.Match[str]) -> str:
+    """The same list on one line, unless it holds sentences."""
+    parts = re.split(r"\n\s+", match[1])
+    return f"[{' '.join(parts)}]" if max(map(len, parts)) <= _WORD else match[0]
 
 
 @cache
@@ -74,7 +89,7 @@ def load(path: StrPath, brief: bool = False) -> Record:
         values = _parsed(file.read_bytes())
     except OSError as error:
         raise BabError(f"{file}: can't be read ({error.strerror})") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BabError(f"{file}: is not JSON ({error}): repeat the run with --force") from None
     return revived(values, str(file), brief)
 
@@ -103,7 +118,7 @@ def revived(values: Any, file: str, brief: bool = False) -> Record:
     """
     from pydantic import ValidationError
 
-    if not isinstance(values, dict) or "format" not in values:
+    if not isinstance(values, dict) or not isinstance(values.get("format"), int):
         raise BabError(f"{file}: is not a record (it has no format number)")
     if values["format"] not in (_OLD, FORMAT):
         raise BabError(
@@ -119,12 +134,33 @@ def revived(values: Any, file: str, brief: bool = False) -> Record:
         _shorten(values)
     for key in _NUMBERS:
         values[key] = _numbers(values.get(key, {}))
+    if wrong := _unkept(values["jackknife"]):
+        raise BabError(f"{file}: jackknife: {wrong}: repeat the run with --force")
     try:
         return _reader().validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BabError(f"{file}: {where}: {first['msg']}: repeat the run with --force") from None
+
+
+def _unkept(jackknife: Any) -> str:
+    """What is wrong with what intervals are made of; "" where all of it, or nothing, is there."""
+    if not isinstance(jackknife, dict):
+        return "is no object"
+    if not jackknife.get("left_out"):
+        return ""
+    columns = [jackknife.get(name) for name in ("groups", "sizes", "left_out")]
+    if not all(isinstance(column, list) for column in columns):
+        return "groups, sizes and left_out should be lists"
+    if len({len(column) for column in columns if column is not None}) > 1:
+        return "groups, sizes and left_out differ in length"
+    numbers = [*jackknife["sizes"], *jackknife["left_out"], jackknife.get("effective", 0.0)]
+    if not all(type(number) in (int, float) for number in numbers):
+        return "sizes, left_out and effective should be numbers"
+    if jackknife.get("scale") not in _SCALES:
+        return f"scale is {jackknife.get('scale')!r}, not one of {', '.join(_SCALES)}"
+    return ""
 
 
 def _updated(values: dict[str, Any]) -> None:
@@ -140,8 +176,7 @@ def _updated(values: dict[str, Any]) -> None:
 
 # What no table of many runs shows, by field; and what it shows of others.
 _DETAILS = (
-    "presets", "subgroups", "confusion", "dev", "search", "tuned", "versions", "device", "notices",
-    "created",
+    "presets", "subgroups", "confusion", "dev", "search", "tuned", "device", "notices", "created",
 )  # fmt: skip
 _SHOWN = {"data": ("heard", "unseen"), "cost": ("encoder_parameters", "encoder_audio_per_second")}
 _SHARED = ("config", "jackknife", "labels", "units")
@@ -155,6 +190,9 @@ def _shorten(values: dict[str, Any]) -> None:
     for key, names in _SHOWN.items():
         if isinstance(values.get(key), dict):
             values[key] = {name: values[key][name] for name in names if name in values[key]}
+    if isinstance(values.get("versions"), dict):  # a stranger's plugins tell rows apart
+        named = values["versions"].items()
+        values["versions"] = {k: v for k, v in named if k.endswith(" plugin")}
     if isinstance(values.get("metrics"), dict):
         primary = values.get("primary")
         values["metrics"] = {k: v for k, v in values["metrics"].items() if k == primary}

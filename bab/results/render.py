@@ -118,7 +118,7 @@ def _latex(sheet: Sheet) -> str:
         *([f"% {' '.join(sheet.title.split())}"] if sheet.title else []),
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
-        " & ".join(escape(cell) for cell in sheet.headers) + r" \\",
+        " & ".join(map(_heading, sheet.headers)) + r" \\",
         r"\midrule",
         *body,
         r"\bottomrule",
@@ -126,6 +126,12 @@ def _latex(sheet: Sheet) -> str:
         *(f"% {' '.join(note.split())}" for note in sheet.notes),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _heading(text: str) -> str:
+    """A column's heading; of several lines, one over the other."""
+    lines = [escape(line) for line in text.split("\n")]
+    return lines[0] if len(lines) == 1 else r"\shortstack{" + r" \\ ".join(lines) + "}"
 
 
 def escape(text: str) -> str:

@@ -19,9 +19,10 @@ from typing import Any
 from bab.core.errors import BabError
 from bab.core.record import Record
 from bab.results import compare
+from bab.results.differing import settings_of
 from bab.results.notes import column_notes, heard, newest, old
 from bab.results.render import shown
-from bab.results.settings import settings_of
+from bab.results.settings import brief
 
 DONE = "done"
 LEAKY = "†"
@@ -29,7 +30,7 @@ LEAKAGE = (
     f"{LEAKY} leakage, allowed by --allow-leakage: tested on speakers, groups or recordings that "
     "were trained on; not to be compared with results without it"
 )
-BASELINE = "fbank"  # the encoder that relative scores start from
+BASELINE = "fbank"  # SUPERB's: the encoder that relative scores start from, unless one is named
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class TableCell:
 class Row:
     """One way to make a model. parameters: of the encoder; speed: its seconds of audio per second,
     the mean over the row's runs; rank: the mean over columns; relative: SUPERB's formula over the
-    table's own columns, `fbank` at 0 and the best at 1000. Both need every column.
+    table's own columns, the baseline at 0 and the best at 1000. Both need every column.
     """
 
     encoder: str  # as records have it
@@ -139,14 +140,12 @@ def arrange(records: Sequence[Record]) -> Table:
     )
 
 
-def summarise(records: Sequence[Record]) -> Summary:
-    """The numbers of a table.
-
-    Raises:
-        BabError: see `arrange`.
-    """
+def summarise(records: Sequence[Record], baseline: str = BASELINE) -> Summary:
+    """The numbers of a table. baseline: the encoder that relative scores start from. Raises
+    BabError: see `arrange`."""
     table = arrange(records)
-    names = [", ".join(filter(None, (key[0], key[1], key[3]))) for key in table.keys]
+    shortly = zip(table.keys, brief([key[3] for key in table.keys]), strict=True)
+    names = [", ".join(filter(None, (*key[:2], text))) for key, text in shortly]
     done = [[_done(members) for members in row] for row in table.cells]
     marks = [
         compare.marks([row[j] for row in done], column.higher_is_better)
@@ -156,7 +155,7 @@ def summarise(records: Sequence[Record]) -> Summary:
         _row(key, cells, [column[i] for column, _ in marks])
         for i, (key, cells) in enumerate(zip(table.keys, table.cells, strict=True))
     ]
-    rows, notes = _ranked(rows, table.columns)
+    rows, notes = _ranked(rows, table.columns, baseline)
     told = [
         note
         for j, (column, (_, why)) in enumerate(zip(table.columns, marks, strict=True))
@@ -167,7 +166,9 @@ def summarise(records: Sequence[Record]) -> Summary:
     return Summary(table.columns, tuple(rows), (*told, *notes))
 
 
-def _ranked(rows: list[Row], columns: Sequence[Column]) -> tuple[list[Row], list[str]]:
+def _ranked(
+    rows: list[Row], columns: Sequence[Column], baseline: str
+) -> tuple[list[Row], list[str]]:
     """The rows with rank and relative score, where there are several tasks; and how to read it."""
     if len(rows) < 2 or len(columns) < 2:
         return rows, []
@@ -178,16 +179,17 @@ def _ranked(rows: list[Row], columns: Sequence[Column]) -> tuple[list[Row], list
         for row, rank in zip(rows, compare.ranks(values, higher), strict=True)
     ]
     whole = [i for i, row in enumerate(values) if None not in row]
-    base = [i for i in whole if rows[i].encoder.partition(":")[0] == BASELINE]
+    base = [i for i in whole if baseline in (rows[i].encoder, rows[i].encoder.partition(":")[0])]
     if len(base) != 1:
         why = "several rows are" if base else "no row that holds every task is"
-        return ranked, [f"no relative score: {why} {BASELINE}"] if base else []
+        told = base or baseline != BASELINE
+        return ranked, [f"no relative score: {why} {baseline}"] if told else []
     scores, left_out = compare.relative_scores(values, higher, base[0])
     names = ", ".join(columns[j].label for j in left_out)
-    note = f"relative: {BASELINE} is 0, the best of each task 1000, averaged over the tasks"
-    note += f"; without {names}, where nothing beats {BASELINE}" if names else ""
+    note = f"relative: {baseline} is 0, the best of each task 1000, averaged over the tasks"
+    note += f"; without {names}, where nothing beats {baseline}" if names else ""
     if not any(scores):
-        return ranked, [f"no relative score: {BASELINE} is beaten in fewer than two tasks"]
+        return ranked, [f"no relative score: {baseline} is beaten in fewer than two tasks"]
     return [replace(row, relative=s) for row, s in zip(ranked, scores, strict=True)], [note]
 
 

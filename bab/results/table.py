@@ -27,7 +27,9 @@ from bab.results.render import (
     number,
     span,
 )
+from bab.results.settings import brief
 from bab.results.summary import (
+    BASELINE,
     DONE,
     LEAKAGE,
     LEAKY,
@@ -57,13 +59,17 @@ class Beside:
 
 
 def table(
-    source: StrPath | Sequence[Record], format: str = "markdown", audits: Sequence[Audit] = ()
+    source: StrPath | Sequence[Record],
+    format: str = "markdown",
+    audits: Sequence[Audit] = (),
+    baseline: str = BASELINE,
 ) -> str:
     """Encoders by tasks: each cell the primary metric, its 95 % interval, averaged over seeds.
 
     Args:
         source: a folder of runs, or records.
         format: markdown | csv (one line per cell) | latex | json.
+        baseline: the encoder that relative scores start from.
         audits: those of columns get a column of their own: how far each cell is above its shortcut.
 
     Raises:
@@ -78,7 +84,7 @@ def table(
     if not records:
         left = "".join(f"\n  {path}: {reason}" for path, reason in skipped)
         raise BabError(f"no finished run{where}{left}")
-    summary, beside = summarise(records), _beside(records, audits)
+    summary, beside = summarise(records, baseline), _beside(records, audits)
     if format == "json":
         plain = dataclasses.asdict(summary) | {"skipped": [s._asdict() for s in skipped]}
         return as_json(plain | ({"shortcuts": _flat_gaps(beside)} if beside.audits else {}))
@@ -109,20 +115,21 @@ def _beside(records: Sequence[Record], audits: Sequence[Audit]) -> Beside:
 
 def _sheet(summary: Summary, beside: Beside, notes: Sequence[str]) -> Sheet:
     """What a person reads."""
-    settings = any(row.settings for row in summary.rows)
-    headers = ["encoder", "mode", "head", *(["settings"] if settings else [])]
+    settings = brief([row.settings for row in summary.rows])
+    differ = any(settings)
+    headers = ["encoder", "mode", "head", *(["settings"] if differ else [])]
     for j, c in enumerate(summary.columns):
-        headers.append(f"{c.label} {c.metric}{_unit(c)} {_arrow(c)}")
+        headers.append(f"{c.label}\n{c.metric}{_unit(c)} {_arrow(c)}")
         if j in beside.audits:
             shortcut = number(score(beside.audits[j].shortcut), c.unit)
-            headers.append(f"above its shortcut ({shortcut})")
+            headers.append(f"above its\nshortcut ({shortcut})")
     ranked = [row.rank for row in summary.rows], [row.relative for row in summary.rows]
     shown = [any(value is not None for value in column) for column in ranked]
     headers += [name for name, show in zip(("rank", "relative"), shown, strict=True) if show]
     headers += ["seeds", "parameters", "audio s/s"]
     rows = []
     for i, row in enumerate(summary.rows):
-        words = [row.called, row.mode, row.head, *([row.settings] if settings else [])]
+        words = [row.called, row.mode, row.head, *([settings[i]] if differ else [])]
         cells = []
         for j, (cell, column) in enumerate(zip(row.cells, summary.columns, strict=True)):
             over = beside.gaps.get((i, j))
@@ -143,7 +150,7 @@ def _sheet(summary: Summary, beside: Beside, notes: Sequence[str]) -> Sheet:
         for j, audit in beside.audits.items()
         for note in column_notes(summary.columns[j].label, audit)
     ]
-    return Sheet(headers, rows, text=3 + settings, notes=[*notes, *legend, *told, *summary.notes])
+    return Sheet(headers, rows, text=3 + differ, notes=[*notes, *legend, *told, *summary.notes])
 
 
 def _gap(over: Gap | None, unit: str) -> str:

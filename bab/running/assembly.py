@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from bab.checking.encoders import check_made
 from bab.config.run import EncoderConfig
 from bab.core.components import build_encoder
 from bab.core.interfaces import Encoder, Head
@@ -29,7 +30,7 @@ def open_encoder(
         BabError: with a remedy, where the weights can't be had.
     """
     members = tuple(
-        build_encoder(one.name, one.weights, one.options, offline, trust_code)
+        check_made(build_encoder(one.name, one.weights, one.options, offline, trust_code))
         for one in config.members
     )
     return (members[0] if len(members) == 1 else Ensemble(members, config.fusion)), members

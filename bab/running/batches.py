@@ -5,14 +5,43 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection
 
-from bab.core.errors import ConfigError, CorpusError
+from torch import Tensor
+
+from bab.checking.tasks import checked_targets
+from bab.core.errors import ConfigError, CorpusError, counted
 from bab.core.interfaces import Objective
 from bab.core.seeds import derive
-from bab.core.types import Batch, Item, Labels
-from bab.data.batches import Collator
+from bab.core.types import Batch, Clip, Item, Labels
+from bab.data.batches import Collator, Targets
 from bab.data.sampling import Counted, Order, Share
 from bab.data.windows import Examples
 from bab.running.context import Context
+
+
+def targets_of(context: Context, labels: Labels) -> Targets:
+    """The task's targets of a clip and so many frames, checked."""
+    task, grid = context.parts.task, context.parts.encoder.grid
+
+    def targets(clip: Clip, frames: int) -> Tensor:
+        return task.targets(clip, grid, frames, labels)
+
+    return checked_targets(task, targets, labels)
+
+
+def refuse_short(context: Context) -> None:
+    """What `trainable` would say of clips that are all too short, before features are computed.
+
+    Raises:
+        CorpusError: naming the key and the longest clip.
+    """
+    least = context.parts.view.train_minimum
+    for fold in context.data.folds if context.config.mode != "evaluate" else ():
+        longest = max((clip.duration for clip in fold.train), default=0.0)
+        if least and longest <= least:
+            raise CorpusError(
+                f"no training clip is longer than view.train_minimum = {least:g} s (the longest "
+                f"is {longest:.2f} s): lower it (--set view.train_minimum=0 trains on all)"
+            )
 
 
 def trainable(
@@ -26,7 +55,7 @@ def trainable(
         CorpusError: where that leaves nothing.
     """
     parts = context.parts
-    least = parts.view.train_minimum
+    least, look = parts.view.train_minimum, targets_of(context, labels)
 
     def reason(item: Item) -> str:
         if least and item.clip.duration <= least:
@@ -34,8 +63,7 @@ def trainable(
         if not parts.task.in_order:
             return ""
         frames = 1 if pooled else train.frames(item)
-        target = parts.task.targets(item.clip, parts.encoder.grid, frames, labels)
-        return objective.refuses(target, frames)
+        return objective.refuses(look(item.clip, frames), frames)
 
     reasons = [reason(item) for item in train.items]
     untrained = Counter(filter(None, reasons))
@@ -44,7 +72,7 @@ def trainable(
         raise CorpusError(f"no training clip can be trained on: {told}")
     for why, count in untrained.items():
         context.watchers.bab_notice(
-            run=context.info, message=f"{count} clip(s) left out of training: {why}"
+            run=context.info, message=f"{counted(count, 'clip')} left out of training: {why}"
         )
     return {i for i, why in enumerate(reasons) if not why}, dict(untrained)
 

@@ -15,6 +15,7 @@ from bab.core.record import RunInfo
 from bab.core.types import Clip, Labels, Prediction, Trial
 from bab.data.batches import Source, WaveSource
 from bab.data.windows import Examples
+from bab.machine.processes import Alone
 from bab.running.data import Data
 from bab.running.doubts import doubts
 from bab.running.features import FrozenSource
@@ -46,6 +47,13 @@ class Context:
     def accelerator(self) -> Any:
         """Accelerate's handle on device and processes."""
         return self.life.accelerator
+
+    @property
+    def trainer(self) -> Any:
+        """The handle that heads train on: one frame per clip is a CPU's work, not a GPU's."""
+        own = self.accelerator
+        pooled = self.features is not None and self.parts.pooled
+        return Alone() if pooled and own.num_processes == 1 and own.device.type != "cpu" else own
 
     @property
     def watchers(self) -> Watchers:

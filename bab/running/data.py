@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from bab.checking.clips import check_clips, check_trials, refuse_same_ids
+from bab.checking.tasks import check_labels
 from bab.config.run import RunConfig
-from bab.core.errors import CorpusError, LeakageError
+from bab.core.errors import CorpusError, LeakageError, counted
 from bab.core.interfaces import Corpus, Task
 from bab.core.types import Clip, Labels, Tell, Trial
 from bab.data import splits
@@ -50,13 +52,14 @@ def read_data(
     given: dict[str, list[Clip]] = {}
     if config.protocol == "given":
         there = SPLITS if labels is None else {*needed, *corpus.splits()}
-        given = {
-            name: _usable(task, corpus.clips(name), refused) if name in there else []
-            for name in SPLITS
-        }
+        every = {name: _clips(corpus, name) if name in there else [] for name in SPLITS}
+        _refuse_same_ids(config, corpus, every)
+        given = {name: _usable(task, part, refused) for name, part in every.items()}
         listed = [c for part in given.values() for c in part]
     else:
-        listed = _usable(task, corpus.clips(None), refused)
+        every = {"the corpus": _clips(corpus, None)}
+        _refuse_same_ids(config, corpus, every)
+        listed = _usable(task, every["the corpus"], refused)
     skipped = bad_files(listed, lambda done, total: tell("checking files", done, total, "files"))
     refuse_bad(skipped, config.skip_bad)
     kept = [c for c in listed if c.path not in skipped]
@@ -68,11 +71,11 @@ def read_data(
         folds = [Fold(good["train"], good["dev"], good["test"])]
         if task.pairs:
             kinds = [name for name in ("dev", "test") if name in there]
-            trials = {name: _trials(corpus, name, good[name]) for name in kinds}
+            trials = {name: _trials(corpus, name, every[name], good[name]) for name in kinds}
     leakage = _leakage(config, folds)
     _refuse_empty(folds, corpus, refused, needed)
     for fold in folds:
-        known = task.fit(fold.train) if labels is None else labels
+        known = check_labels(task, task.fit(fold.train)) if labels is None else labels
         for split in ("dev", "test"):
             if split in needed:
                 _check(task, known, getattr(fold, split), split, labels is not None)
@@ -113,7 +116,7 @@ def _leakage(config: RunConfig, folds: Sequence[Fold]) -> str:
             if not config.allow_leakage:
                 raise LeakageError(f"{splits.leak(one, parts)} {_remedy(config)}")
             leaks.setdefault(one.kind, set()).add(one.name)
-    told = ", ".join(f"{len(names)} {kind}(s)" for kind, names in leaks.items())
+    told = ", ".join(counted(len(names), kind) for kind, names in leaks.items())
     return f"LEAKAGE (allowed): {told} stand in two splits." if told else ""
 
 
@@ -131,7 +134,7 @@ def _twice(config: RunConfig, folds: Sequence[Fold], content: Mapping[str, str])
             told.add(str(twice))
     if not told:
         return ""
-    return f"LEAKAGE (allowed): {len(told)} file(s) under two names, such as: {min(told)}."
+    return f"LEAKAGE (allowed): {counted(len(told), 'file')} under two names, such as: {min(told)}."
 
 
 def _remedy(config: RunConfig) -> str:
@@ -141,6 +144,21 @@ def _remedy(config: RunConfig) -> str:
     if config.test_corpus is not None:
         return f"If the two corpora use one name for two things: --set test_names=distinct. {other}"
     return other
+
+
+def _clips(corpus: Corpus, split: str | None) -> list[Clip]:
+    return list(check_clips(corpus, corpus.clips(split)))
+
+
+def _refuse_same_ids(
+    config: RunConfig, corpus: Corpus, splits: Mapping[str, Sequence[Clip]]
+) -> None:
+    """Raises CorpusError: two clips with one id. Two corpora may use the same one."""
+    if config.test_corpus is None:
+        refuse_same_ids(corpus, splits)
+        return
+    for name, clips in splits.items():
+        refuse_same_ids(corpus, {name: clips})
 
 
 def _usable(task: Task, clips: Iterable[Clip], refused: Counter[str]) -> list[Clip]:
@@ -174,10 +192,15 @@ def _rounds(config: RunConfig, corpus: Corpus, clips: Sequence[Clip]) -> list[Fo
     return rounds
 
 
-def _trials(corpus: Corpus, split: str, clips: Sequence[Clip]) -> list[Trial]:
-    """A split's trials between clips that are there: an unreadable one has no score."""
+def _trials(
+    corpus: Corpus, split: str, every: Sequence[Clip], clips: Sequence[Clip]
+) -> list[Trial]:
+    """A split's trials between clips that are there: an unreadable one has no score. every: all
+    that the split lists."""
+    trials = list(corpus.trials(split))
+    check_trials(corpus, split, trials, every)
     there = {c.id for c in clips}
-    return [t for t in corpus.trials(split) if t.enrol in there and t.test in there]
+    return [t for t in trials if t.enrol in there and t.test in there]
 
 
 def _refuse_trials(corpus: Corpus, trials: Mapping[str, Sequence[Trial]]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bab.config.run import RunConfig
+from bab.core.errors import counted
 from bab.core.interfaces import Encoder
 from bab.data.heard import heard_by
 from bab.data.splits import ungrouped
@@ -43,7 +44,7 @@ def doubts(config: RunConfig, members: Sequence[Encoder], data: Data, made: bool
 def notices(said: dict[str, Any]) -> list[str]:
     """The same for people."""
     lines = [
-        f"HEARD in pretraining: {its['files']} of {its['of']} {split} file(s), such as "
+        f"PRETRAINED ON: {its['files']} of {counted(its['of'], split + ' file')}, such as "
         f"{its['such_as']}: without labels, but scores on what an encoder knows may be too high."
         for split, its in said.get("heard", {}).items()
     ]

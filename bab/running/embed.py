@@ -19,26 +19,30 @@ from typing import Any
 import numpy as np
 import torch
 
+from bab import __version__
 from bab.config.corpora import open_corpus
 from bab.config.resolve import corpus_config, encoder_config
 from bab.core import names
 from bab.core.atomic import write_json, write_text
-from bab.core.device import keep_memory, refuse_precision, resolve_device
+from bab.core.device import refuse_precision, resolve_device
 from bab.core.errors import AudioError, BabError, ConfigError, InterruptedRunError
 from bab.core.folders import locked
 from bab.core.interfaces import Encoder
 from bab.core.record import now, versions
 from bab.core.types import Permissions, Tell
 from bab.data.content import content_id
+from bab.machine.memory import keep_memory
 from bab.running.assembly import open_encoder
 from bab.running.ensemble import Ensemble
-from bab.running.hearing import Hearing
-from bab.running.recordings import Recording, recordings, seconds_of
-from bab.running.vectors import KINDS, Gathered, paths_of, write
+from bab.running.hearing import Hearing, Table, mean_of
+from bab.running.kept import STATE, Kept, Results
+from bab.running.recordings import Named, Recording, recordings, seconds_of
+from bab.running.spool import Spool, spooling
+from bab.running.vectors import KINDS, Few, paths_of, write
+from bab.running.walking import listen
 from bab.starting.lifecycle import stopper
 
 FILE, INDEX, TABLE = "embedding.json", "index.csv", "embeddings"
-_STATE = ".bab"
 _COLUMNS = ("name", "file", "row", "rows", "start", "seconds", "label", "path")
 
 
@@ -103,12 +107,24 @@ def embed(
     ]
     if device == "cpu":
         keep_memory()  # not before: see `running.maker`
-    listed, labels, left = _listed(inputs, asked)
     out = Path(out)
+    listed, labels, left = _listed(inputs, asked, _results(asked, out).names())
     out.mkdir(parents=True, exist_ok=True)
-    with stopper() as stop, locked(out / _STATE, True):
+    with (
+        stopper() as stop,
+        locked(out / STATE, True, {out, *((out / one.name).parent for one in listed)}),
+    ):
         work = _Work(whole, ears, asked, out, listed, labels, tell, say, stop)
         return work.run(left)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done(Kept):
+    """An embedded recording. vector: of `--per clip`."""
+
+    rows: int
+    label: str = ""
+    vector: Sequence[float] = ()
 
 
 class _Work:
@@ -129,14 +145,10 @@ class _Work:
         self.encoder, self.ears, self.asked, self.out = encoder, ears, asked, out
         self.listed, self.labels = listed, labels
         self.tell, self.say, self.stop = tell, say, stop
-        self.state = out / _STATE / "embed"
-        self.state.mkdir(parents=True, exist_ok=True)
-        # Whose files a killed process may have written without noting that they are done.
-        self.begun = self.state / "begun"
         self.identity = self._identity()
         self.made_by = _digest(self.identity)
         self.result = Embedded(out, dim=sum(ear.encoder.dim for ear in ears))
-        self.known, self.others = self._read_state()
+        self.results = _results(asked, out)
         self.digests: dict[str, str] = {}
         self.lengths: dict[str, float] = {}
         self.done = 0.0  # seconds
@@ -158,42 +170,54 @@ class _Work:
     def _one(self, place: str, recording: Recording) -> None:
         try:
             key = self._key(recording)
-            done = self.known.get(key)
-            if done is not None and done["name"] == recording.name and self._there(done):
+            done = self.results.find(recording.name, key)
+            if done is not None and all((self.out / name).exists() for name in done.files):
                 self.result.again += 1
                 self.say(f"{place}: done before")
             else:
                 done = self._embedded(recording, key)
-                self.say(f"{place}: {done['rows']} x {self.result.dim}, {done['seconds']:.1f} s")
-            self.result.files[recording.name] = done["seconds"]
+                self.say(f"{place}: {done.rows} x {self.result.dim}, {done.seconds:.1f} s")
+            self.result.files[recording.name] = done.seconds
         except AudioError as error:
             self.result.left[recording.path or recording.name] = str(error)
             self.say(f"{place}: left out: {error}")
         self.done += self.lengths[recording.name]
         self._tell(0.0)
 
-    def _embedded(self, recording: Recording, key: str) -> dict[str, Any]:
-        """Hear a recording, write its file, and note last that it is done."""
-        done: dict[str, Any] = {
-            "made_by": self.made_by, "name": recording.name, "path": recording.path,
-            "digest": self._content(recording), "start": recording.start,
-            "label": self.labels.get(recording.name, ""), "rows": 1,
-        }  # fmt: skip
+    def _embedded(self, recording: Recording, key: str) -> Done:
+        """Hear a recording, from where an earlier call was stopped; write its file; note last that
+        it is done."""
+        begun = _digest([key, __version__])
+        spools = [Spool(self.results.spool(begun) / str(n)) for n in range(len(self.ears))]
+        with spooling(spools):
+            seconds = listen([ear.walk for ear in self.ears], recording, spools, self._progress)
+        if not all(spool.done for spool in spools):
+            raise AudioError(f"{recording.path or recording.name}: it holds no sound")
+        vector, files, rows = [], {}, 1
         if self.asked.per == "clip":
-            means = [ear.mean(recording, self._progress) for ear in self.ears]
-            done["vector"] = [float(x) for mean, _ in means for x in mean]
-            done["seconds"] = max(seconds for _, seconds in means)
+            vector = [float(x) for spool in spools for x in mean_of(spool)]
         else:
-            gathered = Gathered()
-            try:
-                done["seconds"] = self.ears[0].gather(recording, gathered, self._progress)
-                self.begun.write_text(recording.name, encoding="utf-8")
-                write(gathered, self.out / recording.name, self.asked.format)
-                done["rows"] = gathered.count
-            finally:
-                gathered.close()
-        write_json(self.state / f"{key}.json", done)
-        self.known[key] = done
+            self.results.begin(begun, recording, self._content(recording))
+            table, base = Table(self.ears[0], spools[0], seconds), self.out / recording.name
+            write(table, base, self.asked.format)
+            files = self.results.files(paths_of(base, self.asked.format))
+            rows = table.count
+        done = Done(
+            key=key,
+            made_by=self.made_by,
+            name=recording.name,
+            path=recording.path,
+            digest=self._content(recording),
+            seconds=seconds,
+            start=recording.start,
+            end=recording.end,
+            files=files,
+            rows=rows,
+            label=self.labels.get(recording.name, ""),
+            vector=vector,
+        )
+        self.results.keep(done)
+        self.results.end(begun)
         return done
 
     def _progress(self, seconds: float) -> None:
@@ -206,29 +230,10 @@ class _Work:
     def _tell(self, seconds: float) -> None:
         self.tell("embedding", self.done + seconds, sum(self.lengths.values()), "s")
 
-    def _there(self, done: Mapping[str, Any]) -> bool:
-        paths = paths_of(self.out / done["name"], self.asked.format)
-        return "vector" in done or all(path.exists() for path in paths)
-
-    def _read_state(self) -> tuple[dict[str, dict[str, Any]], set[str]]:
-        """What this encoder and these options have done here; and all names that were ever done."""
-        known: dict[str, dict[str, Any]] = {}
-        once: set[str] = set()
-        for path in sorted(self.state.glob("*.json")):
-            try:
-                done = json.loads(path.read_text(encoding="utf-8"))
-                once.add(done["name"])
-            except (OSError, ValueError, KeyError):
-                continue  # damaged: made again
-            if done["made_by"] == self.made_by:
-                known[path.stem] = done
-        if self.begun.exists():
-            once.add(self.begun.read_text(encoding="utf-8", errors="replace"))
-        return known, once
-
     def _refuse_foreign(self) -> None:
         """Raises BabError: a file that would be replaced and wasn't written here."""
-        bases = [r.name for r in self.listed if r.name not in self.others]
+        ours = {its.name for its in self.results.names()}
+        bases = [r.name for r in self.listed if r.name not in ours]
         bases = [] if self.asked.per == "clip" else bases
         for base in bases:
             for path in paths_of(self.out / base, self.asked.format):
@@ -241,16 +246,12 @@ class _Work:
     def _write_tables(self) -> None:
         """`index.csv`, of clips the table of all, and `embedding.json`: of this call's options."""
         places = {r.name: i for i, r in enumerate(self.listed)}
-        mine = [d for d in self.known.values() if d["name"] in self.result.files]
-        mine.sort(key=lambda done: places[done["name"]])
+        mine = [d for name in self.result.files if (d := self.results.find(name)) is not None]
+        mine.sort(key=lambda done: places[done.name])
         if self.asked.per == "clip" and mine:
-            gathered = Gathered()
-            try:
-                for d in mine:
-                    gathered.add(np.array([d["vector"]], "f4"), np.array([[0.0, d["seconds"]]]))
-                write(gathered, self.out / TABLE, self.asked.format)
-            finally:
-                gathered.close()
+            vectors = np.array([done.vector for done in mine], "f4")
+            times = np.array([[0.0, done.seconds] for done in mine])
+            write(Few(vectors, times), self.out / TABLE, self.asked.format)
         write_text(self.out / INDEX, self._index(mine))
         kept = ("name", "path", "digest", "start", "seconds", "rows")
         left = [{"path": path, "why": why} for path, why in self.result.left.items()]
@@ -263,23 +264,21 @@ class _Work:
                 "encoder": self.encoder.resolved,
                 "date": now(),
                 "versions": versions(),
-                "files": [{key: done[key] for key in kept} for done in mine],
+                "files": [{key: getattr(done, key) for key in kept} for done in mine],
                 "left_out": left,
                 "waiting": [name for name in waiting if name not in bad],
             },
         )
 
-    def _index(self, mine: Sequence[Mapping[str, Any]]) -> str:
+    def _index(self, mine: Sequence[Done]) -> str:
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         table.writerow(_COLUMNS)
         for number, done in enumerate(mine):
-            base, row = (TABLE, number) if self.asked.per == "clip" else (done["name"], 0)
+            base, row = (TABLE, number) if self.asked.per == "clip" else (done.name, 0)
             file = paths_of(Path(base), self.asked.format)[0].as_posix()
-            times = (round(done["start"], 6), round(done["seconds"], 6))
-            table.writerow(
-                (done["name"], file, row, done["rows"], *times, done["label"], done["path"])
-            )
+            times = (round(done.start or 0.0, 6), round(done.seconds, 6))
+            table.writerow((done.name, file, row, done.rows, *times, done.label, done.path))
         return text.getvalue()
 
     def _identity(self) -> dict[str, Any]:
@@ -303,9 +302,15 @@ class _Work:
         return self.digests[recording.path]
 
     def _key(self, recording: Recording) -> str:
-        """A result is found by encoder, options, name and audio."""
-        place = [recording.name, recording.start, recording.end]
+        """A result is found by encoder, options and audio."""
+        place = [recording.start, recording.end]
         return _digest([self.made_by, self._content(recording), *place])
+
+
+def _results(asked: EmbedOptions, out: Path) -> Results[Done]:
+    """What is done in `out`. Files of frames, of windows and of each format don't replace each
+    other, so neither do their results."""
+    return Results(out, Done, f"embed/{asked.per}-{asked.format}")
 
 
 def _digest(value: Any) -> str:
@@ -346,11 +351,11 @@ def _check(asked: EmbedOptions) -> None:
 
 
 def _listed(
-    inputs: Sequence[str | Path], asked: EmbedOptions
+    inputs: Sequence[str | Path], asked: EmbedOptions, known: Sequence[Named]
 ) -> tuple[list[Recording], dict[str, str], dict[str, str]]:
     """The recordings, labels of those that are segments, and what was left out -> why."""
     if not asked.segments:
-        listed, left = recordings(inputs, asked.offline)
+        listed, left = recordings(inputs, asked.offline, known=known)
         return listed, {}, left
     labels: dict[str, str] = {}
     segments: list[Recording] = []

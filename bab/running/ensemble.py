@@ -202,7 +202,7 @@ class LateObjective(Objective):
         assert isinstance(model, Model) and isinstance(model.head, LateFusion)
         x, lengths = model.frames(batch)
         terms: dict[str, Term] = {}
-        logs: dict[str, tuple[float, float]] = {}
+        logs: dict[str, tuple[float | Tensor, float]] = {}
         for objective, logits in zip(self.each, model.head.each(x, lengths), strict=True):
             loss = objective(Answered(logits, lengths), batch)
             for name, term in loss.terms.items():

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -23,11 +24,18 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from bab.checking.encoders import encode
+from bab.checking.faults import described
+from bab.core.components import identity
+from bab.core.errors import DivergedError
 from bab.core.interfaces import Encoder
-from bab.core.types import Features, Item, Waves, Window
+from bab.core.types import Features, Item, Waves, Window, pinned
 from bab.data.batches import Source, WaveSource
 from bab.data.content import content_id
+from bab.data.sampling import cut
 from bab.data.windows import kept_frames, samples_of
+from bab.machine.arithmetic import arithmetic
+from bab.running.ahead import ahead
 from bab.running.store import Store
 
 _FORMAT = 2
@@ -37,6 +45,9 @@ _BLOCK_BYTES = 32 * 2**20  # a block is read by slices, so this only bounds the 
 Layers = Literal["all", "last"] | int
 Progress = Callable[[float, float], None]
 _Key = tuple[str, float, float, tuple[int, int] | None]
+_Block = tuple[str, list[Window]]
+_PASS_SECONDS = 512.0  # of audio, padding included, in one pass of a GPU
+_AHEAD = 2  # passes that are read before they are asked for
 
 
 class FrozenSource(Source, Protocol):
@@ -71,10 +82,13 @@ class FeatureSource:
         dtype: torch.dtype = torch.float32,
         batch: int = 1,
         pool: bool = False,
+        precision: str = "fp32",
+        resident: int = 0,
     ) -> None:
         """layers: which states to keep; memo: of content ids; batch: windows per pass, which is 1
         on a CPU so that a window's features never depend on its company; pool: keep only each
-        window's mean over its frames, and give one frame per example."""
+        window's mean over its frames, and give one frame per example; precision: that the encoder
+        computes in; resident: bytes of frames that stay in the device's memory once read."""
         self.encoder = encoder.eval()
         self.layers = layers
         self.store = store
@@ -83,6 +97,7 @@ class FeatureSource:
         self.dtype = dtype
         self.batch = batch
         self.pool = pool
+        self.precision = precision
         self.waves = WaveSource(encoder.sample_rate)
         self.places: dict[_Key, Place] = {}
         self.blocks: list[tuple[str, list[Window]]] = []
@@ -90,6 +105,8 @@ class FeatureSource:
         self._filled = 0  # blocks that were planned when all of them had been seen to
         self._memory: dict[tuple[_Key, ...], Tensor] = {}
         self._memory_left = _MEMORY_BYTES
+        self._resident: dict[_Key, Tensor] = {}
+        self._resident_left = 0 if pool else resident
 
     def plan(self, windows: Iterable[Window]) -> None:
         """Take note of windows that will be asked for, in an order that keeps files together."""
@@ -114,23 +131,55 @@ class FeatureSource:
         todo = self.blocks[rank::world]
         total = sum(w.clip.duration for _, part in todo for w in part)
         done = 0.0
-        for key, part in todo:
-            if stop():
-                return
-            if not self.store.claim(key) and self._fits(part):
-                self.store.put(key, self._encode(part))
-            done += sum(w.clip.duration for w in part)
-            progress(done, total)
+        with ThreadPoolExecutor(1, thread_name_prefix="bab-writer") as writer:
+            written: Future[None] | None = None
+            for blocks in self._together(todo):
+                if stop():
+                    return
+                new = [one for one in blocks if not self.store.claim(one[0]) and self._fits(one[1])]
+                made = self._encode([window for _, part in new for window in part])
+                if written is not None:
+                    written.result()
+                written = writer.submit(self._put, new, made)
+                if self.batch == 1:
+                    written.result()
+                done += sum(w.clip.duration for _, part in blocks for w in part)
+                progress(done, total)
+            if written is not None:
+                written.result()
         self._filled = len(self.blocks)
 
+    def _together(self, blocks: Iterable[_Block]) -> Iterator[list[_Block]]:
+        """Blocks whose windows are encoded together: on a CPU one after the other."""
+        part: list[_Block] = []
+        seconds = 0.0
+        for block in blocks:
+            part.append(block)
+            seconds += sum(w.clip.duration for w in block[1])
+            if self.batch == 1 or seconds >= 4 * _PASS_SECONDS:
+                yield part
+                part, seconds = [], 0.0
+        if part:
+            yield part
+
+    def _put(self, blocks: Sequence[_Block], states: Sequence[Tensor]) -> None:
+        """Keep blocks, whose windows' states come one after the other."""
+        begin = 0
+        for key, part in blocks:
+            self.store.put(key, states[begin : begin + len(part)])
+            begin += len(part)
+
     def inputs(self, items: Sequence[Item]) -> Features:
-        """states [B, L, T, D] as float32, lengths i64[B]; T is 1 where `pool` is on."""
+        """states [B, L, T, D], lengths i64[B]; T is 1 where `pool` is on. They are float32, but on
+        their way to a GPU, which takes them as they are kept."""
         if self.pool and all(item.crop is None for item in items):
             return Features(
                 torch.stack([self._pooled(item) for item in items]),
                 torch.ones(len(items), dtype=torch.long),
             )
-        states = [self._joined(item).float() for item in items]
+        states = [self._joined(item) for item in items]
+        if self.device.type == "cpu":
+            states = [one.float() for one in states]
         lengths = torch.tensor([s.shape[1] for s in states])
         padded = pad_sequence([s.transpose(0, 1) for s in states], batch_first=True)
         return Features(padded.transpose(1, 2), lengths)
@@ -163,6 +212,8 @@ class FeatureSource:
 
     def _states(self, window: Window, crop: tuple[int, int] | None = None) -> Tensor:
         """[L, T, D] of a window, or of the frames `crop` of it."""
+        if self._resident_left or self._resident:
+            return self._stayed(window)[:, slice(*(crop or (None,)))]
         place = self.places.get(_key(window))
         if place is not None:
             states = self._read(place, crop)
@@ -170,6 +221,23 @@ class FeatureSource:
                 return states
         whole = self._encode([window])[0]
         return whole if crop is None else whole[:, slice(*crop)]
+
+    def _stayed(self, window: Window) -> Tensor:
+        """[L, T, D] of a window on the device, where it stays if there is room."""
+        states = self._resident.get(_key(window))
+        if states is not None:
+            return states
+        place, states = self.places.get(_key(window)), None
+        if place is not None:
+            states = self._read(place, None)
+        if states is None:
+            states = self._encode([window])[0]
+        states = states.to(self.device)
+        size = states.numel() * states.element_size()
+        if size <= self._resident_left:
+            self._resident_left -= size
+            self._resident[_key(window)] = states
+        return states
 
     def _read(self, place: Place, crop: tuple[int, int] | None) -> Tensor | None:
         """[L, T, D] of one window; None where its block isn't there. A block that was damaged is
@@ -185,22 +253,57 @@ class FeatureSource:
     @torch.no_grad()
     def _encode(self, windows: Sequence[Window]) -> list[Tensor]:
         """[L, T, D] of each window, its kept frames, on the CPU, in the store's number type."""
-        encoded_states: list[Tensor] = []
-        for begin in range(0, len(windows), self.batch):
-            part = windows[begin : begin + self.batch]
-            waves: Waves = self.waves.read(part)
-            encoded = self.encoder(
-                waves.to(self.device), layers="last" if self.layers == "last" else "all"
+        encoded: dict[int, Tensor] = {}
+        passes: Iterable[tuple[list[int], Waves]] = self._passes(windows)
+        if len(windows) > 1:
+            passes = ahead(passes, _AHEAD)
+        for places, waves in passes:
+            part = [windows[place] for place in places]
+            encoded.update(zip(places, self._pass(part, waves), strict=True))
+        return [encoded[place] for place in range(len(windows))]
+
+    def _passes(self, windows: Sequence[Window]) -> Iterator[tuple[list[int], Waves]]:
+        """The audio of windows that are encoded together, of like length, and which they are."""
+        order = list(range(len(windows)))
+        lengths = [window.clip.duration for window in windows]
+        if self.batch > 1:
+            order.sort(key=lambda place: lengths[place])
+        seconds = _PASS_SECONDS if self.batch > 1 else 0.0
+        for places in cut(order, lengths, seconds, self.batch):
+            waves: Waves = self.waves.read([windows[place] for place in places])
+            yield places, waves.each(pinned) if self.device.type == "cuda" else waves
+
+    def _pass(self, part: Sequence[Window], waves: Waves) -> Iterator[Tensor]:
+        wanted: Literal["last", "all"] = "last" if self.layers == "last" else "all"
+        with arithmetic(self.device, self.precision):
+            encoded = encode(self.encoder, waves.to(self.device), layers=wanted)
+        kept = encoded.layers
+        if isinstance(self.layers, int):
+            kept = (kept[self.layers],)
+        stacked, lengths = torch.stack(kept, dim=1), encoded.lengths.tolist()
+        spans = [slice(*(w.keep or (0, n))) for w, n in zip(part, lengths, strict=True)]
+        if self.pool:
+            stacked = torch.stack(
+                [
+                    one[:, span].mean(1, keepdim=True)
+                    for one, span in zip(stacked, spans, strict=True)
+                ]
             )
-            kept = encoded.layers
-            if isinstance(self.layers, int):
-                kept = (kept[self.layers],)
-            stacked = torch.stack(kept, dim=1)
-            for i, (window, n) in enumerate(zip(part, encoded.lengths.tolist(), strict=True)):
-                own = stacked[i, :, slice(*(window.keep or (0, n)))]
-                own = own.mean(dim=1, keepdim=True) if self.pool else own
-                encoded_states.append(own.to(self.dtype).cpu())
-        return encoded_states
+            spans = [slice(None)] * len(spans)
+        kept_states = stacked.to(self.dtype).cpu()  # one transfer for all of them
+        for states, own, span, window in zip(stacked, kept_states, spans, part, strict=True):
+            self._refuse_not_finite(states[:, span], own[:, span], window)
+            yield own[:, span]
+
+    def _refuse_not_finite(self, states: Tensor, kept: Tensor, window: Window) -> None:
+        """One sum tells it of all. Raises DivergedError, naming the encoder or the number type."""
+        if bool(kept.sum(dtype=torch.float32).isfinite()):
+            return
+        who = f"{described(self.encoder)} gives values that are not finite"
+        if bool(states.isfinite().all()):
+            who = f"'{self.encoder.resolved}' gives values too large for {self.dtype} (cache.dtype)"
+        clip = window.clip
+        raise DivergedError(f"{who} ({clip.path}, {clip.start:g} to {clip.end:g} s)")
 
     def _window_bytes(self, window: Window) -> int:
         frames = kept_frames(window, self.encoder.grid, self.encoder.sample_rate)
@@ -230,7 +333,7 @@ class FeatureSource:
         rate = self.encoder.sample_rate
         facts = (
             _FORMAT,
-            self.encoder.fingerprint,
+            identity(self.encoder),
             content_id(Path(path), self.memo),
             rate,
             [(*samples_of(w.clip, rate), w.keep) for w in part],
@@ -239,6 +342,8 @@ class FeatureSource:
             str(self.dtype),
             self.device.type,
             torch.__version__,
+            # Nothing was kept but of fp32 before there was a choice.
+            *([self.precision] if self.precision != "fp32" else []),
         )
         return hashlib.blake2b(repr(facts).encode(), digest_size=20).hexdigest()
 

@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from bab.checking.encoders import not_finite
+from bab.checking.faults import described
+from bab.checking.heads import check_fitted, check_linear, watch_head
+from bab.checking.losses import watch_objective
+from bab.checking.tasks import check_labels, check_metrics, check_predictions, check_tuned
 from bab.core import checkpoint
 from bab.core.checkpoint import State
 from bab.core.components import freeze
@@ -22,12 +26,13 @@ from bab.core.types import Clip, Labels, Output, Prediction
 from bab.data.batches import Collator, remembered
 from bab.data.splits import Fold
 from bab.data.windows import Examples
+from bab.machine.processes import same_checkpoint
 from bab.running import model
 from bab.running.assembly import assemble, open_encoder
-from bab.running.batches import make_batches, trainable
+from bab.running.batches import make_batches, targets_of, trainable
 from bab.running.context import Context, FoldResult
 from bab.running.ensemble import fused_objective
-from bab.running.inference import infer, per_pass
+from bab.running.inference import infer
 from bab.running.model import Model
 from bab.running.saved import load_saved
 from bab.running.start import inherit
@@ -42,17 +47,17 @@ def run_fold(context: Context, fold: Fold, index: int, folder: Path) -> FoldResu
     if context.config.mode == "evaluate":
         return _evaluated(context, fold)
     if context.parts.head.closed_form:
-        labels, untrained = task.fit(fold.train), dict[str, int]()
+        labels, untrained = check_labels(task, task.fit(fold.train)), dict[str, int]()
         scorer, _ = _modules(context, labels, index)
         state = _solve(context, scorer, [*fold.train, *fold.dev], labels)
-        tuned = task.tune([], context.parts.encoder.grid, labels)
+        tuned = _tune(context, [], labels)
     else:
         training, labels, untrained = make_training(context, fold, index, folder)
         assert isinstance(training.model, Model)
         scorer, state = training.model, Trainer(training).fit()
         dev = context.examples(context.asked(fold.dev, "dev"))
         outputs = _outputs(context, scorer, dev, "dev")
-        tuned = task.tune(outputs, context.parts.encoder.grid, labels)
+        tuned = _tune(context, outputs, labels)
     tested = context.examples(context.asked(fold.test, "test"))
     outputs = _outputs(context, scorer, tested, "test")
     predictions = {
@@ -77,12 +82,11 @@ def _evaluated(context: Context, fold: Fold) -> FoldResult:
     """Train nothing: score the model as it is, with its own thresholds or, if asked, with dev's."""
     task, start = context.parts.task, context.parts.start
     assert start is not None
-    scorer = start.model.to(context.accelerator.device)
+    scorer = start.model.to(context.trainer.device)
     tuned = {preset: dict(start.tuned.get(preset, {})) for preset in task.presets}
     if context.config.tune == "dev":
         dev = context.examples(context.asked(fold.dev, "dev"))
-        grid = context.parts.encoder.grid
-        tuned = task.tune(_outputs(context, scorer, dev, "dev"), grid, start.labels)
+        tuned = _tune(context, _outputs(context, scorer, dev, "dev"), start.labels)
     tested = context.examples(context.asked(fold.test, "test"))
     outputs = _outputs(context, scorer, tested, "test")
     predictions = {
@@ -102,7 +106,7 @@ def fit_on_all(context: Context, clips: Sequence[Clip], folder: Path) -> None:
     scorer, _ = _modules(context, labels, 0)
     _solve(context, scorer, clips, labels)
     if context.accelerator.is_main_process:
-        tuned = task.tune([], context.parts.encoder.grid, labels)
+        tuned = _tune(context, [], labels)
         _save(context, scorer, labels, tuned, folder)
 
 
@@ -117,9 +121,10 @@ def make_training(
     parts, config = context.parts, context.config
     labels = parts.task.fit(fold.train)
     scorer, objective = _modules(context, labels, index)
+    watch_objective(objective)
     if parts.task.one_target:
-        grid = parts.encoder.grid
-        objective.observe(torch.stack([parts.task.targets(c, grid, 1, labels) for c in fold.train]))
+        look = targets_of(context, labels)
+        objective.observe(torch.stack([look(clip, 1) for clip in fold.train]))
     train = context.examples(fold.train)
     chosen, untrained = trainable(context, objective, labels, train, parts.pooled)
     training = Training(
@@ -130,11 +135,13 @@ def make_training(
         config.train,
         derive(config.seed, "fold", index),
         folder / "checkpoints",
-        context.accelerator,
+        context.trainer,
         context.watchers,
         context.info,
         context.life.stop,
+        doubt=lambda batches: not_finite(scorer.encoder, described(parts.encoder), batches),
     )
+    same_checkpoint(training.folder, context.accelerator)
     return training, labels, untrained
 
 
@@ -145,10 +152,10 @@ def _evaluator(context: Context, scorer: Model, fold: Fold, labels: Labels) -> E
 
     def evaluate(step: int) -> tuple[dict[str, float], float]:
         outputs = _outputs(context, scorer, dev, "dev")
-        tuned = task.tune(outputs, context.parts.encoder.grid, labels)
+        tuned = _tune(context, outputs, labels)
         predictions = _decode(context, outputs, labels, tuned[task.presets[0]])
         references = context.references(fold.dev, "dev")
-        metrics = task.score(references, {p.id: p for p in predictions})
+        metrics = dict(check_metrics(task, task.score(references, {p.id: p for p in predictions})))
         deciding = task.select or task.primary
         if deciding not in metrics:
             raise CorpusError(
@@ -178,8 +185,10 @@ def _solve(context: Context, scorer: Model, clips: Sequence[Clip], labels: Label
     batches = [collate(items[i : i + 64], 0) for i in range(0, len(items), 64)]
     with torch.no_grad():
         x = torch.cat([scorer.mix(b.inputs.states)[:, 0] for b in batches])  # type: ignore[union-attr]
+    before = {name: value.clone() for name, value in scorer.head.state_dict().items()}
     scorer.head.fit(x, torch.cat([b.targets[:, 0] for b in batches]))
-    scorer.to(context.accelerator.device)
+    check_fitted(scorer.head, before, x[:64, None])
+    scorer.to(context.trainer.device)
     return State(seconds=time.perf_counter() - began)
 
 
@@ -194,6 +203,9 @@ def _modules(context: Context, labels: Labels, index: int) -> tuple[Model, Objec
     def head(dim: int) -> Head:
         torch.manual_seed(derive(config.seed, "weights", index))
         made = parts.head(dim, sum(sizes), head_options)
+        watch_head(made, parts.task.level)
+        if parts.pooled and parts.head.linear and config.view.pool == "frames":
+            check_linear(made, dim)
         objectives.append(parts.objective(made.outputs, sizes, options))
         return made
 
@@ -222,25 +234,23 @@ def _trained(context: Context, index: int) -> Encoder | None:
 
 
 def _collator(context: Context, labels: Labels) -> Collator:
-    task, grid = context.parts.task, context.parts.encoder.grid
-
-    def targets(clip: Clip, frames: int) -> Tensor:
-        return task.targets(clip, grid, frames, labels)
-
-    return Collator(context.source(), grid, remembered(targets) if task.one_target else targets)
+    look = targets_of(context, labels)
+    look = remembered(look) if context.parts.task.one_target else look
+    return Collator(context.source(), context.parts.encoder.grid, look)
 
 
 def _outputs(context: Context, scorer: Model, examples: Examples, stage: str) -> list[Output]:
     """What the model says of each region, in order, computed by all processes together."""
-    accelerator = context.accelerator
+    accelerator, trainer = context.accelerator, context.trainer
+    precision = context.config.train.precision if trainer is accelerator else "fp32"
     scorer.eval()
     own = list(
         infer(
             scorer,
             examples,
             context.source(),
-            accelerator.device,
-            per_pass(examples),
+            trainer.device,
+            precision,
             context.parts.task.pairs,
             (accelerator.process_index, accelerator.num_processes),
             context.progress(stage),
@@ -253,12 +263,18 @@ def _outputs(context: Context, scorer: Model, examples: Examples, stage: str) ->
     return sorted(own, key=lambda o: (o.clip.id, o.clip.start))
 
 
+def _tune(context: Context, outputs: Sequence[Output], labels: Labels) -> dict[str, Any]:
+    task = context.parts.task
+    return check_tuned(task, task.tune(outputs, context.parts.encoder.grid, labels))
+
+
 def _decode(
     context: Context, outputs: Sequence[Output], labels: Labels, tuned: dict[str, Any]
 ) -> list[Prediction]:
     """One prediction per clip; those of a recording's annotated spans are put together."""
     task, grid = context.parts.task, context.parts.encoder.grid
-    return merge([task.decode(output, grid, labels, tuned) for output in outputs])
+    predictions = [task.decode(output, grid, labels, tuned) for output in outputs]
+    return merge(check_predictions(task, outputs, predictions))
 
 
 def merge(predictions: Sequence[Prediction]) -> list[Prediction]:

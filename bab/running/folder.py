@@ -11,6 +11,7 @@ from bab.config.run import RunConfig
 from bab.core.folders import LOCK, place
 from bab.core.names import short
 from bab.core.record import Record
+from bab.core.registry import origin
 from bab.results.record import RECORD, load
 from bab.running.parts import Parts
 
@@ -22,9 +23,24 @@ def run_id(config: RunConfig, parts: Parts, digest: str) -> str:
     for section in ("corpus", "test_corpus"):
         identity.get(section, {}).pop("root", None)
     facts = [identity, parts.encoder.fingerprint, parts.task.version, parts.corpus.version, digest]
+    facts += [[section, whose] for section, whose in plugins(parts).items()]
     if parts.start is not None:
         facts += [parts.start.digest, parts.start.labels, parts.start.tuned]
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+
+def plugins(parts: Parts) -> dict[str, str]:
+    """The strangers' components of a run: section -> distribution, version and class."""
+    corpora = getattr(parts.corpus, "corpora", (parts.corpus,))
+    named = {
+        "encoder": parts.members,
+        "task": (parts.task,),
+        "corpus": corpora,
+        "head": (parts.head,),
+        "objective": (parts.objective,),
+    }
+    each = {key: " + ".join(filter(None, map(origin, value))) for key, value in named.items()}
+    return {key: whose for key, whose in each.items() if whose}
 
 
 def run_folder(config: RunConfig, parts: Parts, identifier: str) -> Path:

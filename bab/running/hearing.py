@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from bab.core.errors import AudioError, ConfigError, NotApplicableError
+from bab.checking.encoders import encode
+from bab.core.components import identity
+from bab.core.errors import ConfigError, NotApplicableError
 from bab.core.interfaces import Encoder
 from bab.core.types import View, Waves
-from bab.data.rolling import RollingWindow, raster_of, rolling
-from bab.running.engine import HALF, ahead, arithmetic, halve
-from bab.running.recordings import Recording
-from bab.running.vectors import Gathered
+from bab.data.rolling import RollingWindow, raster_of
+from bab.machine.arithmetic import arithmetic, halve
+from bab.running.vectors import Times, Vectors
+from bab.running.walking import Stretches, Walk
 
 WINDOW = 30.0  # seconds, where the encoder names no limit
 _PER_PASS = {"cpu": 0.0, "mps": 64.0, "cuda": 512.0}  # seconds; on a CPU each window by itself
-_AHEAD = 2
-Told = Callable[[float], None]
 
 
 class Hearing:
@@ -45,8 +45,7 @@ class Hearing:
         """
         self.encoder, self.layer, self.per = encoder.to(device).eval(), _layer(encoder, layer), per
         self.device, self.precision = device, precision
-        if precision != "fp32":
-            halve(self.encoder, HALF[precision])
+        halve(self.encoder, precision)
         longest = encoder.max_seconds
         if window is not None and longest is not None and window > longest:
             raise ConfigError(
@@ -59,86 +58,37 @@ class Hearing:
             )
         view = View(window=window or min(WINDOW, longest or WINDOW))
         self.raster = raster_of(view, encoder.grid, longest, whole_clips=True)
-        seconds = self.raster.window / encoder.sample_rate
-        self.batch = max(1, int(_PER_PASS.get(device.type, 0.0) / seconds))
+        seconds = _PER_PASS.get(device.type, 0.0)
+        self.walk = Walk(self.raster, per == "frame", seconds, self._forward)
 
     def described(self) -> dict[str, Any]:
         """How it hears, for the record."""
         rate = self.encoder.sample_rate
         return {
-            "encoder": self.encoder.fingerprint,
+            "encoder": identity(self.encoder),
             "window": self.raster.window / rate,
             "step": self.raster.step / rate,
             "hop": self.encoder.grid.seconds_per_frame,
         }
 
-    def gather(self, recording: Recording, into: Gathered, told: Told) -> float:
-        """The rows of a recording, per frame or per window; its seconds are returned.
-
-        Raises:
-            AudioError: it can't be read, or holds no sound.
-        """
-        rate, grid = self.encoder.sample_rate, self.encoder.grid
-        held: NDArray[np.float32] | None = None  # its end is known when the next window comes
-        at, end = 0, 0.0
-        for window, states in self.states(recording):
-            end = (window.first + len(window.samples)) / rate
-            if self.per == "window":
-                times = np.array([[window.first / rate, len(window.samples) / rate]])
-                into.add(states.mean(0, dtype=np.float64)[None].astype("f4"), times)
-            else:
-                if held is not None:
-                    # One frame more than there is stands for what comes: no cell reaches too far.
-                    edges = grid.edges(len(held) + 1, end, at)[:-1]
-                    into.add(held, _cells(edges))
-                    at += len(held)
-                held = states[slice(*window.keep)] if window.keep else states
-            told(end)
-        if held is not None:
-            into.add(held, _cells(grid.edges(len(held), end, at)))
-        if not into.count:
-            raise AudioError(f"{recording.path or recording.name}: it holds no sound")
-        return end
-
-    def mean(self, recording: Recording, told: Told) -> tuple[NDArray[np.float64], float]:
-        """The mean over all frames of a recording, each once: f64[D]; and its seconds.
-
-        Raises:
-            AudioError: it can't be read, or holds no sound.
-        """
-        total, count, end = np.zeros(self.encoder.dim), 0, 0.0
-        for window, states in self.states(recording):
-            kept = states[slice(*window.keep)] if window.keep else states
-            total += kept.sum(0, dtype=np.float64)
-            count += len(kept)
-            end = (window.first + len(window.samples)) / self.encoder.sample_rate
-            told(end)
-        if not count:
-            raise AudioError(f"{recording.path or recording.name}: it holds no sound")
-        return total / count, end
-
-    def states(self, recording: Recording) -> Iterator[tuple[RollingWindow, NDArray[np.float32]]]:
-        """Each window with the layer's states of all its frames, f32[T, D]."""
-        stream = recording.open()
-        blocks = recording.blocks(stream, self.encoder.sample_rate, 0)
-        batch: list[RollingWindow] = []
-        for window in ahead(rolling(blocks, self.raster), _AHEAD * self.batch):
-            if batch and (len(batch) == self.batch or len(window.samples) != len(batch[0].samples)):
-                yield from zip(batch, self._encode(batch), strict=True)
-                batch = []
-            batch.append(window)
-        if batch:
-            yield from zip(batch, self._encode(batch), strict=True)
-
     @torch.inference_mode()
-    def _encode(self, windows: Sequence[RollingWindow]) -> list[NDArray[np.float32]]:
+    def _forward(self, windows: Sequence[RollingWindow]) -> list[NDArray[np.floating]]:
+        """What is kept of each window: its frames that count, their sum (f64), or the mean of all
+        its frames."""
         samples = [torch.from_numpy(window.samples) for window in windows]
         lengths = torch.tensor([len(one) for one in samples])
         waves = Waves(pad_sequence(samples, batch_first=True), lengths).to(self.device)
         with arithmetic(self.device, self.precision):
-            out = self.encoder(waves, layers="last" if self.layer == "last" else "all")
+            out = encode(self.encoder, waves, layers="last" if self.layer == "last" else "all")
         chosen = self._chosen(out.layers).float().cpu().numpy()
-        return [one[:n] for one, n in zip(chosen, out.lengths.tolist(), strict=True)]
+        states = [one[:n] for one, n in zip(chosen, out.lengths.tolist(), strict=True)]
+        if self.per == "window":
+            return [one.mean(0, dtype=np.float64).astype("f4") for one in states]
+        kept = [
+            one[slice(*window.keep)] if window.keep else one
+            for one, window in zip(states, windows, strict=True)
+        ]
+        return kept if self.per == "frame" else [one.sum(0, dtype=np.float64) for one in kept]
 
     def _chosen(self, layers: Sequence[Tensor]) -> Tensor:
         if self.layer == "mean":
@@ -146,9 +96,40 @@ class Hearing:
         return layers[-1] if self.layer == "last" else layers[int(self.layer)]
 
 
-def _cells(edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Borders -> start and duration of each cell."""
-    return np.stack([edges[:-1], np.diff(edges)], axis=1)
+class Table:
+    """What a walk has said of a recording, as `vectors.write` takes it."""
+
+    def __init__(self, hearing: Hearing, rows: Stretches, seconds: float) -> None:
+        self._hearing, self._rows, self._seconds = hearing, rows, seconds
+        self.count, self.dim = rows.done, hearing.encoder.dim
+
+    def rows(self) -> Iterator[Vectors]:
+        """f32[N, D], some at a time."""
+        for part in self._rows.read():
+            yield part if self._hearing.per == "frame" else part[:, 3:].astype(np.float32)
+
+    def times(self) -> Iterator[Times]:
+        """Their start and duration, seconds, in the same portions."""
+        grid, at = self._hearing.encoder.grid, 0
+        for part in self._rows.read():
+            if self._hearing.per == "frame":
+                # One frame more than there is stands for what comes: no cell reaches too far.
+                count = len(part) + (at + len(part) < self.count)
+                edges = grid.edges(count, self._seconds, at)[: len(part) + 1]
+                yield np.stack([edges[:-1], np.diff(edges)], axis=1)
+                at += len(part)
+            else:
+                yield part[:, :2] / grid.sample_rate
+
+
+def mean_of(rows: Stretches) -> NDArray[np.float64]:
+    """The mean over all frames of a recording, each once, of rows of sums: f64[D]."""
+    total, count = np.zeros(0), 0
+    for part in rows.read():
+        for row in part:
+            total = total + row[3:] if count else row[3:].astype(np.float64)
+            count += int(row[2])
+    return total / count
 
 
 def _layer(encoder: Encoder, text: str) -> str:

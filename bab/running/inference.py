@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,19 +11,23 @@ import torch
 from numpy.typing import NDArray
 
 from bab.core.grid import Grid
-from bab.core.types import Batch, Clip, Item, Output
+from bab.core.types import Batch, Clip, Features, Item, Output, Waves, Window, pinned
 from bab.data.batches import Source
 from bab.data.windows import Examples, kept_frames, samples_of
+from bab.machine.arithmetic import arithmetic
+from bab.running.ahead import ahead
 from bab.running.model import Model
 
 _NONE = torch.empty(0)
-_SECONDS_PER_PASS = 64.0  # of audio: enough to keep a device busy, about 2 GB with a base model
+_Pass = tuple[list[int], list[Item], Waves | Features]
+_SECONDS_PER_PASS = 64.0  # of audio on a CPU: about 2 GB with a base model
+_SECONDS_ON_GPU = 512.0  # which has the memory, and idles with less
+_AHEAD = 2  # passes that are read before they are asked for
 
 
-def per_pass(examples: Examples) -> int:
+def per_pass(windows: Iterable[Window], seconds: float) -> int:
     """How many windows go through the model together."""
-    longest = max((w.clip.duration for w in examples.windows), default=1.0)
-    return max(1, int(_SECONDS_PER_PASS / longest))
+    return max(1, int(seconds / max((w.clip.duration for w in windows), default=1.0)))
 
 
 class _Joiner:
@@ -79,16 +84,17 @@ def infer(
     examples: Examples,
     source: Source,
     device: torch.device,
-    batch: int,
+    precision: str = "fp32",
     embed: bool = False,
     share: tuple[int, int] = (0, 1),
     progress: Callable[[float, float], None] = lambda done, total: None,
 ) -> Iterator[Output]:
-    """The model's output for each region of `examples`, in order, one at a time.
+    """The model's output for each region of `examples`, one at a time; in order on a CPU, the
+    shortest first on a GPU, which then takes many at once.
 
-    batch: examples per pass. embed: give the head's embeddings (pair tasks). share: (rank, world),
-    to take every world-th region. A region without a window (no audio) gives nothing. Frames have
-    logits [T, C]; clips [C]; pairs [E].
+    precision: in which the model computes. embed: give the head's embeddings (pair tasks).
+    share: (rank, world), to take every world-th region. A region without a window (no audio)
+    gives nothing. Frames have logits [T, C]; clips [C]; pairs [E].
     """
     owned: dict[int, list[Item]] = {}
     for item, owner in zip(examples.items, examples.owners, strict=True):
@@ -97,16 +103,18 @@ def infer(
         owned.setdefault(owner, []).extend(alone)
     rank, world = share
     todo = [owner for owner in owned if owner % world == rank]
-    total = sum(item.clip.duration for owner in todo for item in owned[owner])
-    done = 0.0
-    for owners in _grouped(todo, owned, batch):
-        items = [item for owner in owners for item in owned[owner]]
-        rows: list[NDArray[Any]] = []
-        for begin in range(0, len(items), batch):
-            part = items[begin : begin + batch]
-            rows += _forward(model, part, source, device, embed)
-            done += sum(item.clip.duration for item in part)
-            progress(done, total)
+    fresh = {id(i): s for owner in todo for i, s in _fresh(owned[owner])}
+    total, done = sum(fresh.values()), 0.0
+    rows: list[NDArray[Any]] = []
+    passes: Iterable[_Pass] = _passes(_grouped(todo, owned, device), owned, source, device)
+    # Features may have to be computed: on a CPU that is no work to do beside.
+    if source.by_window or device.type != "cpu":
+        passes = ahead(passes, _AHEAD)
+    for owners, part, inputs in passes:
+        with arithmetic(device, precision):
+            rows += _forward(model, part, inputs.to(device), embed)
+        done += sum(fresh[id(item)] for item in part)
+        progress(done, total)
         for owner in owners:
             joiner = _Joiner(examples.cutters[owner].clip, examples.grid)
             for item in owned[owner]:
@@ -114,26 +122,63 @@ def infer(
             yield joiner.output()
 
 
-def _grouped(todo: Sequence[int], owned: dict[int, list[Item]], batch: int) -> Iterator[list[int]]:
-    """Regions that fit into one pass together; one with more windows than that goes alone."""
+def _passes(
+    groups: Iterable[tuple[list[int], int]],
+    owned: dict[int, list[Item]],
+    source: Source,
+    device: torch.device,
+) -> Iterator[_Pass]:
+    """What goes through the model at once: the regions that are complete with it, the examples,
+    their inputs."""
+    for owners, batch in groups:
+        items = [item for owner in owners for item in owned[owner]]
+        for begin in range(0, len(items), batch):
+            part = items[begin : begin + batch]
+            inputs = source.inputs(part)
+            if device.type == "cuda":
+                inputs = inputs.each(pinned)
+            yield owners if begin + batch >= len(items) else [], part, inputs
+
+
+def _fresh(items: Sequence[Item]) -> Iterator[tuple[Item, float]]:
+    """Each item with its seconds that none before it held: windows overlap, audio counts once."""
+    end = -math.inf
+    for item in items:
+        yield item, max(0.0, item.clip.end - max(end, item.clip.start))
+        end = max(end, item.clip.end)
+
+
+def _grouped(
+    todo: Sequence[int], owned: dict[int, list[Item]], device: torch.device
+) -> Iterator[tuple[list[int], int]]:
+    """Regions that fit into one pass together, and how many examples a pass takes; one with more
+    than that goes alone."""
+    windows = [window for items in owned.values() for item in items for window in item.windows]
+    batch = per_pass(windows, _SECONDS_PER_PASS)
     group: list[int] = []
     count = 0
+    if device.type != "cpu":
+        longest = {o: max(w.clip.duration for i in owned[o] for w in i.windows) for o in todo}
+        todo = sorted(todo, key=lambda owner: longest[owner])
     for owner in todo:
+        before = batch
+        if device.type != "cpu":
+            batch = max(1, int(_SECONDS_ON_GPU / longest[owner]))
         if group and count + len(owned[owner]) > batch:
-            yield group
+            yield group, before
             group, count = [], 0
         group.append(owner)
         count += len(owned[owner])
     if group:
-        yield group
+        yield group, batch
 
 
 @torch.no_grad()
 def _forward(
-    model: Model, items: Sequence[Item], source: Source, device: torch.device, embed: bool
+    model: Model, items: Sequence[Item], inputs: Waves | Features, embed: bool
 ) -> list[NDArray[Any]]:
     clips = tuple(item.clip for item in items)
-    batch = Batch(source.inputs(items).to(device), _NONE, _NONE, clips, 0)
+    batch = Batch(inputs, _NONE, _NONE, clips, 0)
     if embed:
         return list(model.embed(batch).float().cpu().numpy())
     logits, lengths = model(batch)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bab.audio.decoding import REPLACE
-from bab.core.errors import AudioError, BabError, InterruptedRunError
+from bab.checking.blame import blamed, naming
+from bab.core.errors import AudioError, BabError, DiskFullError, InterruptedRunError
 from bab.data.workers import workers
 from bab.running.maker import Made, Maker, PredictOptions
 from bab.running.recordings import Recording
@@ -32,6 +33,7 @@ class Answer:
     seconds: float = 0.0
 
 
+@naming()  # in a worker: its traceback doesn't reach the process that waits
 def answered(
     maker: Maker,
     recording: Recording,
@@ -49,7 +51,11 @@ def answered(
         made = maker.make(recording, tell, stop)
     except AudioError as error:
         return Answer(None, str(error).replace(f"; {REPLACE}", "; get it again"))
+    except DiskFullError:
+        raise
     except OSError as error:
+        if blamed(error) is not error:
+            raise
         raise BabError(
             f"{maker.out} can't be written to ({error.strerror or error}), at {recording.name}: "
             "make room, or name another --out; the same command goes on where it stopped"

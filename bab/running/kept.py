@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -66,10 +67,15 @@ class Results(Generic[K]):
 
     def begin(self, key: str, recording: Recording, digest: str) -> None:
         """Say on disk that files of a recording are about to be written: what a killed process
-        leaves of them is then known as ours."""
+        leaves of them is then known as ours. Not waited for, as a result is: it is of no use where
+        the power goes before those files are there."""
         self.spool(key).mkdir(parents=True, exist_ok=True)
         named = Named(recording.name, recording.path, recording.start, recording.end, digest)
-        write_json(self.spool(key) / _BEGUN, named._asdict(), indent=None)
+        (self.spool(key) / _BEGUN).write_text(json.dumps(named._asdict()), encoding="utf-8")
+
+    def end(self, key: str) -> None:
+        """Forget what was begun: its result is kept."""
+        shutil.rmtree(self.spool(key), ignore_errors=True)
 
     def find(self, name: str, key: str | None = None) -> K | None:
         """A recording's result; with a key, if it is of these options and this audio."""

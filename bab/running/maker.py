@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,21 @@ import torch
 
 from bab import __version__
 from bab.core.annotations import Format
-from bab.core.device import keep_memory, refuse_precision, resolve_device
+from bab.core.device import resolve_device
 from bab.core.errors import AudioError, BabError, InterruptedRunError
 from bab.data.annotations import open_format
+from bab.machine.memory import keep_memory
 from bab.running import outputs, overview
 from bab.running.engine import Engine
 from bab.running.kept import Results
 from bab.running.outputs import Done
+from bab.running.precision import chosen
 from bab.running.recordings import Recording, seconds_of
-from bab.running.saved import Saved, choose_preset, load_saved, with_thresholds
-from bab.running.spool import Spool
+from bab.running.saved import Saved, choose_preset, load_saved, shown_as, with_thresholds
+from bab.running.spool import Spool, spooling
+from bab.running.walking import Stretches, listen
 
+FILE = "prediction.json"
 _FORMAT = 1  # of what is on disk
 _ROWS = 2  # of what is there of unfinished recordings
 
@@ -32,7 +37,8 @@ _ROWS = 2  # of what is there of unfinished recordings
 class PredictOptions:
     """How to predict. preset: None = the task's first. thresholds: by class, in place of the tuned
     ones. formats: of annotation files; None = rttm for segments, none for texts. probabilities:
-    "", "npy" or "parquet". precision: fp32, bf16 or fp16. overlap: share of a window that the next
+    "", "npy" or "parquet". precision: fp32, bf16, fp16, or auto: half where scores are known to
+    stay. overlap: share of a window that the next
     one hears again. timeline: pictures, of png and svg. enrol: a folder of known speakers' voices,
     for pair tasks. corpus: options of the corpora that are named, `corpus.KEY=VALUE`. jobs:
     processes, each with a model and a recording of its own."""
@@ -42,7 +48,7 @@ class PredictOptions:
     formats: Sequence[str] | None = None
     probabilities: str = ""
     device: str = "auto"
-    precision: str = "fp32"
+    precision: str = "auto"
     overlap: float | None = None
     timeline: Sequence[str] = ()
     enrol: Path | None = None
@@ -71,11 +77,14 @@ class Maker:
             BabError: no model there, an unknown preset, class or format, a device or precision that
                 isn't had here.
         """
-        saved = load_saved(folder, asked.offline, asked.trust_code)
         device = resolve_device(asked.device)
-        refuse_precision(device, asked.precision)
+        if device == "cpu":
+            keep_memory(False)
+        saved = load_saved(folder, asked.offline, asked.trust_code)
+        before = _before(out, saved, device)
+        self.precision = chosen(asked.precision, device, *shown_as(saved), before)
         overview.refuse_pictures(saved, asked.timeline)
-        self.engine = Engine(saved, torch.device(device), asked.precision, asked.overlap)
+        self.engine = Engine(saved, torch.device(device), self.precision, asked.overlap)
         if device == "cpu":
             keep_memory()  # not before: what weights leave behind is of no size that audio can use
         self.saved, self.asked, self.out = saved, asked, out
@@ -119,33 +128,32 @@ class Maker:
     ) -> tuple[Done, set[str]]:
         """Run the model over a recording, from where an earlier try stopped."""
         begun = _digest_of([key, __version__, _ROWS])
-        spool = Spool(self.results.spool(begun))
-        try:
-            for rows in self.engine.of(recording, spool.done):
-                if len(rows.values):
-                    spool.add(rows)
-                tell(rows.seconds)
-                if stop():
-                    raise InterruptedRunError(
-                        f"stopped; what is done is in {self.out}, and the same command goes on"
-                    )
-        except BaseException:
-            spool.flush()
-            raise
-        if not spool.done:
+        spools = [Spool(self.results.spool(begun) / str(n)) for n in range(len(self.engine.walks))]
+
+        def told(seconds: float) -> None:
+            tell(seconds)
+            if stop():
+                raise InterruptedRunError(
+                    f"stopped; what is done is in {self.out}, and the same command goes on"
+                )
+
+        with spooling(spools):
+            listen(self.engine.walks, recording, spools, told)
+        if not all(spool.done for spool in spools):
             raise AudioError(f"{recording.path or recording.name}: it holds no sound")
         self.results.begin(begun, recording, digest)
-        done, lost = self._annotated(self._result(recording, key, digest, spool))
+        rows = self.engine.rows(spools)
+        done, lost = self._annotated(self._result(recording, key, digest, rows))
         done = replace(done, notices=(*done.notices, *self.results.clear(done)))
         self.results.keep(done)  # last: what is kept has all its files
-        spool.remove()
+        self.results.end(begun)
         return done, lost
 
-    def _result(self, recording: Recording, key: str, digest: str, spool: Spool) -> Done:
+    def _result(self, recording: Recording, key: str, digest: str, rows: Stretches) -> Done:
         """What a recording's rows say, and the files that are written from them."""
         told = seconds_of(recording)
-        seconds = outputs.heard(self.saved, spool, told)
-        prediction = outputs.decoded(self.saved, recording, spool, seconds, self.tuned)
+        seconds = outputs.heard(self.saved, rows, told)
+        prediction = outputs.decoded(self.saved, recording, rows, seconds, self.tuned)
         notices = tuple(outputs.noticed(prediction)) if self.voices else ()
         if seconds < told - 1:
             line = f"{recording.name}: {seconds:.1f} s could be read of the {told:.1f} s that its "
@@ -153,10 +161,10 @@ class Maker:
         kind, paths = self.asked.probabilities, []
         if kind:
             paths.append(outputs.probabilities_path(self.out, recording.name, kind))
-            outputs.write_probabilities(self.saved, spool, paths[-1], seconds)
-        if self.saved.task.one_output and spool.done > 1:
+            outputs.write_probabilities(self.saved, rows, paths[-1], seconds)
+        if self.saved.task.one_output and rows.done > 1:
             paths.append(self.out / f"{recording.name}.windows.csv")
-            outputs.write_windows(self.saved, spool, paths[-1])
+            outputs.write_windows(self.saved, rows, paths[-1])
         return Done(
             key=key,
             made_by=self.made_by,
@@ -232,6 +240,15 @@ class Maker:
     def _key(self, recording: Recording, digest: str) -> str:
         """What a result is found by: model, options and audio."""
         return _digest_of([self.made_by, digest, recording.start, recording.end])
+
+
+def _before(out: Path, saved: Saved, device: str) -> str:
+    """The precision in which this model has begun a folder; "" = it hasn't."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        origin = json.loads((out / FILE).read_text(encoding="utf-8"))
+        if (origin["weights"], origin["device"]) == (saved.digest, device):
+            return str(origin["precision"])
+    return ""
 
 
 def _digest_of(value: Any) -> str:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from bab.core.atomic import atomic_path, write_json
+from bab.checking.encoders import encode
+from bab.core import sealed
 from bab.core.errors import BabError, ConfigError
 from bab.core.interfaces import Encoder, Head, Scorer
 from bab.core.types import Batch, Waves
+from bab.data.sealed import read_json, write_json
 
 _FORMAT = 1
-_SPEC = "model.json"
+SPEC = "model.json"
+_KEYS = (
+    *("encoder", "resolved", "fingerprint", "task", "head", "layers", "view", "pool", "labels"),
+    *("tuned", "run"),
+)
+_REMEDY = "run again with --force"
 WEIGHTS = "model.safetensors"
 
 
@@ -48,13 +52,16 @@ class LayerMix(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """f32[B, L, T, D] -> f32[B, T, D]; L is 1 unless the layers are mixed."""
+        states = states.float()  # as kept features come to a GPU, maybe in half precision
         if not hasattr(self, "logits"):
             return states[:, 0]
         return torch.einsum("l,bltd->btd", self.logits.softmax(0), states)
 
 
 class Answered(Scorer):
-    """Stands for a model before an objective: its output is known already."""
+    """Stands for a model before an objective: its output is known already, for one batch alone."""
+
+    known = True
 
     def __init__(self, logits: Tensor, lengths: Tensor) -> None:
         super().__init__()
@@ -106,7 +113,7 @@ class Model(Scorer):
         if self.encoder is None:
             raise TypeError("this model was built for cached features: it has no encoder")
         wanted = self.mix.wanted
-        encoded = self.encoder(waves, mask, layers="last" if wanted == "last" else "all")
+        encoded = encode(self.encoder, waves, mask, "last" if wanted == "last" else "all")
         kept = encoded.layers
         if isinstance(wanted, int):
             kept = (kept[wanted],)
@@ -128,36 +135,48 @@ def save(folder: Path, weights: Mapping[str, Tensor], spec: Mapping[str, Any]) -
     spec: what `load_spec` gives back: components with options, labels, what was tuned.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_file({k: v.contiguous() for k, v in weights.items()}, temporary)
-    write_json(folder / _SPEC, {"format": _FORMAT, **spec})
+    written = sealed.write_tensors(folder / WEIGHTS, weights, str(spec["run"]))
+    write_json(folder / SPEC, {"format": _FORMAT, **spec, "weights": written})
 
 
 def load_spec(folder: Path) -> dict[str, Any]:
     """The description of a saved model.
 
     Raises:
-        BabError: where the folder holds none, or one of another version.
+        BabError: where the folder holds none, or one that is damaged or of another version.
     """
-    path = folder / _SPEC
+    path = folder / SPEC
     try:
-        spec = json.loads(path.read_text(encoding="utf-8"))
+        spec = read_json(path, ("format",), _REMEDY)
     except FileNotFoundError:
         raise BabError(
-            f"{folder} holds no model ({_SPEC} is missing): name a finished run's `model` folder"
+            f"{folder} holds no model ({SPEC} is missing): name a finished run's `model` folder"
         ) from None
-    except json.JSONDecodeError as error:
-        raise BabError(f"{path} is damaged ({error}): run again with --force") from None
-    if spec.get("format") != _FORMAT:
-        raise BabError(f"{path} has format {spec.get('format')}; this bab reads format {_FORMAT}")
-    return dict(spec)
+    if spec["format"] != _FORMAT:
+        raise BabError(f"{path} has format {spec['format']}; this bab reads format {_FORMAT}")
+    if lost := [key for key in _KEYS if key not in spec]:
+        raise BabError(f"{path} is damaged (it lacks '{lost[0]}'): {_REMEDY}")
+    return spec
 
 
-def load_weights(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a saved model, by their names in `Model.state_dict()`."""
+def sealed_by_bab(spec: Mapping[str, Any]) -> bool:
+    """Whether a description was checked against its checksum."""
+    return "weights" in spec
+
+
+def load_weights(folder: Path, spec: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a saved model, by their names in `Model.state_dict()`.
+
+    spec: what `load_spec` gave.
+
+    Raises:
+        BabError: where they are missing, damaged, or of another model.
+    """
+    path = folder / WEIGHTS
     try:
-        return load_file(folder / WEIGHTS)
+        tensors, about = sealed.read(path, str(spec["run"]), _REMEDY)
     except FileNotFoundError:
-        raise BabError(f"{folder / WEIGHTS} is missing: run again with --force") from None
-    except SafetensorError as error:
-        raise BabError(f"{folder / WEIGHTS} is damaged ({error}): run again with --force") from None
+        raise BabError(f"{path} is missing: {_REMEDY}") from None
+    if spec.get("weights") not in (None, about.get(sealed.SUM)):
+        raise BabError(f"{path} holds other weights than {SPEC} was written with: {_REMEDY}")
+    return tensors

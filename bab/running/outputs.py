@@ -11,20 +11,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bab.core.annotations import Annotation, Format, Mark
 from bab.core.atomic import atomic_path
-from bab.core.errors import BabError
+from bab.core.errors import BabError, counted
 from bab.core.types import Clip, Output, Prediction, Segment
 from bab.results.clock import moment_of, start_of
 from bab.running.kept import Kept, Results
 from bab.running.recordings import Recording
 from bab.running.saved import Saved
-from bab.running.spool import Spool
+from bab.running.walking import Stretches
 
 # No child or adult speaks so long without a pause: noise, a hum or music was taken for a voice.
 LONG_SEGMENT = 30.0  # seconds
@@ -51,12 +51,6 @@ class Done(Kept):
 
 
 # ------------------------------------------------------------------------------- decoding
-
-
-class Stretches(Protocol):
-    """Rows of a recording, some at a time."""
-
-    def read(self) -> Iterator[NDArray[np.floating]]: ...
 
 
 def decoded(
@@ -125,9 +119,10 @@ def noticed(prediction: Prediction) -> Iterator[str]:
     if long:
         longest = max(long, key=lambda s: s.end - s.start)
         yield (
-            f"{prediction.id}: {len(long)} segment(s) over {LONG_SEGMENT:g} s, the longest "
-            f"{longest.label} for {longest.end - longest.start:.0f} s at {longest.start:.0f} s: "
-            "nobody speaks so long without a pause; listen whether it is noise, a hum or music"
+            f"{prediction.id}: {counted(len(long), 'segment')} over {LONG_SEGMENT:g} s, the "
+            f"longest {longest.label} for {longest.end - longest.start:.0f} s at "
+            f"{longest.start:.0f} s: nobody speaks so long without a pause; listen whether it is "
+            "noise, a hum or music"
         )
 
 
@@ -144,13 +139,13 @@ def annotation_of(done: Done) -> Annotation:
 def _fitting(done: Done, form: Format) -> Annotation:
     """A result as a format takes it, by the last part of its name. What is no finding (length,
     start, the audio's name) is there where it has a place, so that no notice speaks of it."""
-    whole = annotation_of(done)
+    whole, takes = annotation_of(done), form.keeps | form.beside
     return Annotation(
         done.name.rsplit("/", 1)[-1],
         whole.marks,
-        duration=whole.duration if "duration" in form.keeps else None,
-        began=whole.began if "began" in form.keeps else None,
-        media=whole.media if "media" in form.keeps else "",
+        duration=whole.duration if "duration" in takes else None,
+        began=whole.began if "began" in takes else None,
+        media=whole.media if "media" in takes else "",
     )
 
 
@@ -198,7 +193,7 @@ def probabilities_path(out: Path, name: str, kind: str) -> Path:
     return out / f"{name}.probabilities.{kind}"
 
 
-def write_probabilities(saved: Saved, spool: Spool, target: Path, seconds: float) -> None:
+def write_probabilities(saved: Saved, spool: Stretches, target: Path, seconds: float) -> None:
     """Times and probabilities of every frame, or of every window: `.npy` (f64: in single precision
     times are off by 2 ms after nine hours; two columns of time, then a column for each class) or
     `.parquet`.
@@ -215,7 +210,7 @@ def write_probabilities(saved: Saved, spool: Spool, target: Path, seconds: float
             _write_parquet(tables, names, temporary)
 
 
-def _timed(saved: Saved, spool: Spool, seconds: float) -> Iterator[NDArray[np.float64]]:
+def _timed(saved: Saved, spool: Stretches, seconds: float) -> Iterator[NDArray[np.float64]]:
     """Start, end and probabilities, a stretch at a time."""
     grid, first = saved.encoder.grid, 0
     for rows in spool.read():
@@ -276,7 +271,7 @@ def _shares(saved: Saved, values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def write_windows(saved: Saved, spool: Spool, path: Path) -> None:
+def write_windows(saved: Saved, spool: Stretches, path: Path) -> None:
     """Clip tasks: `start,end` in seconds and the probability of each class, a line per window."""
     names = [f"{kind}={name}" for kind, group in saved.labels.items() for name in group]
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -60,6 +60,8 @@ def build_parts(config: RunConfig) -> Parts:
     head = registry.load("heads", config.head.name)
     _refuse_head(config, task, head)
     objective = registry.load("objectives", config.objective.name)
+    if config.mode != "evaluate":
+        _refuse_objective(config, task, objective)
     if start is None:
         encoder, members = open_encoder(config.encoder, config.offline, config.trust_code)
     else:
@@ -115,9 +117,10 @@ def _refuse_corpus(config: RunConfig, task: Task, corpus: Corpus) -> None:
     task.suit(corpus.provides)
     missing = task.needs - corpus.provides
     if missing:
+        there = ", ".join(sorted(corpus.provides)) or "audio alone"
         raise NotApplicableError(
             f"task '{config.task.name}' needs {', '.join(sorted(missing))}, which corpus "
-            f"'{config.corpus_name}' does not provide (it has {', '.join(sorted(corpus.provides))})"
+            f"'{config.corpus_name}' does not provide (it has {there})"
         )
 
 
@@ -131,6 +134,21 @@ def _refuse_head(config: RunConfig, task: Task, head: type[Head]) -> None:
         raise ConfigError(f"head '{config.head.name}' is solved, not trained: use --mode probe")
     if task.pairs and config.protocol != "given":
         raise ConfigError("trial lists belong to given splits: use protocol=given")
+
+
+def _refuse_objective(config: RunConfig, task: Task, objective: type[Objective]) -> None:
+    """Raises ConfigError: a loss that learns from audio alone, or from another kind of target."""
+    name, own = config.objective.name, task.objective or "none of its own"
+    if objective.pretrains:
+        raise ConfigError(
+            f"objective '{name}' learns from audio alone: `bab pretrain` uses it. Task "
+            f"'{config.task.name}' has {own}"
+        )
+    if objective.level and task.level not in objective.level:
+        raise ConfigError(
+            f"objective '{name}' is for tasks of level {' or '.join(objective.level)}; task "
+            f"'{config.task.name}' is of level {task.level}, and has {own}"
+        )
 
 
 def _refuse_ensemble(config: RunConfig, task: Task, encoder: Encoder) -> None:

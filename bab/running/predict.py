@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bab.core.atomic import write_json
-from bab.core.errors import BabError
+from bab.core.errors import BabError, counted
 from bab.core.folders import locked
 from bab.core.record import now, versions
 from bab.core.types import Prediction, Tell
@@ -23,12 +23,11 @@ from bab.results.segments import write_segments
 from bab.running import outputs, overview
 from bab.running.jobs import Answer, answered, side_by_side
 from bab.running.kept import STATE, Results
-from bab.running.maker import Maker, PredictOptions
+from bab.running.maker import FILE, Maker, PredictOptions
 from bab.running.outputs import Done
 from bab.running.recordings import Named, Recording, recordings, seconds_of
 from bab.starting.lifecycle import stopper
 
-FILE = "prediction.json"
 _USUAL = PredictOptions()
 _OFTEN = 20.0  # seconds between two writings of the tables of all recordings
 
@@ -79,9 +78,14 @@ def predict(
     if asked.enrol is not None:
         listed = [*_enrolled(maker, left, names), *listed]
     maker.out.mkdir(parents=True, exist_ok=True)
-    with stopper() as stop, locked(maker.out / STATE, True):
+    with stopper() as stop, locked(maker.out / STATE, True, _folders(maker.out, listed)):
         work = _Work(maker, folder, listed, tell, say, stop)
         return work.run(left)
+
+
+def _folders(out: Path, listed: Sequence[Recording]) -> set[Path]:
+    """Where the recordings' files are written."""
+    return {out, *((out / one.name).parent for one in listed)}
 
 
 class _Work:
@@ -109,6 +113,11 @@ class _Work:
     def run(self, left: Mapping[str, str]) -> Predicted:
         """All recordings; what can't be read is left out, and told."""
         self.result.left.update(left)
+        if self.maker.asked.precision == "auto" and self.maker.precision != "fp32":
+            self._notice(
+                f"computed in {self.maker.precision}: faster, and shown to leave scores of this "
+                "encoder and task within .002; --precision fp32 rounds nothing"
+            )
         for number, recording in enumerate(self.listed, start=1):
             self.lengths[recording.name] = seconds_of(recording)
             self.tell("looking", number, len(self.listed), "files")
@@ -126,7 +135,7 @@ class _Work:
             yield recording, answered(self.maker, recording, self._tell, self.stop)
 
     def _side_by_side(self, jobs: int) -> Iterator[tuple[Recording, Answer]]:
-        plan = (self.folder, self.maker.asked, self.out)
+        plan = (self.folder, replace(self.maker.asked, precision=self.maker.precision), self.out)
         return side_by_side(self.listed, jobs, plan, self._tell, self.stop)
 
     def _take(self, recording: Recording, answer: Answer) -> None:
@@ -176,8 +185,8 @@ class _Work:
         others = self.results.others(made_by)
         if others:
             self._notice(
-                f"{others} recording(s) in {self.out} are of another model or other options: they "
-                "are in none of its tables"
+                f"{counted(others, 'recording')} in {self.out}: of another model or other options, "
+                "and in none of its tables"
             )
         written = {name for name, at in _files(self.out).items() if before.get(name) != at}
         self._tell_earlier({name for name in written if not self._of_one(name)})

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from bab.core.device import refuse_precision, resolve_device
+from bab.core.device import resolve_device
 from bab.core.errors import AudioError
 from bab.core.types import Prediction
 from bab.running.engine import Engine
 from bab.running.outputs import decoded, heard
+from bab.running.precision import chosen
 from bab.running.recordings import Recording, of_array, seconds_of
-from bab.running.saved import choose_preset, load_saved, with_thresholds
-
-
-@dataclass(slots=True)
-class _Held:
-    """Rows in memory."""
-
-    rows: list[NDArray[np.floating]] = field(default_factory=list)
-
-    def read(self) -> Iterator[NDArray[np.floating]]:
-        if self.rows:
-            yield np.concatenate(self.rows)
+from bab.running.saved import choose_preset, load_saved, shown_as, with_thresholds
+from bab.running.walking import Held, listen
 
 
 class Predictor:
@@ -42,7 +31,7 @@ class Predictor:
         preset: str | None = None,
         thresholds: Mapping[str, float] | None = None,
         device: str = "auto",
-        precision: str = "fp32",
+        precision: str = "auto",
         overlap: float | None = None,
         offline: bool = False,
         trust_code: bool = False,
@@ -52,7 +41,7 @@ class Predictor:
             folder: a run's, the `model` folder in it, or a published model (`segma:DIR`).
             preset: how to decode; None = the task's first.
             thresholds: by class, probabilities in place of the tuned ones.
-            precision: fp32, bf16 or fp16.
+            precision: auto, fp32, bf16 or fp16; see `PredictOptions`.
             overlap: share of a window that the next one hears again (frame tasks).
 
         Raises:
@@ -60,7 +49,7 @@ class Predictor:
         """
         saved = load_saved(folder, offline, trust_code)
         name = resolve_device(device)
-        refuse_precision(name, precision)
+        precision = chosen(precision, name, *shown_as(saved))
         self._tuned = with_thresholds(saved, choose_preset(saved, preset), thresholds or {})
         self._engine = Engine(saved, torch.device(name), precision, overlap)
 
@@ -81,8 +70,10 @@ class Predictor:
             recording = Recording(Path(audio).stem, str(Path(audio).absolute()))
         else:
             recording = of_array(audio, sampling_rate)
-        held = _Held([rows.values for rows in self._engine.of(recording) if len(rows.values)])
-        if not held.rows:
+        held = [Held() for _ in self._engine.walks]
+        listen(self._engine.walks, recording, held, lambda seconds: None)
+        if not all(one.done for one in held):
             raise AudioError(f"{recording.path or recording.name}: it holds no sound")
-        seconds = heard(self._engine.saved, held, seconds_of(recording))
-        return decoded(self._engine.saved, recording, held, seconds, self._tuned)
+        rows = self._engine.rows(held)
+        seconds = heard(self._engine.saved, rows, seconds_of(recording))
+        return decoded(self._engine.saved, recording, rows, seconds, self._tuned)

@@ -101,7 +101,7 @@ def reference(model: str | Path) -> Reference | None:
     name, colon, where = text.partition(":")
     known = registry.names("models")
     place = Path(text).expanduser()
-    if name in known and not any((place / left).exists() for left in _LEFT):
+    if registry.known("models", name) and not any((place / left).exists() for left in _LEFT):
         return Reference(name, where)
     if colon and "/" not in name and not place.exists():
         raise BabError(

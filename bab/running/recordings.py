@@ -24,11 +24,11 @@ from bab.config.corpora import open_corpus
 from bab.config.resolve import corpus_config
 from bab.core import registry
 from bab.core.errors import AudioError, BabError
+from bab.core.names import fitted
 from bab.core.types import Permissions
 from bab.data.content import content_id
 
 _Place = tuple[str, float, float | None]
-_LONGEST = 200  # bytes of a part of a name; file systems take 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,10 @@ class Named(NamedTuple):
     digest: str
 
     def moved(self, recording: Recording) -> bool:
-        """Whether a recording of the same file name is this one, elsewhere. It is read."""
+        """Whether a recording of the same file name is this one, elsewhere (it is read), or in the
+        same file with other ends: a corpus tells the end, a folder doesn't."""
+        if (self.name, self.path) == (recording.name, recording.path):
+            return True
         try:
             same = (self.start, self.end) == (recording.start, recording.end)
             return same and recording.digest() == self.digest
@@ -160,7 +163,7 @@ def _named(text: str, how: _How, left: dict[str, str]) -> Iterator[Recording]:
         yield from _listed(Path(text[1:]).expanduser(), how, left)
     elif path.is_dir():
         yield from _below(path, left)
-    elif not path.exists() and text.partition(":")[0] in registry.names("datasets"):
+    elif not path.exists() and registry.known("datasets", text.partition(":")[0]):
         yield from _of_corpus(text, how)
     else:
         yield Recording(path.stem, str(path.absolute()))
@@ -281,16 +284,7 @@ def _place(recording: Recording) -> _Place:
 def _inside(name: str) -> str:
     """A name that is a path below the out folder on any system."""
     parts = [re.sub(r'[<>:"|?*\\\x00-\x1f]', "_", part) for part in name.split("/")]
-    return "/".join(_short(f"_{p}" if p.startswith(".") else p) for p in parts if p) or "_"
-
-
-def _short(part: str) -> str:
-    """A part of a path with room for what an output's name ends with."""
-    letters = part.encode()
-    if len(letters) <= _LONGEST:
-        return part
-    digest = hashlib.blake2b(letters, digest_size=4).hexdigest()
-    return f"{letters[: _LONGEST - 9].decode('utf-8', 'ignore')}-{digest}"
+    return "/".join(fitted(f"_{p}" if p.startswith(".") else p) for p in parts if p) or "_"
 
 
 def _with_parent(recording: Recording) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,15 +10,17 @@ from statistics import fmean
 
 import torch
 
-from bab.core.device import peak_memory
 from bab.core.interfaces import Encoder, Task
 from bab.core.record import Record, now, versions
 from bab.core.types import Clip
 from bab.data.batches import WaveSource
 from bab.data.windows import regions
+from bab.machine.arithmetic import arithmetic
+from bab.machine.measure import named, peaks
 from bab.running.context import Context, FoldResult
 from bab.running.data import Data
 from bab.running.doubts import notices as doubtful
+from bab.running.folder import plugins
 from bab.running.groups import Groups, kept, scored
 from bab.running.scores import References, Scorecard
 
@@ -84,8 +85,8 @@ def make_record(
         labels={key: list(names) for key, names in folds[0].labels.items()},
         data={**_data(data, folds), **context.doubts},
         cost=_cost(context, folds, seconds, speed),
-        versions=versions(),
-        device=_device(context),
+        versions={**versions(), **{f"{k} plugin": v for k, v in plugins(parts).items()}},
+        device=named(context.accelerator.device, context.accelerator.num_processes),
         config=config.model_dump(mode="json"),
         leakage=bool(data.leakage),
         notices=[
@@ -185,10 +186,7 @@ def _cost(
     cost["seconds"] = round(seconds, 2)
     cost["train_seconds"] = round(sum(f.train_seconds for f in folds), 2)
     cost["encoder_audio_per_second"] = round(speed, 1)
-    cost["peak_memory_gb"] = round(peak_memory() / 1e9, 3)
-    if context.accelerator.device.type == "cuda":
-        cost["peak_gpu_memory_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 3)
-    return cost
+    return cost | peaks(context.accelerator.device)
 
 
 @torch.no_grad()
@@ -206,17 +204,13 @@ def _speed_of(encoder: Encoder, context: Context) -> float:
     if not windows:
         return 0.0
     waves = [WaveSource(encoder.sample_rate).read([w]).to(device) for w in windows]
-    encoder(waves[0])
+    precision = context.config.train.precision
+    with arithmetic(device, precision):
+        encoder(waves[0])
     best = 0.0
     for window, wave in zip(windows, waves, strict=True):
         began = time.perf_counter()
-        encoder(wave).lengths.cpu()
+        with arithmetic(device, precision):
+            encoder(wave).layers[-1][:1, :1].cpu()  # a GPU has then done its work
         best = max(best, window.clip.duration / (time.perf_counter() - began))
     return best
-
-
-def _device(context: Context) -> str:
-    device = context.accelerator.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    count = context.accelerator.num_processes
-    return f"{device.type} ({name})" + (f" x {count} processes" if count > 1 else "")

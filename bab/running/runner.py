@@ -12,9 +12,14 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from bab.checking.blame import naming
 from bab.config.run import RunConfig
+from bab.core.errors import counted
 from bab.core.record import Record, RunInfo
+from bab.machine.measure import overlooked
+from bab.machine.memory import set_up
 from bab.results.record import save
+from bab.running.batches import refuse_short
 from bab.running.context import Context, FoldResult
 from bab.running.doubts import notices
 from bab.running.fold import fit_on_all, run_fold
@@ -25,6 +30,7 @@ from bab.running.session import Session
 from bab.starting.lifecycle import Lifecycle, lifecycle
 
 
+@naming()
 def run(
     config: RunConfig,
     force: bool = False,
@@ -79,6 +85,7 @@ def life_of(
     # Fine-tuning leaves weights without a gradient in some steps: a mask embedding without a
     # mask, layers above the one that is used.
     unused = config.mode == "finetune"
+    set_up(config.device, config.train.deterministic)
     return lifecycle(config.device, config.train.precision, unused, observers, watching)
 
 
@@ -117,16 +124,18 @@ def _opening(context: Context) -> Iterator[str]:
     yield f"task {config.task.name} on {config.corpus_name} ({where}): {hours:.2f} h of audio"
     yield f"head {config.head.name}, device {context.accelerator.device}, seed {config.seed}"
     yield f"folder {context.info.folder}"
+    yield from filter(None, [overlooked(context.accelerator.device)])
     yield from parts.corpus.notices
     if data.skipped:
-        yield f"{len(data.skipped)} unreadable file(s) left out: {', '.join(data.skipped)}"
+        yield f"{counted(len(data.skipped), 'unreadable file')} left out: {', '.join(data.skipped)}"
     for reason, count in list(data.refused.items())[:10]:
-        yield f"{count} clip(s) left out: {reason}"
+        yield f"{counted(count, 'clip')} left out: {reason}"
     yield from filter(None, [data.leakage, *notices(context.doubts), parts.task.notice])
 
 
 def _run(context: Context, session: Session, began: float) -> Record:
     config, parts, data = context.config, context.parts, context.data
+    refuse_short(context)
     if config.mode == "probe" or (config.mode == "evaluate" and config.encoder.fusion):
         context.features = session.features(config, parts, context.accelerator, data.clips)
         context.fill()

@@ -16,6 +16,7 @@ from bab.core.components import build_task
 from bab.core.errors import BabError, did_you_mean
 from bab.core.interfaces import Encoder, Head, Task
 from bab.core.types import Labels, View
+from bab.core.weights import first_line
 from bab.data.content import content_id
 from bab.running import model as models
 from bab.running import published
@@ -48,6 +49,13 @@ class Saved:
         return str(self.spec.get("published") or f"{self.spec['resolved']}@{self.spec['run']}")
 
 
+def shown_as(saved: Saved) -> tuple[str, str]:
+    """By which names what was measured of an encoder on a task is known: its own and the task's. An
+    encoder that was trained further has none."""
+    frozen = saved.encoder.fingerprint == saved.spec["fingerprint"]
+    return saved.spec["resolved"] if frozen else "", saved.spec["task"]["name"]
+
+
 def model_folder(folder: Path) -> Path:
     """Where a run's model is: in its folder, or `folder` itself.
 
@@ -58,6 +66,7 @@ def model_folder(folder: Path) -> Path:
         raise BabError(f"{folder}: there is no such run folder. `bab table` lists runs")
     if (folder / "model").is_dir():
         return folder / "model"
+    folder = folder.parent if folder.name == "folds" else folder
     folds = sorted((folder / "folds").glob("*/model"), key=lambda path: int(path.parent.name))
     if folds:
         raise BabError(
@@ -81,14 +90,20 @@ def load_saved(model: str | Path, offline: bool = False, trust_code: bool = Fals
     place = model_folder(Path(model).expanduser())
     spec = models.load_spec(place)
     begun = spec.get("start")
-    if begun:  # the encoder is that of another model
-        start = load_saved(begun, offline, trust_code)
-        encoder, members = start.encoder, start.members
-    else:
-        encoder, members = open_encoder(EncoderConfig(**spec["encoder"]), offline, trust_code)
-    _refuse_changed(place, spec, encoder)
-    tensors = models.load_weights(place)
-    return _saved(place, spec, tensors, encoder, members, content_id(place / models.WEIGHTS))
+    try:
+        if begun:  # the encoder is that of another model
+            start = load_saved(begun, offline, trust_code)
+            encoder, members = start.encoder, start.members
+        else:
+            encoder, members = open_encoder(EncoderConfig(**spec["encoder"]), offline, trust_code)
+        _refuse_changed(place, spec, encoder)
+        tensors = models.load_weights(place, spec)
+        return _saved(place, spec, tensors, encoder, members, content_id(place / models.WEIGHTS))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        if models.sealed_by_bab(spec):
+            raise
+        # Nothing says that it is as it was written: it was edited, or is of an earlier version.
+        raise BabError(f"{place / models.SPEC} can't be used: {first_line(error)}") from error
 
 
 def _published(named: published.Reference, offline: bool, trust_code: bool) -> Saved:

@@ -14,6 +14,8 @@ from bab.core.caches import cache_root
 from bab.core.interfaces import Encoder
 from bab.core.types import Clip, Labels, Tell
 from bab.data.content import content_memo
+from bab.machine.arithmetic import halve
+from bab.machine.measure import room
 from bab.running.assembly import frozen_source
 from bab.running.data import Data, read_data
 from bab.running.features import FeatureSource, FrozenSource
@@ -83,8 +85,9 @@ def _planned(
     config: RunConfig, parts: Parts, accelerator: Any, clips: Sequence[Clip]
 ) -> FrozenSource:
     """The feature store of a frozen encoder, with all windows of the run planned."""
-    device = accelerator.device
+    device, precision = accelerator.device, config.train.precision
     parts.encoder.requires_grad_(False).to(device)
+    halve(parts.encoder, precision)
     own = config.cache.dir
     folder = Path(own).expanduser() if own else cache_root() / "features"
     store = Store(folder, int(config.cache.budget_gb * 1e9))
@@ -97,8 +100,10 @@ def _planned(
             content_memo(),
             device,
             getattr(torch, config.cache.dtype),
-            batch=1 if device.type == "cpu" else 16,
+            batch=1 if device.type == "cpu" else 512,
             pool=parts.pooled,
+            precision=precision,
+            resident=room(device),
         )
 
     def windows() -> Sequence[Any]:

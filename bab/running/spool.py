@@ -6,18 +6,19 @@ Rows lie in stretches, each in a file that appears whole: `rows-000000120000.npy
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bab.core.atomic import atomic_path
-from bab.running.engine import Rows
+from bab.running.walking import Rows
 
-_SECONDS = 600.0  # of audio in a stretch
+_SECONDS = 600.0  # of audio in a stretch, unless it is larger than this:
+_BYTES = 32 * 2**20
 _WAIT = 10.0  # seconds of work after which a shorter stretch is written
 
 
@@ -25,11 +26,12 @@ class Spool:
     """The stretches of one recording."""
 
     def __init__(self, folder: Path) -> None:
-        """folder: of this recording, model and options alone."""
+        """folder: of this recording, model, options and walk alone."""
         self.folder = folder
         self.done = 0  # rows, of which so many are on disk:
         self._kept = 0
         self._waiting: list[NDArray[np.floating]] = []
+        self._size = 0  # bytes
         self._seconds = 0.0  # of audio on disk
         self._written = time.monotonic()
         for path in self._files():
@@ -44,8 +46,9 @@ class Spool:
         """Keep rows; they are on disk after a while, or when `flush` is called."""
         self._waiting.append(rows.values)
         self.done += len(rows.values)
+        self._size += rows.values.nbytes
         much = rows.seconds - self._seconds >= _SECONDS
-        if much or time.monotonic() - self._written >= _WAIT:
+        if much or self._size >= _BYTES or time.monotonic() - self._written >= _WAIT:
             self.flush()
             self._seconds = rows.seconds
 
@@ -62,7 +65,7 @@ class Spool:
         ):
             np.save(file, values, allow_pickle=False)
         self._kept += len(values)
-        self._waiting = []
+        self._waiting, self._size = [], 0
 
     def read(self) -> Iterator[NDArray[np.floating]]:
         """The stretches in order, one in memory at a time."""
@@ -73,12 +76,19 @@ class Spool:
         if self._waiting:
             yield np.concatenate(self._waiting)
 
-    def remove(self) -> None:
-        """Forget the recording."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def _files(self) -> Sequence[Path]:
         return sorted(self.folder.glob("rows-*.npy"))
+
+
+@contextmanager
+def spooling(spools: Sequence[Spool]) -> Iterator[None]:
+    """What comes is kept, whatever stops it."""
+    try:
+        yield
+    except BaseException:
+        for spool in spools:
+            spool.flush()
+        raise
 
 
 def _first(path: Path) -> int:

@@ -1,15 +1,12 @@
-"""Embeddings on disk: rows of numbers with their times, gathered as they come, written whole.
-
-Rows wait in a raw file, so that memory doesn't grow with a recording's length; only when all of
-them are there, and so their number is known, is the file that people read made of them.
-"""
+"""Embeddings on disk: rows of numbers with their times, written whole from what is read in
+portions, so that memory doesn't grow with a recording's length."""
 
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,40 +14,33 @@ from numpy.typing import NDArray
 from bab.core.atomic import atomic_path
 
 KINDS = ("npy", "parquet", "safetensors")
-_ROWS = 1 << 14  # read at once
 Vectors = NDArray[np.float32]
 Times = NDArray[np.float64]
 
 
-class Gathered:
-    """Rows f32[N, D] with times f64[N, 2] (start, duration: seconds), in files without a name."""
+class Source(Protocol):
+    """Rows f32[N, D] with times f64[N, 2] (start, duration: seconds), in the same portions."""
 
-    def __init__(self) -> None:
-        self._rows = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
-        self._times = tempfile.TemporaryFile()  # noqa: SIM115
-        self.count = self.dim = 0
+    count: int
+    dim: int
 
-    def add(self, rows: Vectors, times: Times) -> None:
-        self._rows.write(np.ascontiguousarray(rows, "<f4").tobytes())
-        self._times.write(np.ascontiguousarray(times, "<f8").tobytes())
-        self.count += len(rows)
-        self.dim = rows.shape[1]
+    def rows(self) -> Iterator[Vectors]: ...
 
-    def close(self) -> None:
-        self._rows.close()
-        self._times.close()
+    def times(self) -> Iterator[Times]: ...
+
+
+class Few:
+    """A source in memory."""
+
+    def __init__(self, rows: Vectors, times: Times) -> None:
+        self._rows, self._times = rows, times
+        self.count, self.dim = rows.shape
 
     def rows(self) -> Iterator[Vectors]:
-        """All rows, some at a time."""
-        self._rows.seek(0)
-        while data := self._rows.read(_ROWS * 4 * self.dim):
-            yield np.frombuffer(data, "<f4").reshape(-1, self.dim)
+        yield self._rows
 
     def times(self) -> Iterator[Times]:
-        """Their times, in the same portions."""
-        self._times.seek(0)
-        while data := self._times.read(_ROWS * 16):
-            yield np.frombuffer(data, "<f8").reshape(-1, 2)
+        yield self._times
 
 
 def paths_of(base: Path, kind: str) -> tuple[Path, ...]:
@@ -59,7 +49,7 @@ def paths_of(base: Path, kind: str) -> tuple[Path, ...]:
     return (first, base.parent / f"{base.name}.times.npy") if kind == "npy" else (first,)
 
 
-def write(gathered: Gathered, base: Path, kind: str) -> None:
+def write(gathered: Source, base: Path, kind: str) -> None:
     """Write each of `paths_of(base, kind)`, whole or not at all.
 
     npy: f32[N, D] and f64[N, 2]. safetensors: `embeddings` and `times`, the same. parquet: columns
@@ -85,7 +75,7 @@ def _npy(
             file.write(part.tobytes())
 
 
-def _safetensors(gathered: Gathered, path: Path) -> None:
+def _safetensors(gathered: Source, path: Path) -> None:
     """The format's own writer wants all of a tensor in memory. Its layout: the length of a JSON
     header in eight bytes, the header, the tensors' bytes
     (https://github.com/huggingface/safetensors#format)."""
@@ -105,7 +95,7 @@ def _safetensors(gathered: Gathered, path: Path) -> None:
             file.write(rows.tobytes())
 
 
-def _parquet(gathered: Gathered, path: Path) -> None:
+def _parquet(gathered: Source, path: Path) -> None:
     import pyarrow
     from pyarrow import parquet
 

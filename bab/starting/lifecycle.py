@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
-from bab.core.device import accelerator, keep_memory
+from bab.core.device import accelerator
 from bab.core.errors import InterruptedRunError
 from bab.core.folders import locked
 from bab.core.observers import Watchers, observers
@@ -84,7 +84,7 @@ class Lifecycle:
 def lifecycle(
     device: str, precision: str, unused: bool, names: Sequence[str], joining: Sequence[object] = ()
 ) -> Iterator[Lifecycle]:
-    """Begin a run. On a CPU, the process keeps its memory from now on.
+    """Begin a run.
 
     Args:
         device, precision, unused: see `bab.core.device.accelerator`.
@@ -93,8 +93,6 @@ def lifecycle(
     """
     with stopper() as stop:
         handle = accelerator(device, precision, unused)
-        if handle.device.type == "cpu":
-            keep_memory()
         main = bool(handle.is_main_process)
         watchers = observers(names if main else [])
         for one in joining if main else ():

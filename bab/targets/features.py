@@ -18,10 +18,14 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from bab.audio import reading
+from bab.checking.encoders import encode
+from bab.core import registry
+from bab.core.components import identity
 from bab.core.device import resolve_device
-from bab.core.errors import ConfigError, NotApplicableError
+from bab.core.errors import ConfigError, NotApplicableError, warn
 from bab.core.interfaces import Encoder
 from bab.core.types import Waves
+from bab.machine.arithmetic import arithmetic
 from bab.targets.store import RASTER, Stretch
 
 _MFCC_STEP = 160  # samples between MFCC frames: 10 ms
@@ -30,6 +34,7 @@ _MFCC_PIECE = 3000  # raster frames (60 s) that are computed at once
 _WINDOW = 30.0  # seconds that an encoder is given at most, as in BabyHuBERT's segments
 _CONTEXT = 50  # raster frames (1 s) heard on each side of a window that cuts a longer stretch
 _SECONDS_PER_PASS = 64.0
+_SECONDS_ON_GPU = 512.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,7 @@ class FrameFeatures(Protocol):
     dim: int
     whole: int  # raster frames of a stretch that is taken at once
     longest: int  # raster frames of a piece of a longer one
+    seconds: float  # of audio that are computed together
 
     def extract(self, pieces: Sequence[Piece]) -> list[Tensor]:
         """f32[end - begin, D] of each piece, on the CPU or the device of the encoder."""
@@ -62,13 +68,13 @@ def pieces(stretch: Stretch, features: FrameFeatures) -> list[Piece]:
     return [Piece(stretch, a, b) for a, b in pairwise(edges)]
 
 
-def passes(listed: Sequence[Piece]) -> Iterator[list[Piece]]:
-    """Neighbouring pieces that are computed together: 64 s at most, or one piece."""
+def passes(listed: Sequence[Piece], most: float) -> Iterator[list[Piece]]:
+    """Neighbouring pieces that are computed together: so many seconds at most, or one piece."""
     part: list[Piece] = []
     seconds = 0.0
     for piece in listed:
         more = (piece.end - piece.begin) * RASTER.seconds_per_frame
-        if part and seconds + more > _SECONDS_PER_PASS:
+        if part and seconds + more > most:
             yield part
             part, seconds = [], 0.0
         part.append(piece)
@@ -87,6 +93,7 @@ class Mfcc:
 
     dim = 39
     whole = longest = _MFCC_PIECE
+    seconds = _SECONDS_PER_PASS
     identity = "mfcc 13+13+13 kaldi 16000 v1"
     described = "mfcc (13, deltas, delta-deltas)"
 
@@ -104,6 +111,16 @@ class Mfcc:
         if len(wave) < field:  # shorter than one frame: zero-padded, as the encoders do
             wave = torch.nn.functional.pad(wave, (0, field - len(wave)))
         return mfcc(wave)[2 * piece.begin - low : 2 * piece.end - 1 - low : 2]
+
+
+MFCC = "mfcc"  # what is clustered first; an encoder that is called so is named in full
+
+
+def is_mfcc(spec: str) -> bool:
+    """Whether MFCCs are meant, and no encoder. A stranger's encoder of that name is told of."""
+    if spec == MFCC and (other := registry.names("encoders").get(MFCC)):
+        warn(f"'{MFCC}' are bab's own MFCCs; {other.described} is '{other.full}'")
+    return spec == MFCC
 
 
 def mfcc(wave: Tensor) -> Tensor:
@@ -124,10 +141,14 @@ class LayerFeatures:
     encoder's frame whose centre is nearest.
     """
 
-    def __init__(self, encoder: Encoder, layer: int, device: torch.device) -> None:
-        """Raises:
-        ConfigError: a layer that it doesn't have.
-        NotApplicableError: an encoder that gives one vector per clip.
+    def __init__(
+        self, encoder: Encoder, layer: int, device: torch.device, precision: str = "fp32"
+    ) -> None:
+        """encoder: its layers above that one may be taken off; precision: that it computes in.
+
+        Raises:
+            ConfigError: a layer that it doesn't have.
+            NotApplicableError: an encoder that gives one vector per clip.
         """
         if not 0 <= layer < encoder.depth:
             raise ConfigError(
@@ -142,7 +163,14 @@ class LayerFeatures:
         self.whole = RASTER.frames(int(seconds * RASTER.sample_rate))
         self.context = min(_CONTEXT, self.whole // 8)
         self.longest = self.whole - 2 * self.context
-        self.identity = f"{encoder.fingerprint} layer {layer} window {self.whole} {self.context}"
+        self.identity = f"{identity(encoder)} layer {layer} window {self.whole} {self.context}"
+        self.precision = precision
+        if precision != "fp32":
+            self.identity += f" {precision}"
+        self.seconds = _SECONDS_PER_PASS if device.type == "cpu" else _SECONDS_ON_GPU
+        shorten = getattr(encoder, "shorten", None)
+        if shorten is not None:
+            shorten(layer)
         self.described = f"{encoder.resolved} layer {layer}"
 
     @torch.no_grad()
@@ -154,10 +182,12 @@ class LayerFeatures:
             waves.append(wave)
         padded = Waves(pad_sequence(waves, batch_first=True), torch.tensor([len(w) for w in waves]))
         last = self.layer == self.encoder.depth - 1
-        out = self.encoder(padded.to(self.device), layers="last" if last else "all")
+        with arithmetic(self.device, self.precision):
+            out = encode(self.encoder, padded.to(self.device), layers="last" if last else "all")
         states = out.layers[-1] if last else out.layers[self.layer]
+        lengths = out.lengths.tolist()
         return [
-            states[i, self._nearest(piece, lows[i], int(out.lengths[i]))].float()
+            states[i, self._nearest(piece, lows[i], lengths[i])].float()
             for i, piece in enumerate(pieces)
         ]
 

@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 from torch import Tensor
 
-from bab.core import atomic
+from bab.core import sealed
 from bab.core.errors import AudioError, BabError
 from bab.core.types import Segment, Tell
 from bab.targets.features import FrameFeatures, Piece, passes
-from bab.targets.store import Stretch, shard_name
+from bab.targets.store import Stretch, key_of, shard_name
 
 WAIT = 0.2  # seconds between looks at what other processes have made
 
@@ -61,7 +60,7 @@ def extracted(
     job: TargetJob, wanted: Sequence[Piece], failed: list[str]
 ) -> Iterator[tuple[Piece, Tensor]]:
     """Features of pieces, in order. Unreadable ones are told in `failed` where that is allowed."""
-    for part in passes(wanted):
+    for part in passes(wanted, job.features.seconds):
         try:
             yield from zip(part, job.features.extract(part), strict=True)
             continue
@@ -92,17 +91,17 @@ def write(
         "described": job.features.described,
         **(more or {}),
     }
-    whole = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-    atomic.write_bytes(path, save(whole, metadata=about))
+    whole = {n: torch.from_numpy(np.ascontiguousarray(v)) for n, v in tensors.items()}
+    sealed.write_tensors(path, whole, key_of(path, identity), **about)
 
 
 def has(path: Path, identity: str) -> bool:
-    """Whether a whole file of this identity is there."""
+    """Whether a whole and sound file of this identity is there."""
     try:
-        with safe_open(path, framework="numpy") as file:
-            return bool((file.metadata() or {}).get("identity") == identity)
-    except (OSError, SafetensorError):
+        _, about = sealed.read(path, key_of(path, identity))
+    except (OSError, sealed.DamagedError):
         return False
+    return about.get("identity") == identity
 
 
 def wait(job: TargetJob, paths: Sequence[Path], identity: str, stage: str) -> None:

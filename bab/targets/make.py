@@ -21,8 +21,11 @@ from torch import Tensor
 
 from bab.core import atomic
 from bab.core.errors import BabError, ConfigError
+from bab.core.sealed import DamagedError
 from bab.core.types import Clip, Segment, Tell
 from bab.data.content import content_id
+from bab.data.sealed import read_json, write_json
+from bab.machine.processes import share_cpus
 from bab.targets import kmeans
 from bab.targets.features import FrameFeatures, pieces
 from bab.targets.job import (
@@ -63,8 +66,9 @@ def make(
     """
     if not clips:
         raise BabError("there is no clip to make targets of: name another --corpus or --split")
+    share_cpus(options.world)
     job = _begin(clips, features, folder, options, tell)
-    done = _finished(job)
+    done = _finished(job, whole=True)
     if done is not None:
         return done
     centres = kmeans.codebook(job)
@@ -72,7 +76,7 @@ def make(
     _label(job, centres, identity)
     if options.rank == 0:
         wait(job, [shard_path(job, i) for i in range(len(job.shards))], identity, "labelling")
-        _finish(job, centres, described)
+        _finish(job, centres, described, identity)
     return _await_meta(job)
 
 
@@ -113,12 +117,18 @@ def _refuse_other(job: TargetJob) -> None:
         atomic.write_json(path, {"plan": job.plan, "features": job.features.described})
 
 
-def _finished(job: TargetJob) -> dict[str, Any] | None:
-    with suppress(OSError, ValueError, AttributeError):
-        meta = json.loads((job.folder / META).read_text(encoding="utf-8"))
-        files = [job.folder / INDEX, *(shard_path(job, i) for i in range(len(job.shards)))]
-        if meta.get("plan") == job.plan and all(path.exists() for path in files):
-            return dict(meta)
+def _finished(job: TargetJob, whole: bool = False) -> dict[str, Any] | None:
+    """What a finished store says of itself. whole: only if all of its files are sound."""
+    with suppress(OSError, DamagedError):
+        meta = read_json(job.folder / META, ("plan",), "")
+        shards = [shard_path(job, i) for i in range(len(job.shards))]
+        plan, identity = job.plan, str(meta.get("identity", ""))
+        ready = all(path.exists() for path in (job.folder / INDEX, *shards))
+        if whole and identity:
+            ready = ready and all(has(job.folder / name, plan) for name in (INDEX, CENTROIDS))
+            ready = ready and all(has(path, identity) for path in shards)
+        if meta["plan"] == plan and ready:
+            return meta
     return None
 
 
@@ -228,7 +238,7 @@ def _reference(job: TargetJob, stretch: Stretch) -> NDArray[np.int64]:
     return reference
 
 
-def _finish(job: TargetJob, centres: Tensor, described: dict[str, Any]) -> None:
+def _finish(job: TargetJob, centres: Tensor, described: dict[str, Any], identity: str) -> None:
     """The index and targets.json, from what all shards say."""
     columns: dict[str, list[NDArray[Any]]] = {}
     failed: list[str] = []
@@ -253,9 +263,11 @@ def _finish(job: TargetJob, centres: Tensor, described: dict[str, Any]) -> None:
     meta = _meta(
         job, index, {n: np.sum(columns[n], axis=0) for n in ("joint", "counts", "inertia")}
     )
-    meta |= {"left_out": failed, "fingerprint": state.hexdigest(), "plan": job.plan, **described}
+    meta |= {"left_out": failed, "fingerprint": state.hexdigest(), "plan": job.plan}
+    meta |= {"identity": identity, **described}
     shutil.rmtree(job.folder / "sample", ignore_errors=True)
-    atomic.write_json(job.folder / META, meta)
+    atomic.sweep(job.folder)  # the others have made their share, and wait
+    write_json(job.folder / META, meta)
 
 
 def _meta(

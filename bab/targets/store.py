@@ -12,8 +12,7 @@ that of a 20 ms encoder: frame t of a stretch sees its samples [320 t, 320 t + 4
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,18 +20,22 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from bab.audio import reading
+from bab.core import sealed
 from bab.core.errors import AudioError, BabError
 from bab.core.grid import Grid
 from bab.core.types import Clip
 from bab.data.content import content_id
+from bab.data.sealed import read_json
 
 RASTER = Grid(16000, 320, 400)
 FORMAT = 1
 META, CENTROIDS, INDEX = "targets.json", "centroids.safetensors", "index.safetensors"
+_COLUMNS = ("ids", "shard", "offset", "first", "frames")  # of the index
+_REMEDY = "the `bab targets` command that made it mends it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +91,17 @@ class TargetStore:
         self.folder = Path(folder)
         self.meta: dict[str, Any] = _meta(self.folder)
         self.clusters = int(self.meta["clusters"])
+        known = len(centroids(self.folder, str(self.meta["plan"]))[0])
+        if known != self.clusters:
+            raise BabError(
+                f"{self.folder / META}: {self.clusters} clusters, and {known} centroids beside it; "
+                f"{_REMEDY}"
+            )
         self.rate, self.hop, self.field = RASTER.sample_rate, RASTER.hop, RASTER.field
         self.fingerprint = str(self.meta["fingerprint"])
-        with _opened(self.folder / INDEX) as index:
-            self._ids = index.get_tensor("ids")
-            self._shard = index.get_tensor("shard")
-            self._offset = index.get_tensor("offset")
-            self._first = index.get_tensor("first")
-            self._frames = index.get_tensor("frames")
+        index = _read(self.folder / INDEX, str(self.meta["plan"]), _COLUMNS)[0]
+        columns = [index[name].numpy() for name in _COLUMNS]
+        self._ids, self._shard, self._offset, self._first, self._frames = columns
         self._keys = _keys(self._ids)
         self._files: dict[int, Any] = {}
         self._rows: dict[str, tuple[int, int]] = {}
@@ -130,7 +136,9 @@ class TargetStore:
         begin, stop = min(shift, there - 1), min(shift + frames, there)
         file = self._files.get(shard)
         if file is None:
-            file = self._files[shard] = _opened(self.folder / shard_name(shard))
+            path = self.folder / shard_name(shard)
+            _read(path, str(self.meta.get("identity", "")), ("labels",))
+            file = self._files[shard] = safe_open(path, framework="numpy")
         labels = file.get_slice("labels")[offset + begin : offset + stop].astype(np.int64)
         if len(labels) < frames:
             labels = np.concatenate([labels, labels[-1:]])
@@ -175,40 +183,52 @@ def shard_name(number: int) -> str:
     return f"labels-{number:05d}.safetensors"
 
 
-def centroids(folder: Path) -> tuple[Tensor, dict[str, str]]:
+def centroids(folder: Path, plan: str = "") -> tuple[Tensor, dict[str, str]]:
     """f32[K, D], and what they were fitted on: `features` (its identity) and `described`.
 
     Raises:
         BabError: none there.
     """
-    with _opened(Path(folder) / CENTROIDS) as file:
-        return torch.from_numpy(file.get_tensor("centroids")), dict(file.metadata() or {})
+    tensors, about = _read(Path(folder) / CENTROIDS, plan, ("centroids",))
+    return tensors["centroids"], about
+
+
+def key_of(path: Path, identity: str) -> str:
+    """The key of a store's file. identity: of what it was made of; "" = not known."""
+    return f"{identity}/{path.stem}" if identity else ""
 
 
 def _meta(folder: Path) -> dict[str, Any]:
     path = folder / META
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
+        meta = read_json(path, ("format",), _REMEDY)
     except FileNotFoundError:
         begun = (folder / CENTROIDS).exists() or any(folder.glob("labels-*"))
         remedy = "finish them with the command that began them" if begun else "`bab targets` makes"
         what = "unfinished targets" if begun else "no targets there"
         raise BabError(f"{folder}: {what}; {remedy}{'' if begun else ' them'}") from None
-    except (OSError, ValueError) as error:
-        raise BabError(f"{path}: can't be read ({error}); make the targets again") from error
-    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+    except OSError as error:
+        raise BabError(f"{path}: can't be read ({error.strerror}); {_REMEDY}") from error
+    if meta["format"] != FORMAT:
         raise BabError(f"{path}: not targets of format {FORMAT}; make them again")
+    if lost := [key for key in ("clusters", "fingerprint", "plan") if key not in meta]:
+        raise BabError(f"{path}: damaged (it lacks '{lost[0]}'); {_REMEDY}")
+    if type(meta["clusters"]) is not int or meta["clusters"] < 1:
+        raise BabError(f"{path}: damaged ({meta['clusters']!r:.60} clusters); {_REMEDY}")
     return meta
 
 
-def _opened(path: Path) -> Any:
-    """A safetensors file, memory-mapped, as numpy arrays."""
+def _read(
+    path: Path, identity: str, names: Sequence[str]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """A file's tensors and metadata; names: of tensors that it must have."""
     try:
-        return safe_open(path, framework="numpy")
+        tensors, about = sealed.read(path, key_of(path, identity), _REMEDY)
     except FileNotFoundError:
-        raise BabError(f"{path}: not there; make the targets again with `bab targets`") from None
-    except (SafetensorError, OSError) as error:
-        raise BabError(f"{path}: damaged ({error}); delete it and make it again") from error
+        raise BabError(f"{path}: not there; {_REMEDY}") from None
+    if lost := [name for name in names if name not in tensors]:
+        raise BabError(f"{path}: damaged (it lacks '{lost[0]}'); {_REMEDY}")
+    return tensors, about
 
 
 def _keys(ids: NDArray[np.uint8]) -> NDArray[np.uint64]:

@@ -197,8 +197,10 @@ def check_described(corpus: Corpus) -> None:
     To do: write them; `bab info NAME` shows them to whoever uses the corpus.
     """
     described(type(corpus))
-    assert isinstance(corpus.version, str) and corpus.version, f"version {corpus.version!r}"
-    assert isinstance(corpus.unit, str) and corpus.unit, f"unit {corpus.unit!r}"
+    assert isinstance(corpus.version, str) and corpus.version, (
+        f"version is {corpus.version!r}, no text"
+    )
+    assert isinstance(corpus.unit, str) and corpus.unit, f"unit is {corpus.unit!r}, no text"
     strange = [one for one in corpus.notices if not isinstance(one, str)]
     assert not strange, f"notices that are no text: {strange[:3]}"
 

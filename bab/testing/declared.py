@@ -17,6 +17,8 @@ from pydantic import ValidationError
 
 from bab.core.options import Options
 
+_UNUSUAL = 271_828_182
+
 
 def described(cls: type) -> None:
     """Assert that a class has a docstring of its own, and each of its options a description."""
@@ -72,7 +74,12 @@ def _others(kind: Any, value: Any) -> list[Any]:
 
 @contextmanager
 def untouched() -> Iterator[Callable[[], list[str]]]:
-    """Gives a function that names the global generators that were used since."""
+    """Gives a function that names the global generators that were used since. Meanwhile they have
+    a seed that nobody else would choose."""
+    kept = (torch.get_rng_state(), np.random.get_state(), random.getstate())
+    torch.manual_seed(_UNUSUAL)
+    np.random.seed(_UNUSUAL)
+    random.seed(_UNUSUAL)
     before = (torch.get_rng_state(), np.random.get_state(), random.getstate())
 
     def used() -> list[str]:
@@ -86,9 +93,9 @@ def untouched() -> Iterator[Callable[[], list[str]]]:
     try:
         yield used
     finally:
-        torch.set_rng_state(before[0])
-        np.random.set_state(before[1])
-        random.setstate(before[2])
+        torch.set_rng_state(kept[0])
+        np.random.set_state(kept[1])
+        random.setstate(kept[2])
 
 
 def seeded_by(act: Callable[[], object]) -> list[str]:

@@ -3,26 +3,29 @@
     from bab.testing import EncoderContract
 
     class TestMine(EncoderContract):
-        def make(self):
-            return MyEncoder.load("random", MyEncoder.Options())
+        component = MyEncoder
+        weights = "random"
 
-`make` builds the same encoder each time it is called. `check_encoder(make)` runs all of them.
-A small encoder keeps this fast. No clip is longer than the encoder's `max_seconds`.
+Each check takes `make`, which builds the same encoder each time it is called;
+`check_encoder(make)` runs all of them. No clip is longer than the encoder's `max_seconds`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from bab.core.components import identify
 from bab.core.errors import BabError
 from bab.core.interfaces import Encoder
 from bab.testing import loading
+from bab.testing.declared import standard
 from bab.testing.suite import Contract
 from bab.testing.tools import TOLERANCE, close, longest, noise, run, waves
 
@@ -261,16 +264,32 @@ CHECKS: tuple[Callable[[Make], str | None], ...] = (
 ALL = (*CHECKS, *loading.CHECKS)
 
 
+@dataclass(frozen=True)
+class EncoderCase:
+    """Loads an encoder as a run does. weights: what stands after the colon."""
+
+    cls: type[Encoder]
+    weights: str
+    options: Any
+
+    def __call__(self) -> Encoder:
+        made = self.cls.load(self.weights, self.options, offline=True)
+        identify(made, self.options)
+        return made
+
+
 class EncoderContract(Contract):
-    """`make` loads the encoder: the same one each time."""
+    """`component` is the class, `weights` what stands after the colon ("": the default), `options`
+    what it is built with (None: its defaults). Small ones keep this fast."""
 
     checks: ClassVar = ALL
-
-    def make(self) -> Encoder:
-        raise NotImplementedError
+    component: ClassVar[type[Encoder]]
+    weights: ClassVar[str] = ""
+    options: ClassVar[Any] = None
 
     def subject(self, folder: Path) -> Make:
-        return self.make
+        cls = self.component
+        return EncoderCase(cls, self.weights or cls.default, self.options or standard(cls))
 
 
 # ------------------------------------------------------------------------------ tools

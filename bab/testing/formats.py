@@ -81,6 +81,7 @@ def check_format(cls: type[Format], folder: Path, samples: Sequence[Path] = ()) 
     Raises:
         AssertionError: saying what breaks which rule.
     """
+    assert cls.writes or samples, f"{cls.__name__} is read only: give files to read"
     for check in CHECKS:
         check(FormatCase(cls, folder, samples))
 
@@ -193,8 +194,8 @@ def check_samples(case: FormatCase) -> str | None:
     To do: times in seconds from the beginning of the recording.
     """
     if not case.samples:
-        assert case.cls.writes, f"{case.cls.__name__} is read only: give files to read"
-        return "no sample files were given"
+        only = "" if case.cls.writes else "it is only read; "
+        return f"{only}no files of its own were given (--sample FILE)"
     for sample in case.samples:
         check_read(case.cls, sample)
     return None

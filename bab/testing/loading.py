@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bab.core.components import identify
 from bab.core.errors import BabError
 from bab.core.interfaces import Encoder
 from bab.core.types import Encoded
@@ -133,7 +134,9 @@ def check_export(make: Make) -> str | None:
             return f"it can't be exported: {error}"
         left = [path.name for path in Path(name).rglob(".*")]
         assert not left, f"export left {left} behind"
-        again = type(encoder).load(name, options_of(make, encoder), offline=True)
+        options = options_of(make, encoder)
+        again = type(encoder).load(name, options, offline=True)
+        identify(again, options)
         assert not again.training, "load gives an exported encoder in training mode"
         _same(run(again, [clip]).layers[-1], run(encoder, [clip]).layers[-1], "exported and loaded")
         back = dict(again.extras()).get("masked.bab_check")
@@ -159,6 +162,7 @@ def check_options(make: Make) -> str | None:
     for what, options in others:
         try:
             other = type(encoder).load(weights_of(make, encoder), options, offline=True).eval()
+            identify(other, options)
             theirs = run(other, [clip]).layers[-1]
         except BabError:
             continue  # an option that asks for something that isn't here

@@ -102,7 +102,7 @@ def check_terms(case: ObjectiveCase) -> None:
     for name, term in loss.terms.items():
         assert isinstance(term, Term), f"term '{name}' is a {type(term).__name__}, not bab.Term"
         assert term.total.ndim == 0, f"term '{name}' has shape {tuple(term.total.shape)}: sum it"
-        assert bool(term.total.isfinite()), f"term '{name}' is {float(term.total)}"
+        assert bool(term.total.isfinite()), f"term '{name}' is {float(term.total.detach())}"
     for name, log in loss.logs.items():
         assert len(log) == 2, f"log '{name}' is {log!r}, not (sum, count)"
 
@@ -137,7 +137,10 @@ def check_scale(case: ObjectiveCase) -> None:
         assert near, f"'{name}': two halves count {count}, together {term.count}"
         if not term.exact:
             continue
-        total, both = float(term.total), sum(float(part.terms[name].total) for part in parts)
+        total, both = (
+            float(term.total.detach()),
+            sum(float(part.terms[name].total.detach()) for part in parts),
+        )
         near = abs(total - both) <= _NEAR * max(1.0, abs(total))
         assert near, f"'{name}': two halves sum to {both:.6g}, together they are {total:.6g}"
 
@@ -152,7 +155,7 @@ def check_padding(case: ObjectiveCase) -> None:
     model = spoilt.model()
     loss = objective(model, spoilt.batch)
     for name, term in whole.terms.items():
-        one, two = float(term.total), float(loss.terms[name].total)
+        one, two = float(term.total.detach()), float(loss.terms[name].total.detach())
         near = abs(one - two) <= _NEAR * max(1.0, abs(one))
         assert near, f"'{name}' is {two:.6g} with other padding, {one:.6g} without"
     torch.autograd.backward(torch.stack([term.total for term in loss.terms.values()]).sum())
@@ -204,7 +207,7 @@ def check_weights(case: ObjectiveCase) -> str | None:
     double = replace(planted.batch, weights=torch.full((EXAMPLES,), 2.0))
     loss = objective(planted.model(), double)
     for name, term in whole.terms.items():
-        one, two = float(term.total), float(loss.terms[name].total)
+        one, two = float(term.total.detach()), float(loss.terms[name].total.detach())
         near = abs(2 * one - two) <= _NEAR * max(1.0, abs(two))
         assert near, f"'{name}' is {one:.6g}; with all weights 2 it is {two:.6g}, not {2 * one:.6g}"
         same = abs(term.count - loss.terms[name].count) <= _NEAR

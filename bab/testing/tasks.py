@@ -202,10 +202,9 @@ def check_missing(case: TaskCase) -> str | None:
                 f"with {told} of the right predictions {name} is {less[name]:.4g}, with all of "
                 f"them {all_of[name]:.4g}"
             )
-    if name in none_of:
-        assert better(task, all_of[name], none_of[name]), (
-            f"without any prediction {name} is {none_of[name]:.4g}, as with right ones"
-        )
+    assert name in none_of, f"without any prediction there is no {name}: missed clips are left out"
+    worse = better(task, all_of[name], none_of[name])
+    assert worse, f"without any prediction {name} is {none_of[name]:.4g}, as with right ones"
     return None
 
 

@@ -114,7 +114,13 @@ def test_info_run_shows_every_key():
 
 
 def test_info_shows_all_kinds_of_one_name(install):
-    head = "from bab import Head\nclass H(Head):\n    'A head of that name.'"
+    head = """
+        from bab import Head
+        class H(Head):
+            'A head of that name.'
+            level = ("frame",)
+            def forward(self, x, lengths): ...
+    """
     install("cli-same", {"heads": {"fbank": "cli_same:H"}}, {"cli_same": head})
     out = bab("info", "fbank").out
     assert "fbank: encoder of bab" in out
@@ -299,7 +305,7 @@ def test_broken_plugins_beside_a_run_are_reported_and_stop_nothing(tmp_path, her
     write_distribution(site, "sick-twin", {"encoders": {"hubert": "sick_twin:H"}})
 
     listed = shell("list", "plugins", site=site)
-    assert listed.status == 0
+    assert listed.status == 1
     for said in ("sick-crash 0.2", "ZeroDivisionError", "sick-twin 1.0", "stepp"):
         assert said in listed.out
 
@@ -313,7 +319,9 @@ def test_broken_plugins_beside_a_run_are_reported_and_stop_nothing(tmp_path, her
     assert sum("sick-crash 0.2" in line for line in warnings) == 1
     assert "Run folder: " in done.out
 
-    twin = shell("run", "--encoder", "hubert", "--task", "vtc", site=site, cwd=here)
+    twin = shell("run", "--encoder", "sick-twin/hubert", "--task", "vtc", site=site, cwd=here)
     assert twin.status == 2
-    assert "sick-twin 1.0" in twin.err
-    assert "bab 0" in twin.err
+    assert "the encoder 'hubert' of sick-twin 1.0 (sick_twin:H) failed to load" in twin.err
+    both = shell("info", "hubert", site=site, cwd=here)
+    assert both.status == 0
+    assert "the encoder 'hubert' is bab 0.1.0's; there is also 'sick-twin/hubert'" in both.err

@@ -25,7 +25,7 @@ def tree(folder: Path) -> list[str]:
 def test_a_file_by_its_suffixes_with_a_notice_of_what_is_lost(tmp_path):
     (tmp_path / "a.eaf").write_text(EAF)
     done = bab("convert", str(tmp_path / "a.eaf"), str(tmp_path / "b.rttm"))
-    assert done.status == 0 and done.out == f"1 file(s) -> {tmp_path / 'b.rttm'}\n"
+    assert done.status == 0 and done.out == f"1 file -> {tmp_path / 'b.rttm'}\n"
     assert "notice: a.eaf: Rttm can't hold the text of 2 marks\n" in done.err
     assert "notice: a.eaf: Rttm can't hold which stretches were annotated, of 1" in done.err
     one, _ = read("rttm", tmp_path / "b.rttm")
@@ -44,7 +44,7 @@ def test_a_folder_keeps_its_tree_and_goes_on_after_a_bad_file(tmp_path):
     assert done.status == 1
     assert tree(out) == ["child1/rec.TextGrid", "child2/rec.TextGrid"]
     assert f"bab: error: {bad}:2: times must be numbers: 'x'" in done.err
-    assert done.out == f"2 file(s) -> {out}\n"
+    assert done.out == f"2 files -> {out}\n"
     again = bab("convert", str(given / "child1"), str(out), "--to", "textgrid", "--quiet")
     assert again == (0, "", "") and "rec.TextGrid" in tree(out)
 

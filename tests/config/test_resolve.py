@@ -23,37 +23,56 @@ TOYS = """
         cmvn: Literal["none", "utterance"] = "utterance"
         bands: tuple[int, ...] = (1, 2)
 
-    class ToyEncoder(Encoder):
+    class Whole(Encoder):
+        @classmethod
+        def load(cls, weights, options, *, offline=False, trust_code=False): ...
+        def forward(self, waves, mask=None, layers="all"): ...
+
+    class ToyEncoder(Whole):
         Options = EncoderOptions
         weights = {"random-tiny": "untrained", "base": "trained"}
         default = "random-tiny"
 
-    class BareEncoder(Encoder):
+    class BareEncoder(Whole):
         pass
 
     class HeadOptions(Options):
         rnn: Literal["none", "bilstm"] = "none"
         hidden: int = Field(64, ge=1)
 
-    class ToyHead(Head):
+    class WholeHead(Head):
+        level = ("frame",)
+        def forward(self, x, lengths): ...
+
+    class ToyHead(WholeHead):
         Options = HeadOptions
 
     class PooledOptions(Options):
         width: int = 8
 
-    class PooledHead(Head):
+    class PooledHead(WholeHead):
         Options = PooledOptions
 
     class ToyObjective(Objective):
-        pass
+        def counts(self, batch): ...
+        def forward(self, model, batch): ...
 
     class CorpusOptions(Options):
         labels: dict[str, str] = {}
 
     class ToyCorpus(Corpus):
         Options = CorpusOptions
+        def clips(self, split=None): ...
 
-    class ToyTask(Task):
+    class WholeTask(Task):
+        def fit(self, clips): ...
+        def targets(self, clip, grid, frames, labels): ...
+        def decode(self, output, grid, labels, tuned): ...
+        def write(self, predictions, folder): ...
+        def statistics(self, reference, prediction): ...
+        def metrics(self, totals): ...
+
+    class ToyTask(WholeTask):
         corpus, head, objective = "toy-corpus", "toy-head", "toy-loss"
         view = View(window=4.0, crop=True)
         defaults = {
@@ -61,7 +80,7 @@ TOYS = """
             "finetune": {"layers": "last", "head": {"hidden": 32}},
         }
 
-    class OpenTask(Task):
+    class OpenTask(WholeTask):
         head, objective = "toy-head", "toy-loss"
 """
 

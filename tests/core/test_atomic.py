@@ -11,7 +11,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bab.core.atomic import atomic_folder, atomic_path, write_bytes, write_json, write_text
+from bab.core.atomic import (
+    atomic_folder,
+    atomic_path,
+    sweep_beside,
+    write_bytes,
+    write_json,
+    write_text,
+)
+from bab.core.folders import locked
 
 
 def names(folder: Path) -> list[str]:
@@ -92,3 +100,39 @@ def test_the_usual_permissions(tmp_path: Path) -> None:
         os.umask(mask)
     for name in ("a.txt", "b.safetensors"):
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o644
+
+
+def test_no_temporary_is_what_a_reader_collects(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "a.rttm") as path:
+        path.touch()
+        assert not list(tmp_path.rglob("*.rttm"))
+    with atomic_folder(tmp_path / "f.rttm"):
+        assert [p.name for p in tmp_path.rglob("*.rttm")] == ["a.rttm"]
+
+
+def test_what_killed_writers_left_is_swept_under_the_lock(tmp_path: Path) -> None:
+    run, beside = tmp_path / "out" / ".bab", tmp_path / "out"
+    left = [
+        run / "deep" / ".tmp-1-ab-x.rttm.tmp",
+        beside / ".tmp-1-ab-y.tmp",
+        run / ".tmp-2-folder",
+    ]
+    other = beside / "runs" / ".tmp-3-at-work.tmp"  # somebody else's
+    other.parent.mkdir(parents=True)
+    other.touch()
+    for _ in range(2):
+        with locked(run, True, [beside]):
+            assert not any(path.exists() for path in left)
+            for path in left[:2]:
+                path.parent.mkdir(exist_ok=True)
+                path.touch()
+            (left[2] / "inside").mkdir(parents=True)
+    assert not any(path.exists() for path in left) and other.exists()
+
+
+def test_only_its_own_are_swept_beside_a_file(tmp_path: Path) -> None:
+    own, other = tmp_path / ".tmp-1-ab-m[1].parquet.tmp", tmp_path / ".tmp-1-ab-n.parquet.tmp"
+    for path in (own, other):
+        path.touch()
+    sweep_beside(tmp_path / "m[1].parquet")
+    assert names(tmp_path) == [other.name]

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from bab.core.device import keep_memory
+from bab.machine.memory import keep_memory
 
 FAULTS = """
 import resource, torch
-from bab.core.device import keep_memory
+from bab.machine.memory import keep_memory
 kept = {keep} and keep_memory()
 torch.set_num_threads(1)
 def faults():

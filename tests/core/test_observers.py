@@ -130,7 +130,7 @@ def test_plain_lines_come_at_intervals_with_the_time_left():
         plain.stage("training", second, 100, "steps", "loss 0.5")
     lines = stream.getvalue().splitlines()
     assert len(lines) == 100 / INTERVAL
-    assert lines[2] == "training: 30 steps of 100 steps (30%), loss 0.5, 1:10 left"
+    assert lines[2] == "training: 30 of 100 steps (30%), loss 0.5, 1:10 left"
     assert lines[-1] == "training: 100 steps in 1:40, loss 0.5"
 
 
@@ -141,7 +141,7 @@ def test_the_time_left_of_a_resumed_stage_counts_from_where_it_went_on():
     plain.stage("training", 80, 100, "steps", "")
     time.now = 10.0
     plain.stage("training", 85, 100, "steps", "")
-    assert stream.getvalue() == "training: 85 steps of 100 steps (85%), 0:30 left\n"
+    assert stream.getvalue() == "training: 85 of 100 steps (85%), 0:30 left\n"
 
 
 def test_brief_stages_are_silent():
@@ -214,7 +214,7 @@ def on_terminal(config: str) -> str:
 def test_bars_on_a_terminal_give_the_cursor_back():
     text = on_terminal("")
     assert "training" in text
-    assert "10 steps of 10 steps" in text
+    assert "10 of 10 steps" in text
     assert "a [notice]" in text
     assert "bab: error: stopped" in text
     hidden, shown = text.rfind("\x1b[?25l"), text.rfind("\x1b[?25h")

@@ -10,14 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from bab.core.weights import (
-    WeightsError,
-    checkpoint,
-    fingerprint,
-    read_folder,
-    read_json,
-    read_tensors,
-)
+from bab.core.weights import WeightsError, fingerprint, read_json
+from bab.hub.files import checkpoint, read_folder, read_tensors
 
 # ------------------------------------------------------------------------------ files
 

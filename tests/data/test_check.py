@@ -116,7 +116,7 @@ def test_summary_of_each_split(tmp_path: Path, files: dict[str, Path]) -> None:
     text = render(report)
     assert "train: FEM 0.8 s, KCHI 1.0 s, gender=f x2" in text
     assert "note: 2 labels were left out" in text
-    assert text.endswith("0 error(s), 0 warning(s): ready to run")
+    assert text.endswith("0 errors, 0 warnings: ready to run")
     assert json.loads(json.dumps(report.to_dict()))["splits"]["test"]["clips"] == 1
 
 
@@ -133,7 +133,7 @@ def test_times_after_the_end_of_the_file(tmp_path: Path, files: dict[str, Path])
     assert kinds(report, False) == [("silent", "silent"), ("a", "beyond"), ("c", "beyond")]
     text = render(report)
     assert "'KCHI' at 2.500 to 3.250 s" in text and "ends at 2.000 s" in text
-    assert text.endswith("1 error(s), 3 warning(s): a run would stop")
+    assert text.endswith("1 error, 3 warnings: a run would stop")
 
 
 def test_what_stands_in_two_splits(tmp_path: Path, files: dict[str, Path]) -> None:

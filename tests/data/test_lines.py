@@ -12,7 +12,7 @@ import pytest
 from bab.cli import main
 from bab.core.types import Clip, Segment
 from bab.data.lines import doubled
-from bab.plugins.datasets.shared.faults import Faults
+from bab.kit.faults import Faults
 
 SAMPLES = Path(__file__).parents[2] / "bab/plugins/datasets/samples"
 
@@ -100,7 +100,7 @@ def test_every_malformed_line_is_listed(
     wanted += ["x.uem:1: ", "x.uem:2: ", f"train.txt:{count + 1}: ", f"train.txt:{count + 2}: "]
     assert main(["data", "check", f"rttm:{root}"]) == 1
     out = capsys.readouterr().out
-    assert [one for one in wanted if one not in out] == [] and "24 error(s)" in out
+    assert [one for one in wanted if one not in out] == [] and "24 errors" in out
     asked = ["--encoder", "fbank", "--task", "vtc", "--corpus", f"rttm:{root}"]
     assert main(["run", *asked]) == 2
     assert "23 more of the corpus's mistakes: `bab data check` lists" in capsys.readouterr().err
@@ -122,7 +122,7 @@ def test_every_malformed_row_of_a_manifest_is_listed(
     assert main(["data", "check", f"manifest:{path}"]) == 1
     out = capsys.readouterr().out
     missing = [n for n, told in lines.items() if f"{path}:{n}: {told}" not in out]
-    assert missing == [] and "4 error(s)" in out
+    assert missing == [] and "4 errors" in out
 
 
 def test_faults_of_a_long_table_are_counted() -> None:
@@ -141,7 +141,7 @@ def test_a_voice_beside_itself_is_a_warning() -> None:
     segments = tuple(Segment(*one) for one in (*spans, *touching))
     clip = Clip("a", "/x/a.wav", 0.0, 6.0, "a", segments=segments)
     [problem] = doubled([clip])
-    assert not problem.fatal and "2 overlap(s) of 'FEM'" in problem.message
+    assert not problem.fatal and "2 overlaps of 'FEM'" in problem.message
     assert "0.000 to 2.000 s and 1.500 to 3.000 s" in problem.message
 
 

@@ -45,7 +45,7 @@ def test_without_splits_it_hears_what_a_run_would_train_on(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("share", "dev"), [(0.1, 2), (0.5, 10)])
 def test_or_all_but_a_share(tmp_path: Path, share: float, dev: int) -> None:
-    found = heard(manifest(tmp_path, 20), "hear=all", f"dev_share={share}")
+    found = heard(manifest(tmp_path, 20), "use=all", f"dev_share={share}")
     assert (len(found.train), len(found.dev)) == (20 - dev, dev)
 
 
@@ -80,7 +80,7 @@ def test_where_targets_left_a_file_out_another_crop_is_taken(
         "observers": ["jsonl"],
     }  # fmt: skip
     sets = [
-        TINY, "hear=all", "skip_bad=true", "targets.encoder=mfcc", "targets.clusters=4",
+        TINY, "use=all", "skip_bad=true", "targets.encoder=mfcc", "targets.clusters=4",
         "audio.crop=1.0", "train.batch=6", "train.steps=6", "train.eval_every=6",
     ]  # fmt: skip
     result, _ = pretrain(pretrain_config(None, asked, sets), False)

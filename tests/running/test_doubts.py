@@ -65,7 +65,7 @@ def test_an_encoder_keeps_what_it_heard_and_a_run_on_it_is_marked(tmp_path: Path
         records.append(record)
     known, unknown = records
     assert known.data["heard"]["test"]["files"] == known.data["heard"]["test"]["of"] == count
-    assert known.notices[0].startswith(f"HEARD in pretraining: {count} of {count} test file(s)")
+    assert known.notices[0].startswith(f"PRETRAINED ON: {count} of {count} test file")
     assert "heard" not in unknown.data and not known.leakage
     assert "accuracy ‡" in detail(known) and "‡" not in detail(unknown)
     both = table(records)

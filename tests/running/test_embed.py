@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -213,7 +214,7 @@ def test_killed_between_a_file_and_its_note_it_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_json", killed)
+        patch.setattr(module.Results, "keep", killed)
         with pytest.raises((KeyboardInterrupt, BabError)):
             embed("fbank", [tmp_path / "a.wav"], out)
     assert (out / "a.npy").exists()
@@ -223,3 +224,52 @@ def test_killed_between_a_file_and_its_note_it_goes_on(
     (out / "b.npy").write_bytes(b"somebody's")
     with pytest.raises(BabError, match="wasn't written by"):
         embed("fbank", [tmp_path / "b.wav"], out)
+
+
+@pytest.mark.parametrize(("encoder", "per"), [("fbank", "frame"), ("fbank+hubert", "clip")])
+def test_stopped_inside_a_recording_it_goes_on_there(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: str, per: str
+) -> None:
+    noise(tmp_path / "long.wav", 95.0)
+    name = encoder.replace("hubert", "hubert:random-tiny")
+    asked = EmbedOptions(per=per)
+    whole = embed(name, [tmp_path / "long.wav"], tmp_path / "whole", asked)
+    add, rows = module.Spool.add, []
+
+    def stopping(spool: object, new: object) -> None:
+        add(spool, new)
+        rows.append(new)
+        if len(rows) == (6 if "+" in name else 3):  # of an ensemble in the second encoder
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Spool, "add", stopping)
+        with pytest.raises(bab.BabError, match="goes on"):
+            embed(name, [tmp_path / "long.wav"], tmp_path / "out", asked)
+    before = len(rows)
+    assert list((tmp_path / "out" / ".bab").rglob("rows-*.npy"))
+
+    def counting(spool: object, new: object) -> None:
+        add(spool, new)
+        rows.append(new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Spool, "add", counting)
+        done = embed(name, [tmp_path / "long.wav"], tmp_path / "out", asked)
+    assert len(rows) - before == (8 - 6 if "+" in name else 4 - 3)
+    assert done.files == whole.files
+    assert not list((tmp_path / "out" / ".bab").rglob("rows-*.npy"))
+    file = "embeddings.npy" if per == "clip" else "long.npy"
+    assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_results_of_other_options_are_not_taken_for_these(tmp_path: Path) -> None:
+    noise(tmp_path / "a.wav", 1.0)
+
+    def embedded(layer: str) -> tuple[int, bytes]:
+        asked = EmbedOptions(layer=layer)
+        done = embed("fbank", [tmp_path / "a.wav"], tmp_path / "o", asked)
+        return done.again, (tmp_path / "o" / "a.npy").read_bytes()
+
+    last = embedded("last")
+    assert embedded("mean")[0] == 0 and embedded("last") == last

@@ -113,7 +113,7 @@ def test_speaker_identification_by_superbs_head_is_marked_everywhere(go: Go, cor
     record, folder = go("classify", *SPEAKERS, corpus=corpus, allow_leakage=True)
     assert record.head == "pooled" and record.config["head"]["options"]["hidden"] == 256
     assert record.protocol == "clip-kfold-4" and record.leakage
-    assert record.notices[0].startswith("LEAKAGE (allowed): ") and "speaker(s)" in record.notices[0]
+    assert record.notices[0].startswith("LEAKAGE (allowed): ") and "speakers" in record.notices[0]
     assert json.loads((folder / "record.json").read_text())["leakage"] is True
     assert load(folder).leakage
     # A clean run beside it is not marked.
@@ -150,7 +150,7 @@ def test_given_splits_that_leak_run_only_with_the_flag(go: Go, tmp_path: Path) -
     with pytest.raises(LeakageError, match=r"'ann' stands in two splits"):
         go("gender", "encoder.cmvn=none", corpus=corpus)
     record, _ = go("gender", "encoder.cmvn=none", corpus=corpus, allow_leakage=True)
-    assert record.leakage and "2 speaker(s)" in record.notices[0]
+    assert record.leakage and "2 speakers" in record.notices[0]
 
 
 # ------------------------------------------------------------------------------- the same audio

@@ -73,7 +73,7 @@ def test_what_is_broken_is_named_and_the_rest_goes_on(
     for name in ("empty.mp3", "noise.wav", "cut.flac"):
         assert f"bad/{name}" in said.err
     assert "--skip-bad" not in said.err and "notes.txt" not in said.err
-    assert "4 recording(s)" in said.out and "[7/7]" in said.err
+    assert "4 recordings" in said.out and "[7/7]" in said.err
     assert (out / "child1" / "rec.rttm").read_text() != (out / "child2" / "rec.rttm").read_text()
     origin = json.loads((out / "prediction.json").read_text())
     assert {one["name"] for one in origin["files"]} == {
@@ -198,7 +198,7 @@ def test_no_voice_for_longer_than_anybody_speaks_without_a_notice(
     done = predict(
         model, [tmp_path / "hum.wav"], tmp_path / "out", PredictOptions(thresholds={"FEM": 0.0})
     )
-    assert any("hum: 1 segment(s) over 30 s" in line for line in done.notices)
+    assert any("hum: 1 segment over 30 s" in line for line in done.notices)
     assert "over 30 s" in (tmp_path / "out" / "prediction.json").read_text()
 
 

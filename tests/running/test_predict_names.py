@@ -12,11 +12,11 @@ import soundfile
 from bab.audio.reading import read
 from bab.plugins.datasets.rttm import Rttm
 from bab.running import maker as module
-from bab.running.engine import Rows
 from bab.running.maker import PredictOptions
 from bab.running.predict import predict
 from bab.running.predictor import Predictor
 from bab.running.spool import Spool
+from bab.running.walking import Rows
 
 LOUD = {"KCHI": 0.0}
 QUIET = {"KCHI": 1.0, "OCH": 1.0, "MAL": 1.0, "FEM": 1.0}

@@ -14,8 +14,7 @@ from typing import Any, ClassVar
 
 import bab
 from bab import Clip, CorpusError, Permissions
-from bab.plugins.datasets.shared.recordings import AUDIO_SUFFIXES, Divided, walk
-from bab.plugins.datasets.shared.short import given_splits, whole_file
+from bab.kit import AUDIO_SUFFIXES, Divided, given_splits, walk, whole_file
 
 
 class Audio(bab.Corpus):
@@ -46,8 +45,9 @@ class Audio(bab.Corpus):
         alone = sum(len(parts) == 1 for parts in inner)
         if alone:
             self.notices.append(
-                f"{alone} recording(s) lie in no folder below {self.root}: each is a group of its "
-                "own. Where one child or speaker is in several, put them into one folder."
+                f"{alone} recording{'s' * (alone != 1)} in no folder below {self.root}: each is a "
+                "group of its own. Where one child or speaker is in several, put them into one "
+                "folder."
             )
         listed = {"/".join(parts): name for parts, name in zip(inner, ids, strict=True)}
         lists = given_splits(self.root, clips, lambda line: _listed_id(line, listed))

@@ -21,8 +21,8 @@ from pydantic import Field
 
 import bab
 from bab import Clip, CorpusError, Permissions
+from bab.kit import Divided
 from bab.plugins.datasets.shared import cries
-from bab.plugins.datasets.shared.recordings import Divided
 
 # ReCANVo's labels -> valence, as owlgebra-ai/babycry maps them. Labels that say what is meant
 # rather than how it feels (selftalk, social, request, yes, ...) have none.

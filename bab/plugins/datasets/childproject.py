@@ -24,6 +24,17 @@ from pydantic import Field
 
 import bab
 from bab import Clip, CorpusError, Permissions, Segment
+from bab.kit import (
+    Divided,
+    Faults,
+    Row,
+    Span,
+    cut_to_file,
+    duration_of,
+    merge,
+    read_split_lists,
+    uncollected,
+)
 from bab.plugins.datasets.shared.childproject import (
     Ranges,
     audio_files,
@@ -37,17 +48,6 @@ from bab.plugins.datasets.shared.childproject import (
     split_column,
 )
 from bab.plugins.datasets.shared.converted import Turn, read_turns, refuse_seconds, spoken_to
-from bab.plugins.datasets.shared.faults import Faults
-from bab.plugins.datasets.shared.recordings import (
-    Divided,
-    Span,
-    cut_to_file,
-    duration_of,
-    merge,
-    read_split_lists,
-    uncollected,
-)
-from bab.plugins.datasets.shared.tables import Row
 
 
 class ChildProject(bab.Corpus):

@@ -16,9 +16,8 @@ from pydantic import Field
 
 import bab
 from bab import Clip, CorpusError, LeakageError, Permissions, split_by_group
+from bab.kit import SPLITS, Headers, Parted, uncollected
 from bab.plugins.datasets.shared.commonvoice import COLUMNS, Labels, read_durations, read_rows
-from bab.plugins.datasets.shared.recordings import SPLITS, uncollected
-from bab.plugins.datasets.shared.utterances import Headers, Parted
 
 SHARES = {"train": 0.8, "dev": 0.1, "test": 0.1}  # of the seconds of validated.tsv
 

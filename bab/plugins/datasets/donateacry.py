@@ -8,18 +8,17 @@ FOLDER/
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 import bab
-from bab import Clip, Permissions
+from bab import Clip
+from bab.kit import ListedCorpus
 from bab.plugins.datasets.shared import cries
-from bab.plugins.datasets.shared.recordings import Divided
-from bab.plugins.datasets.shared.short import given_splits
 
 
-class DonateACry(bab.Corpus):
+class DonateACry(ListedCorpus):
     """DonateACry: cries by reason, gender and age, grouped by the app installation."""
 
     class Options(bab.Options):
@@ -37,15 +36,5 @@ class DonateACry(bab.Corpus):
     sample: ClassVar[Path | None] = Path(__file__).parent / "samples" / "donateacry"
     source: ClassVar[str] = "github.com/gveres/donateacry-corpus"
 
-    def __init__(self, root: Path, options: Any, permissions: Permissions = Permissions()) -> None:
-        super().__init__(Path(root).resolve(), options, permissions)
-        clips = cries.donateacry(self.root, options.reason, self.notices)
-        lists = given_splits(self.root, clips)
-        self._divided = Divided(clips, lists, self.root, self.notices, permissions)
-        self.splits_given = self._divided.given
-
-    def splits(self) -> tuple[str, ...]:
-        return self._divided.names
-
-    def clips(self, split: str | None = None) -> list[Clip]:
-        return self._divided.clips(split)
+    def read(self) -> list[Clip]:
+        return cries.donateacry(self.root, self.options.reason, self.notices)

@@ -14,8 +14,8 @@ from pydantic import Field, model_validator
 
 import bab
 from bab import Clip, CorpusError, Permissions
+from bab.kit import Divided
 from bab.plugins.datasets.shared import cries
-from bab.plugins.datasets.shared.recordings import Divided
 
 
 class Esc50(bab.Corpus):

@@ -14,8 +14,8 @@ from pydantic import Field
 
 import bab
 from bab import Clip, CorpusError, Permissions, did_you_mean
+from bab.kit import SPLIT_NAMES, SPLITS, Divided, duration_of
 from bab.plugins.datasets.shared.hub import cell_text, load_parts, on_disk, undecoded
-from bab.plugins.datasets.shared.recordings import SPLIT_NAMES, SPLITS, Divided, duration_of
 
 if TYPE_CHECKING:
     import datasets

@@ -15,9 +15,7 @@ from pydantic import Field
 
 import bab
 from bab import Clip, CorpusError, Permissions
-from bab.plugins.datasets.shared.recordings import AUDIO_SUFFIXES, Divided, uri_of, walk
-from bab.plugins.datasets.shared.short import given_splits, whole_file
-from bab.plugins.datasets.shared.tables import read_table
+from bab.kit import AUDIO_SUFFIXES, Divided, given_splits, read_table, uri_of, walk, whole_file
 
 RAW = "RawAudioData"
 Recordings = dict[str, tuple[Path, str, str]]  # id -> (file, child, date)

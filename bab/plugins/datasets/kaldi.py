@@ -20,9 +20,8 @@ from pydantic import Field
 
 import bab
 from bab import Clip, CorpusError, Permissions, Trial
+from bab.kit import SPLITS, Headers, Parted, made_trials, read_trials, uncollected
 from bab.plugins.datasets.shared.kaldi import Directory
-from bab.plugins.datasets.shared.recordings import SPLITS, uncollected
-from bab.plugins.datasets.shared.utterances import Headers, Parted, made_trials, read_trials
 
 FOLDERS = {"train": ("train",), "dev": ("dev", "valid", "val"), "test": ("test", "eval")}
 Split = Literal["train", "dev", "test"]

@@ -15,14 +15,17 @@ from pydantic import Field
 
 import bab
 from bab import Clip, CorpusError, Permissions, Trial, did_you_mean
-from bab.plugins.datasets.shared.recordings import AUDIO_SUFFIXES, SPLITS, lines, uncollected
-from bab.plugins.datasets.shared.utterances import (
+from bab.kit import (
+    AUDIO_SUFFIXES,
+    SPLITS,
     Headers,
     Parted,
     SharedLabels,
     gender,
+    lines,
     made_trials,
     pairs,
+    uncollected,
 )
 
 

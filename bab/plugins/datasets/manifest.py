@@ -19,10 +19,8 @@ from pydantic import Field
 
 import bab
 from bab import Clip, CorpusError, Permissions, did_you_mean
-from bab.plugins.datasets.shared.faults import Faults
-from bab.plugins.datasets.shared.recordings import SPLIT_NAMES, uncollected
+from bab.kit import SPLIT_NAMES, Faults, Headers, Parted, SharedLabels, uncollected
 from bab.plugins.datasets.shared.rows import find_manifest, read_rows
-from bab.plugins.datasets.shared.utterances import Headers, Parted, SharedLabels
 
 NAMES = {**SPLIT_NAMES, "valid": "dev", "": ""}
 _ROUNDED = 0.05  # seconds by which start, end and duration may disagree: they are rounded
@@ -164,7 +162,7 @@ class Manifest(bab.Corpus):
         if row.get("end") and row.get("duration") and abs(start + length - end) > _ROUNDED:
             raise CorpusError(
                 f"{self.path}:{number}: start {start:g} s and duration {length:g} s do not end at "
-                f"{end:g} s. Mend the row, or leave one of the columns out"
+                f"{end:g} s. Correct the row, or leave one of the columns out"
             )
         speaker = row.get("speaker") or None
         clip = row.get("id") or name.rpartition(".")[0] or name

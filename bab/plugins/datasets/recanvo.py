@@ -9,18 +9,17 @@ FOLDER/
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 import bab
-from bab import Clip, Permissions
+from bab import Clip
+from bab.kit import ListedCorpus
 from bab.plugins.datasets.shared import cries
-from bab.plugins.datasets.shared.recordings import Divided
-from bab.plugins.datasets.shared.short import given_splits
 
 
-class Recanvo(bab.Corpus):
+class Recanvo(ListedCorpus):
     """ReCANVo: single vocalisations with what they express, grouped by participant."""
 
     class Options(bab.Options):
@@ -36,15 +35,5 @@ class Recanvo(bab.Corpus):
     sample: ClassVar[Path | None] = Path(__file__).parent / "samples" / "recanvo"
     source: ClassVar[str] = "Johnson et al., ReCANVo, Scientific Data 2023 (Zenodo 5786860)"
 
-    def __init__(self, root: Path, options: Any, permissions: Permissions = Permissions()) -> None:
-        super().__init__(Path(root).resolve(), options, permissions)
-        clips = cries.recanvo(self.root, options.missing, self.notices)
-        lists = given_splits(self.root, clips)
-        self._divided = Divided(clips, lists, self.root, self.notices, permissions)
-        self.splits_given = self._divided.given
-
-    def splits(self) -> tuple[str, ...]:
-        return self._divided.names
-
-    def clips(self, split: str | None = None) -> list[Clip]:
-        return self._divided.clips(split)
+    def read(self) -> list[Clip]:
+        return cries.recanvo(self.root, self.options.missing, self.notices)

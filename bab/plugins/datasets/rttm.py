@@ -18,10 +18,9 @@ from pydantic import Field
 
 import bab
 from bab import Clip, CorpusError, Permissions
-from bab.plugins.datasets.shared.annotated import RTTM, FormatOptions, read_annotated
-from bab.plugins.datasets.shared.faults import Faults
-from bab.plugins.datasets.shared.recordings import (
+from bab.kit import (
     Divided,
+    Faults,
     Span,
     audio_by_uri,
     read_split_lists,
@@ -29,6 +28,7 @@ from bab.plugins.datasets.shared.recordings import (
     under,
     walk,
 )
+from bab.plugins.datasets.shared.annotated import RTTM, FormatOptions, read_annotated
 from bab.plugins.datasets.shared.rttm import (
     Annotations,
     Turn,

@@ -16,13 +16,14 @@ from pydantic import Field
 
 import bab
 from bab import Clip, CorpusError, Permissions, Trial
-from bab.plugins.datasets.shared.recordings import lines, uncollected
-from bab.plugins.datasets.shared.utterances import (
+from bab.kit import (
     Headers,
     Parted,
     SharedLabels,
+    lines,
     made_trials,
     read_trials,
+    uncollected,
 )
 from bab.plugins.datasets.shared.voxceleb import clip_id, find_files, read_meta
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bab import BabError, Encoded, Encoder, Grid, Options, Waves, fingerprint, locate_weights
+from bab.kit import valid
 from bab.plugins.encoders.shared.ast import modern, padded
 from bab.plugins.encoders.shared.kaldi import FIELD, HOP, RATE, LogMel
-from bab.plugins.encoders.shared.layers import valid
 from bab.plugins.encoders.shared.states import Kind, Weights, build, dropouts, from_folder
 
 # Raise it when the same weights give another output: cached features depend on it.
@@ -49,7 +49,7 @@ _SHAPES = (
 class AstOptions(Options):
     """Options of the ast encoder."""
 
-    seed: int = Field(0, description="draws the weights of `random` and `random-tiny`")
+    seed: int = Field(0, description="draws `random` weights; not set: the run's seed does")
     dropout: float | None = Field(
         None, ge=0, lt=1, description="all dropouts in training; unset: as the weights' config says"
     )
@@ -79,6 +79,7 @@ class Ast(Encoder):
     }
     default = "random-tiny"
     source = "arXiv 2104.01778; model and features: Hugging Face transformers"
+    licence = "BSD-3-Clause"
 
     def __init__(self, weights: Weights, options: AstOptions, resolved: str) -> None:
         """weights: a configuration and, where trained, its tensors; resolved: the record's name.
@@ -88,7 +89,7 @@ class Ast(Encoder):
         """
         super().__init__()
         changes = dropouts(options.dropout)
-        self.model = build("ASTModel", "ASTConfig", weights, changes, options.seed)
+        self.model = build("ASTModel", "ASTConfig", weights, changes, options.seed, modern)
         config = self.model.config
         self.bands, self.times = self.model.embeddings.get_shape(config)
         if weights.tensors is not None:

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bab import BabError, Encoded, Encoder, Grid, Options, Waves, fingerprint, locate_weights
+from bab.kit import valid
 from bab.plugins.encoders.shared.clap import DecibelMel, MelSettings
 from bab.plugins.encoders.shared.htsat import audio_config, build_tower, frame_count
-from bab.plugins.encoders.shared.layers import valid
 from bab.plugins.encoders.shared.states import Kind, Weights, from_folder
 
 # Raise it when the same weights give another output: cached features depend on it.
@@ -57,7 +57,7 @@ class ClapOptions(Options):
         description="frames: the last map, a frame each 312.5 ms; clip: its mean, one vector per "
         "clip; projected: that in the space shared with text, of length 1",
     )
-    seed: int = Field(0, description="draws the weights of `random` and `random-tiny`")
+    seed: int = Field(0, description="draws `random` weights; not set: the run's seed does")
     dropout: float | None = Field(
         None, ge=0, lt=1, description="all dropouts in training; unset: as the weights' config says"
     )
@@ -91,6 +91,7 @@ class Clap(Encoder):
     }
     default = "random-tiny"
     source = "arXiv 2211.06687, 2202.00874; model and features: Hugging Face transformers"
+    licence = "Apache-2.0"
 
     def __init__(self, weights: Weights, options: ClapOptions, resolved: str) -> None:
         """weights: a configuration and, where trained, its tensors; resolved: the record's name.

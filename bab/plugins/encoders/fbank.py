@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bab import Encoded, Encoder, Grid, Options, Waves, WeightsError, fingerprint
+from bab.kit import valid
 from bab.plugins.encoders.shared.kaldi import FIELD, HOP, RATE, LogMel
-from bab.plugins.encoders.shared.layers import valid
 
 CODE_VERSION = "1"
 
@@ -43,6 +43,7 @@ class Fbank(Encoder):
 
     Options = FbankOptions
     source = "SUPERB (arXiv 2105.01051), s3prl upstream/baseline/fbank.yaml"
+    licence = "nothing is loaded"
     # What is normalised over the utterance has a mean of exactly zero over it: a clip's mean vector
     # would say nothing, and every score be chance (as SUPERB's FBANK in speaker identification is).
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"clip": {"cmvn": "none"}}

@@ -35,4 +35,7 @@ class Hubert(Speech):
     }
     default = TINY
     source = "arXiv 2106.07447; BabyHuBERT: arXiv 2509.15001; models: Hugging Face transformers"
+    licence = (
+        "tiny: Apache-2.0; base, large, xlarge: Apache-2.0; babyhubert: its own, on its gated page"
+    )
     family = Family("hubert", "HubertModel", "HubertConfig", _HUB)

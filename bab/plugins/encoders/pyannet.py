@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bab import Encoded, Encoder, Grid, Options, Waves, WeightsError, fingerprint, read_tensors
-from bab.plugins.encoders.shared.layers import valid
+from bab.kit import valid
 from bab.plugins.encoders.shared.sincnet import KERNELS, POOL, RATE, STRIDES, PyanNet, sized
 
 # Raise it when the same weights give another output: cached features depend on it.
@@ -23,7 +23,7 @@ _SAMPLES = 10 * RATE  # that go through a net together: its filters give 80 valu
 class PyannetOptions(Options):
     """Options of the pyannet encoder."""
 
-    seed: int = Field(0, description="draws the weights of `random`")
+    seed: int = Field(0, description="draws `random` weights; not set: the run's seed does")
 
 
 class Pyannet(Encoder):
@@ -42,6 +42,7 @@ class Pyannet(Encoder):
     }
     default = RANDOM
     source = "VTC 1.0: arXiv 2005.12656; pyannote.audio 1: arXiv 1911.01255"
+    licence = "as the checkpoint's page says"
 
     def __init__(self, nets: list[PyanNet], resolved: str) -> None:
         super().__init__()

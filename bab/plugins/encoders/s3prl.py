@@ -60,6 +60,7 @@ class S3prl(Encoder):
         "apc": "one of the names whose weights s3prl downloads; see its documentation for all",
     }
     source = "s3prl 0.4.18, arXiv 2105.01051"
+    licence = "s3prl's code: Apache-2.0; weights: as their authors say"
 
     def __init__(self, upstream: Any, name: str, options: S3prlOptions) -> None:
         """upstream: what s3prl's entry `name` built.

@@ -40,6 +40,7 @@ class Segma(Speech):
     weights = RANDOM
     default = "random-tiny"
     source = "segma (github.com/arxaqapi/segma); BabyHuBERT and VTC 2: arXiv 2509.15001"
+    licence = "as the checkpoint's page says"
     family = Family("hubert", "HubertModel", "HubertConfig", {})
 
     @classmethod

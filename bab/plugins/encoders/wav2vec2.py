@@ -34,4 +34,7 @@ class Wav2Vec2(Speech):
     }
     default = TINY
     source = "arXiv 2006.11477, 2006.13979, 2111.09296, 2305.13516; Hugging Face transformers"
+    licence = (
+        "tiny: Apache-2.0; base, large, xlsr-53, xls-r-300m: Apache-2.0; mms-300m: CC BY-NC 4.0"
+    )
     family = Family("wav2vec2", "Wav2Vec2Model", "Wav2Vec2Config", _HUB, "Wav2Vec2ForPreTraining")

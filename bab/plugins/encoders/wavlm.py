@@ -31,6 +31,7 @@ class WavLM(Speech):
     }
     default = "random-tiny"
     source = "arXiv 2110.13900; models: Hugging Face transformers"
+    licence = "CC BY-SA 3.0 (the authors' repository)"
     family = Family("wavlm", "WavLMModel", "WavLMConfig", _HUB)
 
     def _build(self, weights: Weights, options: SpeechOptions) -> Any:

@@ -2,6 +2,7 @@
 
 annotations/SET/converted/home01.csv    segment_onset,segment_offset,speaker_type,...
 annotations/SET/metannots.yml           what the set is; written, or completed, beside the table
+metadata/annotations.csv                the data set's index: a row for each table
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pydantic import Field
 import bab
 from bab import Annotation, BabError, Mark
 from bab.plugins.formats.shared.files import milliseconds, one_line, seconds
+from bab.plugins.formats.shared.index import enter, place_of
 from bab.plugins.formats.shared.names import kind_of
 from bab.plugins.formats.shared.tables import read_table
 
@@ -44,7 +46,8 @@ class ChildProject(bab.Format):
 
     What else is known stands in ChildProject's columns (speaker_id, transcription, addressee,
     vcm_type ...). Writing makes or completes metannots.yml: above a folder called `converted`,
-    otherwise beside the table.
+    otherwise beside the table. In annotations/SET/converted of a data set (one with
+    metadata/recordings.csv) it also enters the table in the index, as one of the whole recording.
     """
 
     class Options(bab.Options):
@@ -54,9 +57,11 @@ class ChildProject(bab.Format):
         algorithm: str = Field("", description="metannots.yml: name of the algorithm")
         algorithm_version: str = Field("", description="metannots.yml: its version")
         metannots: bool = Field(True, description="write metannots.yml")
+        index: bool = Field(True, description="enter the table in metadata/annotations.csv")
 
     suffixes: ClassVar[tuple[str, ...]] = (".csv",)
     keeps: ClassVar[frozenset[str]] = frozenset({"speaker", "text", "values"})
+    beside: ClassVar[frozenset[str]] = frozenset({"duration", "media"})
     source: ClassVar[str] = "ChildProject 0.4, format of the annotations"
 
     def read(self, path: Path) -> list[Annotation]:
@@ -102,6 +107,9 @@ class ChildProject(bab.Format):
         _write_table(rows, columns, path)
         if self.options.metannots:
             self._describe(columns, path)
+        place = place_of(path) if self.options.index else None
+        if place is not None and (said := enter(place, annotations[0])):
+            self.notices.append(said)
 
     def _describe(self, columns: Iterable[str], path: Path) -> None:
         """Make metannots.yml, or add to it what this table has and others of the set had not."""
@@ -146,7 +154,7 @@ def _load(place: Path) -> dict[str, Any]:
     try:
         old = yaml.safe_load(place.read_text(encoding="utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BabError(f"{place}: can't be read as YAML ({error}): mend or remove it") from error
+        raise BabError(f"{place}: can't be read as YAML ({error}): correct or remove it") from error
     if not isinstance(old, dict):
-        raise BabError(f"{place}: holds no keys and values: mend or remove it")
+        raise BabError(f"{place}: holds no keys and values: correct or remove it")
     return old

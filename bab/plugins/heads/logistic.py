@@ -16,7 +16,8 @@ from pydantic import Field
 from torch import Tensor
 
 from bab import CorpusError, DivergedError, Head, Options
-from bab.plugins.heads.shared.pool import classification, mean_of
+from bab.kit import mean_over_time
+from bab.plugins.heads.shared.pool import classification
 
 
 class LogisticOptions(Options):
@@ -103,7 +104,7 @@ class Logistic(Head):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """x f32[B, T, D], lengths i64[B] in frames -> logits f32[B, C]."""
-        return mean_of(x, lengths) @ self.weight.T + self.bias
+        return mean_over_time(x, lengths) @ self.weight.T + self.bias
 
     def as_transformers(self) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
         """See docs/plugins.md: `Wav2Vec2ForSequenceClassification`, above an identity."""

@@ -13,7 +13,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bab import Head, Options
-from bab.plugins.heads.shared.pool import classification, mean_of
+from bab.kit import mean_over_time
+from bab.plugins.heads.shared.pool import classification
 
 
 class PooledOptions(Options):
@@ -43,7 +44,7 @@ class Pooled(Head):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """x f32[B, T, D], lengths i64[B] in frames -> logits f32[B, C]."""
-        mean = mean_of(x, lengths)
+        mean = mean_over_time(x, lengths)
         return cast(Tensor, self.output(self.dropout(self.projection(mean))))
 
     def as_transformers(self) -> tuple[str, dict[str, Any], dict[str, Tensor]]:

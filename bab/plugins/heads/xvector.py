@@ -120,6 +120,7 @@ def repeated(x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 
 def statistics(x: Tensor, lengths: Tensor) -> Tensor:
     """Mean and standard deviation (over N - 1) of valid frames: f32[B, T, D] -> f32[B, 2 D]."""
+    x = x.float()  # bf16 has 8 bits: it counts 257 frames as 256
     outside = (torch.arange(x.shape[1], device=x.device) >= lengths[:, None])[..., None]
     count = lengths[:, None].to(x.dtype)
     mean = x.masked_fill(outside, 0.0).sum(1) / count

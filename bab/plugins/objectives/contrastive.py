@@ -28,6 +28,8 @@ from bab import (
     Term,
     derive_seed,
 )
+from bab.plugins.objectives.shared import at_once
+from bab.plugins.objectives.shared.at_once import masked_rows
 from bab.plugins.objectives.shared.diversity import unused_codes
 from bab.plugins.objectives.shared.negatives import similarities
 from bab.plugins.objectives.shared.quantiser import (
@@ -102,55 +104,59 @@ class Contrastive(Objective):
         """See `Objective.forward`. The term "diversity" is exempt from equality over accumulation:
         it is a function of how often each code was chosen in a micro-batch, over all ranks."""
         encoded = model.encode(batch)
-        mask = _mask(batch)
+        mask = _mask(batch.here)
         local = encoded.local if encoded.normed is None else encoded.normed
         if local is None:
             raise PluginError("the encoder gives no local features: there is nothing to quantise")
         if len(batch.seeds) != len(mask):
             raise PluginError(f"{len(batch.seeds)} seeds for {len(mask)} examples")
         sizes = mask.sum(1).tolist()
-        noise = self._noise(sizes, batch.seeds, mask.device) if self.training else None
-        quantised = self.quantizer(local[mask], self.gumbel_temperature(batch.step), noise)
-        states = self.project_hid(encoded.layers[-1][mask])
+        noise = self._noise(sizes, batch.seeds, local.device) if self.training else None
+        heard = masked_rows(local, mask)
+        quantised = self.quantizer(heard, self.gumbel_temperature(batch.step), noise)
+        states = self.project_hid(masked_rows(encoded.layers[-1], mask))
         targets = self.project_q(quantised.vectors)
         o = self.options
         seeds = [derive_seed(seed, "negatives") for seed in batch.seeds]
         logits = similarities(
             states, targets, quantised.codes, sizes, seeds, o.negatives, o.temperature
         )
-        count = self.counts(batch)["contrastive"]
-        loss = functional.cross_entropy(
-            logits, torch.zeros(len(logits), dtype=torch.int64, device=mask.device), reduction="sum"
-        )
+        count = self.counts(batch.here)["contrastive"]
+        first = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+        loss = functional.cross_entropy(logits, first, reduction="sum")
         diversity, used = unused_codes(quantised.probs, count, self.training)
         terms = {
             "contrastive": Term(loss, count),
             "diversity": Term(diversity, count, o.diversity_weight, exact=False),
         }
-        return Loss(terms, self._logs(logits.detach(), used, count, encoded.lengths, batch.step))
+        frames = encoded.lengths if local.device == mask.device else batch.here.target_lengths
+        return Loss(terms, self._logs(logits.detach(), used, count, frames, batch.step))
 
     def _noise(self, sizes: Sequence[int], seeds: Sequence[int], device: torch.device) -> Tensor:
         """f32[N, G, V] for the masked frames of all examples, each example's from its own seed."""
+        seeds = [derive_seed(seed, "gumbel") for seed in seeds]
+        if device.type != "cpu":
+            return at_once.gumbel(at_once.Layout.of(sizes, device), self.groups, self.codes, seeds)
         draws = [
-            gumbel(size, self.groups, self.codes, derive_seed(seed, "gumbel"), device)
+            gumbel(size, self.groups, self.codes, seed, device)
             for size, seed in zip(sizes, seeds, strict=True)
         ]
         return torch.cat(draws)
 
     def _logs(
         self, logits: Tensor, used: Tensor, count: float, lengths: Tensor, step: int
-    ) -> dict[str, tuple[float, float]]:
+    ) -> dict[str, tuple[float | Tensor, float]]:
         """accuracy: the positive is the likeliest, where any negative differs from it at all;
         perplexity: codes in use, of `groups * codes`, at worst `groups`; mask_share of the valid
         frames; gumbel, the temperature."""
         right = (logits[:, :1] > logits[:, 1:]).all(1) & (logits[:, 1:] > -torch.inf).any(1)
-        # One transfer from the device for all three.
-        values = torch.stack([right.sum().double(), used.double(), lengths.sum().double()])
-        correct, codes, frames = values.tolist()
+        told: Any = (right.sum().float(), used)
+        if used.device.type == "cpu":  # else the trainer fetches them with the rest of the step
+            told = (told[0].item(), told[1].item())
         return {
-            "accuracy": (correct, count),
-            "perplexity": (codes * count, count),
-            "mask_share": (count, frames),
+            "accuracy": (told[0], count),
+            "perplexity": (told[1] * count, count),
+            "mask_share": (count, float(lengths.sum())),
             "gumbel": (self.gumbel_temperature(step), 1.0),
         }
 

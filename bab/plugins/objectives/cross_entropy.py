@@ -37,6 +37,7 @@ class CrossEntropy(Objective):
     multiply the loss and leave the count alone.
     """
 
+    level = ("clip",)
     Options = CrossEntropyOptions
     source = "SUPERB (arXiv 2105.01051); class weights as scikit-learn's class_weight='balanced'"
 
@@ -74,7 +75,8 @@ class CrossEntropy(Objective):
         weights = torch.split(self.balance, self.sizes)
         for name, weight, column in zip(self.names, weights, batch.targets.T, strict=True):
             known = column[column != NONE]
-            weighed[name] = float(weight.double()[known.to(weight.device)].sum())
+            # Weights of some classes, on the CPU: not every device has doubles.
+            weighed[name] = float(weight.cpu().double()[known.cpu()].sum())
         return weighed
 
     def forward(self, model: Scorer, batch: Batch) -> Loss:
@@ -89,7 +91,7 @@ class CrossEntropy(Objective):
                 f"the model gave an output of shape {tuple(logits.shape)}; a clip-level head with "
                 f"{sum(self.sizes)} outputs is needed"
             )
-        counts = self.counts(batch)
+        counts = self.counts(batch.here)
         terms = {}
         parts = zip(
             self.names,

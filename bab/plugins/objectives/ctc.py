@@ -29,6 +29,7 @@ class Ctc(Objective):
     it adds loss, and nothing to the count.
     """
 
+    level = ("sequence",)
     source: ClassVar[str] = "Graves et al. 2006; per label as in fairseq's ctc criterion"
 
     def refuses(self, target: Tensor, frames: int) -> str:
@@ -46,10 +47,10 @@ class Ctc(Objective):
             PluginError: where the head has fewer outputs than the targets have labels.
         """
         logits, lengths = model(batch)
-        sizes = batch.target_lengths
-        if batch.targets.numel() and int(batch.targets.max()) >= logits.shape[-1]:
+        sizes, here = batch.target_lengths, batch.here.targets
+        if here.numel() and int(here.max()) >= logits.shape[-1]:
             raise PluginError(
-                f"a target holds label {int(batch.targets.max())}, but the head has "
+                f"a target holds label {int(here.max())}, but the head has "
                 f"{logits.shape[-1]} outputs (the blank is 0)"
             )
         lengths = lengths.to(logits.device)
@@ -66,7 +67,7 @@ class Ctc(Objective):
         )
         if batch.weights is not None:
             loss = loss * batch.weights.float()
-        return Loss({"ctc": Term(loss.sum(), self.counts(batch)["ctc"])})
+        return Loss({"ctc": Term(loss.sum(), self.counts(batch.here)["ctc"])})
 
 
 def needed(target: Tensor) -> int:

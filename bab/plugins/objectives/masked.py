@@ -34,6 +34,7 @@ from bab import (
     Term,
     Waves,
 )
+from bab.plugins.objectives.shared.at_once import masked_rows
 
 _PREFIX = "masked."
 
@@ -113,13 +114,14 @@ class Masked(Objective):
             PluginError: targets that don't fit the encoder's frames or the number of clusters.
         """
         encoded = model.encode(batch)
-        states, mask = encoded.layers[-1], _mask(batch)
+        states, mask = encoded.layers[-1], _mask(batch.here)
         if batch.targets.shape[:2] != states.shape[:2]:
             raise PluginError(
                 f"targets of {list(batch.targets.shape[:2])} for frames of {list(states.shape[:2])}"
             )
-        counts, options = self.counts(batch), self.options
-        logits, targets = self._logits(states[mask]), batch.targets[mask]
+        counts, options = self.counts(batch.here), self.options
+        logits = self._logits(masked_rows(states, mask))
+        targets = batch.here.targets[mask].to(states.device, non_blocking=True)
         loss = functional.cross_entropy(logits, targets, reduction="sum")
         terms = {"masked": Term(loss, counts["masked"], options.masked_weight)}
         if options.feature_penalty > 0:
@@ -128,13 +130,15 @@ class Masked(Objective):
             squares = encoded.local.float().square().sum() / encoded.local.shape[-1]
             terms["penalty"] = Term(squares, counts["penalty"], options.feature_penalty)
         if options.unmasked_weight > 0:
-            places = torch.arange(mask.shape[1], device=mask.device) < encoded.lengths[:, None]
+            sizes = torch.tensor(self._frames(batch.here), device=mask.device)
+            places = torch.arange(mask.shape[1], device=mask.device) < sizes[:, None]
             places = places & ~mask
-            rest = functional.cross_entropy(
-                self._logits(states[places]), batch.targets[places], reduction="sum"
-            )
+            wanted = batch.here.targets[places].to(states.device, non_blocking=True)
+            other = self._logits(masked_rows(states, places))
+            rest = functional.cross_entropy(other, wanted, reduction="sum")
             terms["unmasked"] = Term(rest, counts["unmasked"], options.unmasked_weight)
-        return Loss(terms, self._logs(logits.detach(), targets, encoded.lengths))
+        frames = encoded.lengths if states.device == mask.device else batch.here.target_lengths
+        return Loss(terms, self._logs(logits.detach(), targets, frames))
 
     def _logits(self, states: Tensor) -> Tensor:
         """f32[N, D] -> f32[N, clusters]: cosines over the temperature."""
@@ -146,20 +150,20 @@ class Masked(Objective):
 
     def _logs(
         self, logits: Tensor, targets: Tensor, lengths: Tensor
-    ) -> dict[str, tuple[float, float]]:
+    ) -> dict[str, tuple[float | Tensor, float]]:
         """accuracy of masked frames; perplexity of what is predicted, over all of them (1: always
         the same cluster); mask_share of the valid frames."""
         masked = float(len(targets))
         right = (logits.argmax(-1) == targets).sum()
         marginal = logits.softmax(-1).sum(0) / max(1.0, masked)
         perplexity = torch.xlogy(marginal, marginal).sum().neg().exp()
-        # One transfer from the device for all three.
-        values: Any = torch.stack([right.double(), perplexity.double(), lengths.sum().double()])
-        right, perplexity, frames = values.tolist()
+        told: Any = (right.float(), perplexity)
+        if perplexity.device.type == "cpu":  # else the trainer fetches them with the rest
+            told = (right.item(), perplexity.item())
         return {
-            "accuracy": (right, masked),
-            "perplexity": (perplexity * masked, masked),
-            "mask_share": (masked, frames),
+            "accuracy": (told[0], masked),
+            "perplexity": (told[1] * masked, masked),
+            "mask_share": (masked, float(lengths.sum())),
         }
 
     def load_pretrained(self, tensors: Mapping[str, Tensor]) -> bool:

@@ -17,6 +17,7 @@ class Multilabel(Objective):
     acts as if the example's loss were twice as large.
     """
 
+    level = ("frame",)
     source = "BabyHuBERT VTC 2 (arXiv 2509.15001): BCE per frame, summed over the four classes"
 
     def counts(self, batch: Batch) -> dict[str, float]:
@@ -31,7 +32,7 @@ class Multilabel(Objective):
         """
         logits, lengths = model(batch)
         _check(logits, lengths, batch)
-        frames = int(batch.target_lengths.max())
+        frames = int(batch.here.target_lengths.max())
         valid = torch.arange(frames, device=logits.device) < batch.target_lengths[:, None]
         # What stands in the padding is undefined, maybe NaN: it is replaced before the loss, since
         # a NaN times zero would still poison the gradient.
@@ -42,13 +43,13 @@ class Multilabel(Objective):
         loss = loss.masked_fill(padding, 0.0)
         if batch.weights is not None:
             loss = loss * batch.weights.float()[:, None, None]
-        return Loss({"bce": Term(loss.sum(), self.counts(batch)["bce"])})
+        return Loss({"bce": Term(loss.sum(), self.counts(batch.here)["bce"])})
 
 
 def _check(logits: Tensor, lengths: Tensor, batch: Batch) -> None:
     """Refuse an output that doesn't stand on the targets' frames or hasn't their classes."""
     for clip, got, wanted in zip(
-        batch.clips, lengths.tolist(), batch.target_lengths.tolist(), strict=True
+        batch.clips, lengths.tolist(), batch.here.target_lengths.tolist(), strict=True
     ):
         if got != wanted:
             raise PluginError(

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TextIO
 from bab import Record, RunInfo, hookimpl, printable
 
 INTERVAL = 10.0  # seconds between plain lines of one stage
+_WIDE = 90  # columns of a terminal that has room for long bars
 BRIEF = 2.0  # seconds: a stage that takes less is not worth a plain line
 
 
@@ -86,11 +87,21 @@ def moving(stream: TextIO) -> bool:
 def amount(value: float, unit: str) -> str:
     """`7200, "s"` -> "2.00 h"; other units are counted."""
     if unit != "s":
-        return f"{value:.0f} {unit}"
+        return f"{value:.0f} {unit.removesuffix('s') if round(value) == 1 else unit}"
     for size, name in ((3600, "h"), (60, "min")):
         if value >= size:
             return f"{value / size:.2f} {name}"
     return f"{value:.0f} s"
+
+
+def part(done: float, total: float, unit: str) -> str:
+    """`8 of 60 steps`; of seconds `3.20 of 9.80 min`, or `40 s of 9.80 min`."""
+    (first, one), (whole, two) = (amount(v, unit).split(" ", 1) for v in (done, total))
+    return (
+        f"{first} of {whole} {two}"
+        if unit != "s" or one == two
+        else f"{first} {one} of {whole} {two}"
+    )
 
 
 def clock(seconds: float) -> str:
@@ -129,7 +140,7 @@ class Plain:
             left = elapsed * (total - done) / (done - state.first) if done > state.first else 0
             ahead = f", {clock(left)} left" if left else ""
             share = f" ({done / total:.0%})" if total else ""
-            self.say(f"{name}: {amount(done, unit)} of {amount(total, unit)}{share}{tail}{ahead}")
+            self.say(f"{name}: {part(done, total, unit)}{share}{tail}{ahead}")
 
     def say(self, line: str) -> None:
         print(printable(line), file=self._stream, flush=True)
@@ -145,21 +156,22 @@ class Live:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+        console = Console(stderr=True, highlight=False)
         columns = (
             TextColumn("{task.description:<10}", markup=False),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=24 if console.width >= _WIDE else 8),
             TextColumn("{task.fields[count]}", markup=False),
             TimeRemainingColumn(elapsed_when_finished=True),
             TextColumn("{task.fields[note]}", markup=False),
         )
-        self._bars = Progress(*columns, console=Console(stderr=True, highlight=False))
+        self._bars = Progress(*columns, console=console)
         self._tasks: dict[str, Any] = {}
         self._bars.start()
         # An error before the run has a folder ends without an event: give the cursor back.
         atexit.register(self.close)
 
     def stage(self, name: str, done: float, total: float, unit: str, note: str) -> None:
-        count = f"{amount(done, unit)} of {amount(total, unit)}"
+        count = part(done, total, unit)
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(
                 name, total=total, completed=int(done), count=count, note=note

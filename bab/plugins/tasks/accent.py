@@ -12,7 +12,7 @@ import unicodedata
 from pydantic import Field
 
 from bab import Options
-from bab.plugins.tasks.shared.clips import ClipTask
+from bab.kit import ClipTask
 
 # Beginnings of words, without accents, in Catalan, Spanish and English -> accent. The English ones
 # are the keys of older Common Voice releases.

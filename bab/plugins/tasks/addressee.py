@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from bab import Options, View
-from bab.plugins.tasks.shared.clips import FINETUNE, PROBE, ClipTask
+from bab.kit import FINETUNE, PROBE, ClipTask
 
 CLASSES = ("ADS", "KCDS", "Other")
 # ChildProject's `addressee`: T target child, C other child, A adult, O other, P pet, U uncertain.

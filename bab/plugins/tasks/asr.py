@@ -26,10 +26,9 @@ from bab import (
     Task,
     View,
 )
+from bab.kit import character_errors, normalise, refuse_diverged, word_errors
 from bab.plugins.tasks.shared import sequences
 from bab.plugins.tasks.shared.beam import BeamSearch
-from bab.plugins.tasks.shared.finite import refuse_diverged
-from bab.plugins.tasks.shared.text import normalise
 
 
 class SpeechRecognitionOptions(Options):
@@ -150,9 +149,9 @@ class SpeechRecognition(Task):
         pairs = {"": (self._normal(reference.text or ""), self._normal(said))}
         pairs["_raw"] = (reference.text or "", said)
         for kind, (wanted, heard) in pairs.items():
-            wrong, count = sequences.word_errors(wanted, heard)
+            wrong, count = word_errors(wanted, heard)
             sums |= {f"wer{kind}_errors": wrong, f"words{kind}": count}
-            wrong, count = sequences.character_errors(wanted, heard)
+            wrong, count = character_errors(wanted, heard)
             sums |= {f"cer{kind}_errors": wrong, f"chars{kind}": count}
         return sums
 

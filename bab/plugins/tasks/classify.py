@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from bab import Clip, ConfigError, Options, did_you_mean
-from bab.plugins.tasks.shared.clips import ClipTask
+from bab.kit import ClipTask
 
 NOT_KINDS = frozenset({"segments", "text", "phones"})  # what isn't one word for a whole clip
 

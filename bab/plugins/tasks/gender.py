@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from bab import Options
-from bab.plugins.tasks.shared.clips import ClipTask
+from bab.kit import ClipTask
 
 CLASSES = ("female", "male")
 # How corpora write it: Common Voice up to 16 and from 17 on, Kaldi's spk2gender, LibriSpeech.

@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from bab import Clip, CorpusError, Grid, Labels, Options, Output, Prediction, Task, View
+from bab.kit import word_errors
 from bab.plugins.tasks.shared import sequences
 
 _STRESS = re.compile(r"^([A-Z]+)[012]$")  # ARPAbet's vowels: AH0, AY1
@@ -101,7 +102,7 @@ class Phonemes(Task):
     def statistics(self, reference: Clip, prediction: Prediction | None) -> dict[str, float]:
         """Errors and phones; a clip without a prediction is all deletions."""
         said = "" if prediction is None else prediction.text or ""
-        wrong, count = sequences.word_errors(" ".join(self._phones(reference)), said)
+        wrong, count = word_errors(" ".join(self._phones(reference)), said)
         return {"per_errors": wrong, "phones": count}
 
     def amounts(self, reference: Clip) -> dict[str, float]:

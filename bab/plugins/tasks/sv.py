@@ -31,8 +31,7 @@ from bab import (
     View,
     atomic_path,
 )
-from bab.plugins.tasks.shared.finite import refuse_diverged
-from bab.plugins.tasks.shared.verification import equal_error_rate, min_dcf, operating_points
+from bab.kit import equal_error_rate, min_dcf, operating_points, refuse_diverged
 
 # Priors of a trial of one speaker: VoxSRC's (Nagrani et al. 2020, arXiv 2012.06867), and the one of
 # NIST SRE 2016 and of many papers on VoxCeleb.

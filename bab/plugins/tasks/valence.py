@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bab import Clip, Prediction, Trial, View
-from bab.plugins.tasks.shared.clips import FINETUNE, PROBE, ClipTask, column
+from bab.kit import FINETUNE, PROBE, ClipTask, column
 
 CLASSES = ("distress", "positive")
 POSITIVE = column("valence", "positive")

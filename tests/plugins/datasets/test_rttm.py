@@ -13,9 +13,9 @@ from rttm_files import homes, ids, load, sound, spans, turn, write
 
 from bab.core.errors import CorpusError, LeakageError
 from bab.core.types import Segment
+from bab.kit.faults import Faults
+from bab.kit.recordings import cut_to_file
 from bab.plugins.datasets.rttm import Rttm, read_rttm
-from bab.plugins.datasets.shared.faults import Faults
-from bab.plugins.datasets.shared.recordings import cut_to_file
 from bab.testing.corpora import check_corpus
 
 SCENES = REAL / "scenes"

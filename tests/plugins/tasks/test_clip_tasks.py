@@ -19,11 +19,11 @@ from sklearn.metrics import (
 from bab.core.errors import ConfigError, CorpusError, DivergedError
 from bab.core.grid import Grid
 from bab.core.types import Clip, Output, Prediction
+from bab.kit.clips import ClipTask
 from bab.plugins.tasks.accent import Accent, AccentOptions
 from bab.plugins.tasks.addressee import Addressee, AddresseeOptions
 from bab.plugins.tasks.classify import Classify, ClassifyOptions
 from bab.plugins.tasks.gender import Gender, GenderOptions
-from bab.plugins.tasks.shared.clips import ClipTask
 from bab.plugins.tasks.valence import Valence, area_under_roc
 
 GRID = Grid(16000, 320, 400)

@@ -18,7 +18,7 @@ from vtc_scenes import FBANK, LABELS, SLOW, TASK, W2V, frames_of, noisy, random_
 from bab.core.errors import CorpusError
 from bab.core.grid import Grid
 from bab.core.types import Output, Prediction, Segment
-from bab.plugins.tasks.shared.segments import inside, intersect, probabilities, union
+from bab.kit.segments import inside, intersect, probabilities, union
 from bab.plugins.tasks.vtc import VOICES, VoiceType, VoiceTypeOptions
 
 # --- interval arithmetic ------------------------------------------------------------------------

@@ -11,9 +11,9 @@ from pyannote.metrics.identification import IdentificationErrorRate
 from sklearn.metrics import f1_score
 
 from bab import Clip, Grid, Output, Prediction, Segment
+from bab.kit.confusion import SILENCE
+from bab.kit.segments import multi_hot
 from bab.plugins.tasks.shared import segma
-from bab.plugins.tasks.shared.confusion import SILENCE
-from bab.plugins.tasks.shared.segments import multi_hot
 from bab.plugins.tasks.shared.voices import VOICES, VoiceTypeOptions
 from bab.plugins.tasks.vtc import VoiceType
 from bab.results.confusion import rates

@@ -8,8 +8,8 @@ from vtc_scenes import LABELS, TASK, W2V, frames_of, noisy, random_segments, rec
 
 from bab.core.errors import CorpusError, DivergedError
 from bab.core.types import Clip, Output, Prediction, Segment
-from bab.plugins.tasks.shared.segments import Timeline, probabilities
-from bab.plugins.tasks.shared.thresholds import (
+from bab.kit.segments import Timeline, probabilities
+from bab.kit.thresholds import (
     Curve,
     best_f1,
     candidates,

@@ -9,7 +9,7 @@ from pydantic import Field, model_serializer
 
 import bab
 from bab import BabError, CorpusError
-from bab.plugins.datasets.shared.recordings import SPLIT_NAMES, Span, uri_of
+from bab.kit import SPLIT_NAMES, Span, uri_of
 from bab.plugins.datasets.shared.rttm import Annotations, annotated_twice
 
 RTTM = "rttm"

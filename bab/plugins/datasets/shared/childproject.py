@@ -9,9 +9,7 @@ from datetime import date, datetime, time
 from pathlib import Path
 
 from bab import CorpusError, did_you_mean
-from bab.plugins.datasets.shared.faults import Faults
-from bab.plugins.datasets.shared.recordings import AUDIO_SUFFIXES, SPLIT_NAMES, SPLITS, Span
-from bab.plugins.datasets.shared.tables import Row, read_table
+from bab.kit import AUDIO_SUFFIXES, SPLIT_NAMES, SPLITS, Faults, Row, Span, read_table
 
 EMPTY = frozenset({"", "NA", "N/A", "nan", "NaN", "NULL"})  # how the tables write "unknown"
 

@@ -7,8 +7,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from bab import CorpusError, did_you_mean
-from bab.plugins.datasets.shared.recordings import lines
-from bab.plugins.datasets.shared.utterances import gender
+from bab.kit import gender, lines
 
 # Label -> the columns that hold it, newest release first; a release has at most one of them.
 COLUMNS = {
@@ -74,7 +73,7 @@ def read_durations(path: Path) -> dict[str, float]:
     if header != ["clip", "duration[ms]"]:
         raise CorpusError(
             f"{path}:1: the columns must be 'clip' and 'duration[ms]', separated by a tab; they "
-            f"are: {', '.join(header)}. Mend it, or remove it: headers are read instead."
+            f"are: {', '.join(header)}. Correct or remove it: headers are read instead."
         )
     known: dict[str, float] = {}  # as written -> seconds: equal ones are one object
     for number, line in rows:

@@ -11,10 +11,8 @@ from pathlib import Path
 from statistics import median
 
 from bab import Clip, CorpusError
+from bab.kit import Faults, Span, merge, read_columns
 from bab.plugins.datasets.shared.childproject import EMPTY, span_of
-from bab.plugins.datasets.shared.faults import Faults
-from bab.plugins.datasets.shared.recordings import Span, merge
-from bab.plugins.datasets.shared.tables import read_columns
 
 KIND = {"CHI": "KCHI", "OCH": "OCH", "MAL": "MAL", "FEM": "FEM"}  # speaker_type -> label
 SEGMENT_COLUMNS = ("segment_onset", "segment_offset", "speaker_type")

@@ -9,9 +9,16 @@ from pathlib import Path
 from typing import Literal
 
 from bab import Clip, CorpusError, did_you_mean
-from bab.plugins.datasets.shared.recordings import AUDIO_SUFFIXES, audio_by_uri, uri_of, walk
-from bab.plugins.datasets.shared.short import AudioIndex, whole_file
-from bab.plugins.datasets.shared.tables import Row, read_table
+from bab.kit import (
+    AUDIO_SUFFIXES,
+    AudioIndex,
+    Row,
+    audio_by_uri,
+    read_table,
+    uri_of,
+    walk,
+    whole_file,
+)
 
 RECANVO_INDEX = "dataset_file_directory.csv"
 ESC50_INDEX = Path("meta") / "esc50.csv"

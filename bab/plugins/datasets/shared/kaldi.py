@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bab import Clip, CorpusError
-from bab.plugins.datasets.shared.utterances import Headers, SharedLabels, gender, pairs, table
+from bab.kit import Headers, SharedLabels, gender, pairs, table
 
 # Maps of utterances and speakers that say nothing about who speaks or how.
 NOT_LABELS = {

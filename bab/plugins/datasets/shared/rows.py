@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bab import BabError, CorpusError
-from bab.plugins.datasets.shared.faults import Faults
-from bab.plugins.datasets.shared.recordings import lines
+from bab import CorpusError, check_parquet
+from bab.kit import Faults, lines
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -92,12 +91,11 @@ def _json_rows(path: Path, faults: Faults) -> Iterator[tuple[int, list[str]]]:
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    check_parquet(path, "make it again")
+    from pyarrow import ArrowException, parquet
+
     try:
-        from pyarrow import ArrowException, parquet
-    except ImportError:
-        raise BabError(f"{path}: Parquet needs pyarrow: pip install 'bab[prepare]'") from None
-    try:
-        with parquet.ParquetFile(path) as table:
+        with parquet.ParquetFile(path, page_checksum_verification=True) as table:
             header = list(table.schema_arrow.names)
             yield 1, header
             number = 2
@@ -107,7 +105,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                 for cells in zip(*texts, strict=True):
                     yield number, list(cells)
                     number += 1
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, ValueError) as error:
         raise CorpusError(f"{path}: can't be read as a Parquet table: {error}.") from error
 
 

@@ -11,11 +11,11 @@ from sys import intern
 from typing import NamedTuple
 
 from bab import Clip, CorpusError, LeakageError, Segment
-from bab.plugins.datasets.shared.faults import Faults
-from bab.plugins.datasets.shared.recordings import (
+from bab.kit import (
     LATE,
     SPLIT_NAMES,
     SPLITS,
+    Faults,
     Span,
     cut_to_file,
     duration_of,
@@ -30,7 +30,7 @@ OTHER_TYPES = frozenset(
     | {"IP", "SU", "CB", "A/P", "SPKR-INFO"}
 )
 
-_LINE = "Mend it as SPEAKER NAME 1 START DURATION <NA> <NA> LABEL <NA> <NA>, or remove it"
+_LINE = "Write it as SPEAKER NAME 1 START DURATION <NA> <NA> LABEL <NA> <NA>, or remove it"
 
 Turn = tuple[float, float, str]  # start, end, label as written
 
@@ -162,7 +162,7 @@ def fit_file(
             CorpusError(
                 f"{uri}: all of its {len(turns)} segments begin after the end of {path} "
                 f"({end:.2f} s), the first at {turns[0][0]:g} s. Times are seconds, not "
-                "milliseconds; or mend the audio, if it is cut short"
+                "milliseconds; or replace the audio, if it is cut short"
             )
         )
     elif late:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from bab import CorpusError
-from bab.plugins.datasets.shared.recordings import lines, uri_of
+from bab.kit import lines, uri_of
 
 KINDS = ("KCHI", "OCH", "MAL", "FEM")  # key child, other child, male adult, female adult
 Kind = Literal["KCHI", "OCH", "MAL", "FEM", "NA"]  # NA: leave these segments out

@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 
 from bab import CorpusError
-from bab.plugins.datasets.shared.recordings import AUDIO_SUFFIXES, lines
-from bab.plugins.datasets.shared.utterances import gender
+from bab.kit import AUDIO_SUFFIXES, gender, lines
 
 TOPS = ("wav", "aac", ".")
 AAC = (".m4a", ".aac")

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from bab import Waves
+from bab.kit import valid
 from bab.plugins.encoders.shared.kaldi import FIELD, HOP, LogMel
-from bab.plugins.encoders.shared.layers import valid
 
 # Names in checkpoints, and in early transformers 5 -> in today's ASTModel.
 _RENAMED = (

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bab import BabError, atomic_path, write_json
+from bab import BabError, write_json, write_tensors
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16}
 _QUANTISER = ("quantizer.codevectors", "quantizer.weight_proj.weight", "project_q.weight")
@@ -88,11 +88,8 @@ def _extractor(config: Any, normalize: bool) -> dict[str, Any]:
 
 
 def _save(tensors: Mapping[str, Tensor], path: Path, dtype: torch.dtype) -> None:
-    from safetensors.torch import save_file
-
     plain = {
-        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
+        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None)
         for name, tensor in tensors.items()
     }
-    with atomic_path(path) as temporary:
-        save_file(plain, temporary, metadata={"format": "pt"})
+    write_tensors(path, plain, "encoder", format="pt")

@@ -17,6 +17,7 @@ _LOW = 20.0  # Hz; this and the next two are the defaults of Kaldi, and of torch
 _PREEMPHASIS = 0.97
 _FLOOR = torch.finfo(torch.float32).eps
 _CHUNK = 1 << 17  # framed samples worked on at a time: they stay in the processor's cache
+_CHUNK_ON_GPU = 1 << 26  # 256 MB: a GPU has other things to fear, launches first of all
 
 
 class LogMel(nn.Module):
@@ -35,7 +36,8 @@ class LogMel(nn.Module):
     def forward(self, samples: Tensor) -> Tensor:
         """f32[B, S] -> f32[B, (S - 400) // 160 + 1, mels]; S is at least 400."""
         frames = samples.unfold(1, FIELD, HOP)  # a view
-        step = max(1, _CHUNK // (FIELD * len(samples)))
+        chunk = _CHUNK if samples.device.type == "cpu" else _CHUNK_ON_GPU
+        step = max(1, chunk // (FIELD * len(samples)))
         parts = [frames[:, i : i + step] for i in range(0, frames.shape[1], step)]
         return torch.cat([self._energies(part) for part in parts], 1)
 
@@ -58,4 +60,7 @@ class LogMel(nn.Module):
         return (frames - _PREEMPHASIS * before) * self.window
 
     def _logarithms(self, power: Tensor) -> Tensor:
+        if torch.is_autocast_enabled(power.device.type):  # half precision errs by up to .13
+            with torch.autocast(power.device.type, enabled=False):
+                return self._logarithms(power.float())
         return torch.matmul(power, self.banks).clamp(min=_FLOOR).log()

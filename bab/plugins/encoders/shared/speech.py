@@ -32,14 +32,14 @@ from bab import (
     locate_weights,
     read_tensors,
 )
-from bab.plugins.encoders.shared import export
-from bab.plugins.encoders.shared.layers import (
+from bab.kit import (
     GradScale,
     ValidBatchNorm,
     ValidGroupNorm,
     standardise,
     valid,
 )
+from bab.plugins.encoders.shared import export, masking
 from bab.plugins.encoders.shared.states import Kind, Weights, build, from_folder
 from bab.plugins.encoders.shared.torchaudio import convert, modern
 
@@ -124,7 +124,7 @@ class Size(Options):
 class SpeechOptions(Options):
     """Options of the hubert, wav2vec2 and wavlm encoders."""
 
-    seed: int = Field(0, description="draws the weights of `random` and `random-tiny`")
+    seed: int = Field(0, description="draws `random` weights; not set: the run's seed does")
     dropout: float | None = Field(
         None, ge=0, lt=1, description="all dropouts in training; unset: as the weights' config says"
     )
@@ -186,6 +186,7 @@ class Speech(Encoder):
         # that would run the backward pass of a frozen front end for nothing.
         self.model.feature_extractor._requires_grad = False
         self.model.feature_extractor.register_forward_hook(self._keep_local)
+        masking.mask_without_waiting(self.model)
         self._local: Tensor | None = None
         self._normed: Tensor | None = None
         norm = getattr(self.model.feature_projection, "layer_norm", None)  # mHuBERT-147 has none
@@ -229,8 +230,7 @@ class Speech(Encoder):
         """transformers' model, untrained, with the randomness of training set by the options."""
         training: dict[str, Any] = {
             "layerdrop": options.layerdrop,
-            # Masking is the objective's: it hands over a mask, and nothing else is ever masked.
-            # The probability is only what makes transformers create the mask embedding.
+            # Masking is the objective's. The probability only has transformers make the embedding.
             "apply_spec_augment": True,
             "mask_time_prob": 0.05,
             "mask_feature_prob": 0.0,
@@ -239,7 +239,8 @@ class Speech(Encoder):
         if options.dropout is not None:
             for place in ("hidden", "attention", "activation", "feat_proj"):
                 training[f"{place}_dropout"] = options.dropout
-        return build(self.family.model, self.family.config, weights, training, options.seed)
+        names = self.family.model, self.family.config
+        return build(*names, weights, training, options.seed, modern)
 
     def _checkpoint(self) -> None:
         """Gradient checkpointing of the transformer's layers, while training. Not of the
@@ -273,8 +274,9 @@ class Speech(Encoder):
         steps = samples.shape[1]
         frames = self.grid.frames(steps)
         counts = (lengths - self.grid.field) // self.grid.hop + 1
-        padded = bool((lengths < steps).any())
-        self._announce(lengths if padded else None, counts)
+        sizes = waves.sizes.clamp(min=self.grid.field)
+        padded = bool((sizes < steps).any())
+        self._announce(sizes if padded else None)
         inside = valid(counts, frames)
         out = self.model(
             samples,
@@ -293,6 +295,14 @@ class Speech(Encoder):
             local = None if local is None else local.masked_fill(~inside[..., None], 0.0)
             normed = None if normed is None else normed.masked_fill(~inside[..., None], 0.0)
         return Encoded(states, counts, local, normed)
+
+    def shorten(self, layer: int) -> None:
+        """See docs/plugins.md: from now on, state `layer` is the last, as it was among all."""
+        encoder = self.model.encoder
+        if layer < len(encoder.layers):
+            encoder.layers, self.depth = encoder.layers[:layer], layer + 1
+            if self.model.config.do_stable_layer_norm:  # it stands after the last layer
+                encoder.layer_norm = nn.Identity()
 
     def traceable(self, samples: Tensor) -> tuple[Tensor, ...]:
         """See docs/plugins.md: all states of clips of one length, at least a field long, with no
@@ -317,7 +327,7 @@ class Speech(Encoder):
             samples = nn.functional.pad(samples, (0, short))
         return samples, waves.lengths.clamp(min=self.grid.field)
 
-    def _announce(self, lengths: Tensor | None, counts: Tensor) -> None:
+    def _announce(self, lengths: Tensor | None) -> None:
         """Tell the replaced norms which of their frames are valid; None: all of them."""
         config = self.model.config
         for norm in self._valid_norms:
@@ -327,7 +337,7 @@ class Speech(Encoder):
                     (lengths - config.conv_kernel[0]) // config.conv_stride[0] + 1
                 ).tolist()
             elif lengths is not None:
-                norm.lengths = counts.tolist()
+                norm.lengths = ((lengths - self.grid.field) // self.grid.hop + 1).tolist()
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """ "conv", "input" (projection, mask embedding, positions), "layer0", "layer1", ..."""

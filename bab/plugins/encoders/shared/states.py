@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from bab import WeightsError, read_json, read_weights
 
@@ -22,6 +25,7 @@ _ENCODERS = {
 }
 # May be missing: a model that was fine-tuned without masking has no mask embedding.
 _OPTIONAL = {"masked_spec_embed"}
+_LARGE = 1 << 16  # numbers in a tensor
 # Names, outside the encoder, of what a pretraining objective owns.
 _EXTRAS = ("quantizer.", "project_hid.", "project_q.", "masked.")
 
@@ -78,7 +82,12 @@ class Weights:
                     f"{self.where}: '{name}' is {list(given[name].shape)}, but the configuration "
                     f"asks for {list(tensor.shape)}"
                 )
-        model.load_state_dict({names[name]: given.get(name, wanted[name]) for name in wanted})
+        filled = {names[name]: given.get(name, wanted[name]) for name in wanted}
+        empty = any(tensor.is_meta for tensor in wanted.values())
+        if empty:  # see `build`: what was read becomes the model's
+            kinds = {names[name]: wanted[name].dtype for name in wanted}
+            filled = {k: v.detach().to(kinds[k]).contiguous() for k, v in filled.items()}
+        model.load_state_dict(filled, assign=empty)
 
 
 def from_folder(path: Path, kind: Kind) -> Weights:
@@ -109,23 +118,79 @@ def dropouts(share: float | None) -> dict[str, float]:
     return dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), share)
 
 
-def build(cls: str, config: str, weights: Weights, changes: Mapping[str, Any], seed: int) -> Any:
-    """transformers' model of class `cls`, its weights drawn from `seed` alone.
+def build(
+    cls: str,
+    config: str,
+    weights: Weights,
+    changes: Mapping[str, Any],
+    seed: int,
+    modern: Callable[[str], str] = str,
+) -> Any:
+    """transformers' model of class `cls`, its weights drawn from `seed` alone; or, where all of it
+    is to be filled in (`Weights.fill`, with the same `modern`), on the meta device: a second set of
+    weights would take as much memory again, and the time to draw it.
 
     Raises:
         WeightsError: the library refuses the configuration.
     """
-    import torch
     import transformers
+
+    def drawn() -> Any:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return getattr(transformers, cls)(deepcopy(made))
 
     try:
         made = getattr(transformers, config).from_dict({**weights.config, **changes})
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return getattr(transformers, cls)(made)
+        return _empty(made, cls, weights, modern, drawn) or drawn()
     except Exception as error:  # the library's own checks; several unrelated classes
         message = " ".join(str(error).split())[:300]
         raise WeightsError(f"{weights.where}: bad configuration: {message}") from error
+
+
+def _empty(
+    made: Any, cls: str, weights: Weights, modern: Callable[[str], str], drawn: Callable[[], Any]
+) -> Any:
+    """The model without weights but for those that a checkpoint may lack, which are as `drawn`
+    draws them; None where a checkpoint can't fill it."""
+    import transformers
+
+    given = {modern(name) for name in weights.tensors or {}}
+    if not given:
+        return None
+    with torch.device("meta"):
+        try:
+            empty = getattr(transformers, cls)(deepcopy(made))
+        except Exception:  # it computes with its weights already
+            return None
+    states = {modern(name): name for name in empty.state_dict()}
+    buffers = {modern(name) for name, _ in empty.named_buffers()}
+    lacking = states.keys() - given
+    if not lacking <= _OPTIONAL or not buffers <= given:  # else a buffer would stay empty
+        return None
+    if lacking:
+        with _Scratch():
+            full = drawn().state_dict()
+        own = {states[name]: full[states[name]].clone() for name in lacking}
+        empty.load_state_dict(own, strict=False, assign=True)
+    return empty
+
+
+class _Scratch(TorchFunctionMode):
+    """Large weights that are drawn in here share one memory: the generator goes on as ever, so that
+    what is drawn of small ones is what it would have been, and all else is of no use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._memory = torch.empty(0)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if func is not torch.empty or made.numel() < _LARGE or made.dtype != torch.float32:
+            return made
+        if self._memory.numel() < made.numel():
+            self._memory = torch.empty(made.numel())
+        return self._memory[: made.numel()].view(made.shape)
 
 
 def _check_family(config: dict[str, Any], kind: Kind, folder: Path) -> None:

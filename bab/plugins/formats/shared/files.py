@@ -53,7 +53,7 @@ def seconds(start: str, end: str, place: str, unit: float = 1.0) -> tuple[float,
 def check_span(start: float, end: float, place: str) -> tuple[float, float]:
     """The same, of numbers."""
     if not 0 <= start <= end < math.inf:
-        raise BabError(f"{place}: {start:g} to {end:g} s is no stretch of time: mend or remove it")
+        raise BabError(f"{place}: {start:g} to {end:g} s is no stretch of time: correct it")
     return start, end
 
 

@@ -24,6 +24,10 @@ class BiLSTM(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """f32[B, T, D], i64[B] -> f32[B, T, 2 x hidden]; padding is undefined."""
+        if torch.is_autocast_enabled(x.device.type):
+            # cuDNN has no bf16 LSTM: it would be fp16, without the loss scale that this needs.
+            with torch.autocast(x.device.type, enabled=False):
+                return self.forward(x.float(), lengths)
         frame = torch.arange(x.shape[1], device=x.device)
         mirrored = lengths[:, None] - 1 - frame
         turn = torch.where(mirrored >= 0, mirrored, frame)[..., None]

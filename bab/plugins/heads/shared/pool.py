@@ -1,4 +1,4 @@
-"""The mean over a clip's own frames, and linear heads on it as transformers has them."""
+"""Linear heads on a clip's mean frame, as transformers has them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-
-def mean_of(x: Tensor, lengths: Tensor) -> Tensor:
-    """x f32[B, T, D], lengths i64[B] in frames -> f32[B, D]. What stands in the padding, even NaN,
-    stays out of it."""
-    if x.shape[1] == 1:  # a clip has a frame at least: this is it, or its mean
-        return x[:, 0]
-    lengths = lengths.to(x.device)
-    inside = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
-    return x.masked_fill(~inside[..., None], 0.0).sum(1) / lengths[:, None]
 
 
 def classification(

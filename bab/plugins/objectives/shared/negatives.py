@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bab.plugins.objectives.shared import at_once
+
 
 def negatives(masked: int, count: int, seed: int, device: torch.device | str = "cpu") -> Tensor:
     """i64[masked, count]: for each masked frame of one utterance, others of them, uniformly.
@@ -51,8 +53,13 @@ def similarities(
         seeds: of each example's negatives.
         count: negatives for each frame.
     """
-    ours = torch.split(functional.normalize(states.float(), dim=-1), list(sizes))
-    theirs = torch.split(functional.normalize(targets.float(), dim=-1), list(sizes))
+    x = functional.normalize(states.float(), dim=-1)
+    y = functional.normalize(targets.float(), dim=-1)
+    if x.device.type != "cpu" and len(x):
+        layout = at_once.Layout.of(sizes, x.device)
+        others = at_once.negatives(layout, count, seeds)
+        return at_once.similarities(x, y, codes, layout, others, temperature)
+    ours, theirs = torch.split(x, list(sizes)), torch.split(y, list(sizes))
     rows = []
     with torch.autocast(states.device.type, enabled=False):
         chosen = torch.split(codes, list(sizes))

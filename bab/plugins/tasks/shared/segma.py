@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bab import Clip, Grid, Output, Prediction
-from bab.plugins.tasks.shared.detection import detection
-from bab.plugins.tasks.shared.segments import probabilities, spoken, union
+from bab.kit import detection, probabilities, spoken, union
 
 PRESET = "segma"
 METRIC = "segma_f1"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bab import Grid, Output, Prediction, Segment, write_text
-from bab.plugins.tasks.shared.finite import refuse_diverged
+from bab.kit import refuse_diverged
 
 BLANK = "<blank>"  # class 0 of every vocabulary: no label
 
@@ -112,28 +112,6 @@ def pause(output: Output, names: Sequence[str], after: str | None = None) -> int
         last = np.maximum.accumulate(said)  # 1 + the last frame that says anything
         blanks = np.array([i for i in blanks if last[i] and names[best[last[i] - 1]] == after])
     return int(blanks[-1]) + 1 if len(blanks) else 0
-
-
-def word_errors(reference: str, hypothesis: str) -> tuple[float, float]:
-    """(insertions + deletions + substitutions, words of the reference), counted by jiwer."""
-    import jiwer
-
-    if not reference.split():  # jiwer refuses an empty reference
-        return float(len(hypothesis.split())), 0.0
-    errors = jiwer.process_words(reference, hypothesis)
-    wrong = errors.substitutions + errors.deletions + errors.insertions
-    return float(wrong), float(errors.hits + errors.substitutions + errors.deletions)
-
-
-def character_errors(reference: str, hypothesis: str) -> tuple[float, float]:
-    """The same of characters: code points, spaces between words included, as jiwer counts."""
-    import jiwer
-
-    if not reference.strip():
-        return float(len(hypothesis.strip())), 0.0
-    errors = jiwer.process_characters(reference, hypothesis)
-    wrong = errors.substitutions + errors.deletions + errors.insertions
-    return float(wrong), float(errors.hits + errors.substitutions + errors.deletions)
 
 
 def rate(totals: Mapping[str, float], errors: str, count: str) -> dict[str, float]:

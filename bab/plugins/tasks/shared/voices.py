@@ -6,30 +6,16 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-import bab
 from bab import did_you_mean
+from bab.kit import FrameOptions
 
 VOICES = ("KCHI", "OCH", "MAL", "FEM")
 
 
-class VoiceTypeOptions(bab.Options):
+class VoiceTypeOptions(FrameOptions):
     """What can be set under `task`."""
 
     classes: tuple[str, ...] = Field(VOICES, description="voices to find, of KCHI OCH MAL FEM")
-    fill_gaps: float = Field(
-        0.1, ge=0.0, description="seconds: shorter gaps within a voice are closed (VTC 2: .1)"
-    )
-    min_segment: float = Field(
-        0.1, ge=0.0, description="seconds: shorter segments are dropped (VTC 2: .1)"
-    )
-    recall_floor: float = Field(
-        0.5,
-        gt=0.0,
-        le=1.0,
-        description="recall that the preset high-precision must reach on dev; where no threshold "
-        "as high as that of the best F1 does, it keeps that one, and says so",
-    )
-
     convention: Literal["bab", "segma"] = Field(
         "bab",
         description="segma: also the preset and metric of the published script (docs/protocols.md)",

@@ -1,0 +1,96 @@
+"""Broken input is refused in one line: a short campaign, and a long one, other seeds each day."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from fuzzers import campaign
+from made_records import make
+
+from bab.audio import reading
+from bab.benching.asked import asked_grid
+from bab.config.corpora import open_corpus
+from bab.config.resolve import run_config
+from bab.core.errors import AudioError, BabError, ConfigError
+from bab.results.record import load, save
+
+
+def faults(folder: Path, cases: int, first: int) -> list[str]:
+    outcomes = campaign(folder, cases, first)
+    assert all(counts["read"] + counts["refused"] for counts in outcomes.values())
+    return [f"{name}: {kind}" for name, c in outcomes.items() for kind in c if "FAULT" in kind]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAB_CACHE", str(tmp_path / "cache"))
+
+
+def test_broken_files_are_refused(tmp_path: Path) -> None:
+    assert not faults(tmp_path / "x", 400, 0)
+
+
+@pytest.mark.slow
+def test_broken_files_are_refused_at_length(tmp_path: Path) -> None:
+    assert not faults(tmp_path / "x", 20_000, int(time.time()) // 86_400 * 1_000)
+
+
+def test_a_cut_rf64_header_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(800, np.float32), 16000, format="RF64", subtype="PCM_16")
+    data = path.read_bytes()
+    for size in range(1, 120):
+        path.write_bytes(data[:size])
+        try:
+            assert reading.info(str(path)).truncated and size > data.index(b"data")
+        except AudioError as error:
+            assert "a.wav" in str(error)
+
+
+BROKEN = [
+    *("!!bool maybe", "!!float ''", "!!int x", "9" * 5000, "[" * 5000, "{a: " * 3000, "&a [*a]"),
+    *("-1", "1.5", "2024-01-01T00:00:00", "!!timestamp x", "!!binary ö", ".inf", "!!python/none x"),
+]
+
+
+@pytest.mark.parametrize("value", BROKEN, ids=lambda value: value[:12])
+def test_what_can_t_be_a_value_is_refused_in_one_line(tmp_path: Path, value: str) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"encoder: fbank\ntask: vtc\ncorpus: {{name: rttm, root: {value}}}\n")
+    for sets in (["corpus.root=" + value], ["observers=" + value], ["train.steps=" + value]):
+        with pytest.raises(BabError):
+            config = run_config(None, {"encoder": "fbank", "task": "vtc"}, sets, folder=tmp_path)
+            open_corpus(config.corpus)  # where a text is as good as another
+    with pytest.raises(BabError):
+        open_corpus(run_config(recipe, folder=tmp_path).corpus)
+
+
+def test_no_observers_and_no_endless_jobs(tmp_path: Path) -> None:
+    sets = ["observers=null"]
+    config = run_config(None, {"encoder": "fbank", "task": "vtc"}, sets, folder=tmp_path)
+    assert config.observers == ()
+    grid = tmp_path / "grid.yaml"
+    grid.write_text("encoders: [fbank]\ntasks: [vtc]\njobs: .inf\n")
+    with pytest.raises(ConfigError, match="jobs: inf is not a whole number"):
+        asked_grid(grid, {}, (), False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"intervals": {"f1": "wide"}},
+        {"jackknife": {"groups": ["a"], "sizes": ["x"], "left_out": [0.5], "scale": "share"}},
+        {"jackknife": {"groups": ["a"], "sizes": [1], "left_out": [0.5], "scale": "loud"}},
+        {"jackknife": {"groups": ["a", "b"], "sizes": [1], "left_out": [0.5], "scale": "share"}},
+    ],
+)
+def test_a_record_that_says_something_else_is_refused(tmp_path: Path, change: dict) -> None:
+    path = save(make(), tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(BabError, match=r"record\.json: (intervals|jackknife)"):
+        load(path)
