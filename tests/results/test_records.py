@@ -147,6 +147,7 @@ def test_a_table_of_records_read_in_brief_is_that_of_whole_ones(tmp_path: Path) 
                 f"{encoder[:2]}{i}", 0.5 + i / 50, encoder=encoder, seed=i, groups=groups,
                 jackknife=jackknife, presets={"f1": {"metrics": {"f1": 0.5}}},
                 data={"heard": {"test": 1}, "unseen": "made"}, notices=["long"],
+                versions={"torch": "2", "mine plugin": f"{1 + (encoder == 'wavlm')}.0"},
                 format=1 if i == 0 and encoder == "fbank" else 2,
             )  # fmt: skip
             put(tmp_path / encoder[:2], record)
