@@ -38,7 +38,7 @@ ORDER: list[tuple[str, list[str]]] = [
         [
             "encoders.md", "tasks.md", "corpora.md", "formats.md", "bench.md", "audit.md",
             "predict.md", "summaries.md", "embed.md", "explain.md", "models.md", "export.md",
-            "pretraining.md", "pretraining-data.md", "five-systems.md",
+            "pretraining.md", "pretraining-data.md", "speed.md", "five-systems.md",
         ],
     ),
     ("Protocols and metrics", ["protocols.md", "metrics.md", "intervals.md", "records.md"]),
@@ -54,7 +54,7 @@ ORDER: list[tuple[str, list[str]]] = [
 
 
 def on_config(config: Any) -> Any:
-    """The order of the pages: those that nobody placed are plugins' guides, or an error."""
+    """The order of the pages: plugins' guides by their names, and none left out."""
     pages = sorted(p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.md"))
     placed = {page for _, listed in ORDER for page in listed}
     nav = []
@@ -64,6 +64,9 @@ def on_config(config: Any) -> Any:
             here = [f"components/{kind}.md" for kind in registry.KINDS]
         if title == "Write a plugin":
             here = [page for page in pages if page not in placed and page.startswith("plugin")]
+        if title == "The code":  # and what nobody placed
+            made = {"commands.md", "keys.md", "notebook.md"}
+            here += [p for p in pages if p not in placed | made and not p.startswith("plugin")]
         nav.append({title: here})
     config.nav = nav
     return config

@@ -17,9 +17,19 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {  # contract -> what its class can't d
     "ModelReader": ("read",),
 }
 
+_WIDER: Mapping[type, Any] = {  # the type of a contract's attribute -> what serves as well
+    bool: bool,
+    str: str,
+    tuple: (tuple, list),
+    frozenset: (frozenset, set),
+    dict: Mapping,
+}
+
 
 def contract_fault(base: type, cls: type) -> str:
     """What a class lacks of its contract, in words; "" where it has all of it."""
+    if wrong := next(_attributes(base, cls), ""):
+        return wrong
     wanted = (*_NEEDED.get(base.__name__, ()), *_claimed(base.__name__, cls))
     lacking = [name for name in wanted if _raw(cls, name) is _raw(base, name)]
     if lacking:
@@ -31,6 +41,17 @@ def contract_fault(base: type, cls: type) -> str:
             known = ", ".join(map(repr, get_args(Level)))
             return f"its level is {', '.join(unknown) or 'not said'}: it may be {known}"
     return next(_signatures(base, cls), "")
+
+
+def _attributes(base: type, cls: type) -> Iterator[str]:
+    """Each of the contract's class attributes that is of another type."""
+    for name, theirs in vars(base).items():
+        kinds = next((wide for one, wide in _WIDER.items() if isinstance(theirs, one)), None)
+        own = _raw(cls, name)
+        if kinds is None or name.startswith("_") or hasattr(own, "__get__"):
+            continue  # None of ours to say, or a property
+        if not isinstance(own, kinds):
+            yield f"its {name} is {own!r:.60}: {type(theirs).__name__} expected"
 
 
 def _claimed(base: str, cls: Any) -> Iterator[str]:

@@ -6,12 +6,19 @@ from typing import Any
 
 import click
 
+from bab.cli.complete import named
 from bab.cli.echo import echo, echo_table
 
 
 @click.command("audit")
-@click.argument("corpus", metavar="CORPUS[:ROOT]")
-@click.option("--task", required=True, metavar="NAME", help="Task that gives whole clips a class.")
+@click.argument("corpus", metavar="CORPUS[:ROOT]", shell_complete=named("datasets"))
+@click.option(
+    "--task",
+    required=True,
+    metavar="NAME",
+    help="Task that gives whole clips a class.",
+    shell_complete=named("tasks"),
+)
 @click.option("--protocol", metavar="PROTOCOL", help="given, kfold, leave-one-group-out ...")
 @click.option(
     "--set", "sets", metavar="KEY=VALUE", multiple=True, help="Any key of `bab run` about the data."

@@ -6,6 +6,7 @@ import os
 
 import click
 
+from bab.cli.complete import named
 from bab.cli.echo import echo
 
 
@@ -15,7 +16,7 @@ def data_group() -> None:
 
 
 @data_group.command("check")
-@click.argument("corpus", metavar="CORPUS[:ROOT]")
+@click.argument("corpus", metavar="CORPUS[:ROOT]", shell_complete=named("datasets"))
 @click.option(
     "--set",
     "sets",
@@ -23,7 +24,11 @@ def data_group() -> None:
     multiple=True,
     help="Options: corpus.*, task.*",
 )
-@click.option("--task", help="Also try what a run of it needs; default: vtc, of segments.")
+@click.option(
+    "--task",
+    help="Also try what a run of it needs; default: vtc, of segments.",
+    shell_complete=named("tasks"),
+)
 @click.option("--deep", is_flag=True, help="Also look for re-encoded copies, by sound.")
 @click.option("--jobs", type=click.IntRange(1), help="Files read at once; default: one per core.")
 @click.pass_context

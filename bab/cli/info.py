@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
+from bab.cli.complete import named
 from bab.cli.echo import echo
 from bab.core import registry
 from bab.core.errors import BabError, PluginError, did_you_mean
 
 
 @click.command("info")
-@click.argument("name")
+@click.argument("name", shell_complete=named())
 def info_command(name: str) -> None:
     """Say what a component is: its options, defaults, named weights and source.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from bab.cli.complete import named
 from bab.cli.echo import echo
 
 
@@ -18,7 +19,13 @@ def _renamed(context: click.Context, param: click.Parameter, value: str | None) 
 
 @click.command("prepare")
 @click.option(
-    "--corpus", "corpora", metavar="NAME[:ROOT]", multiple=True, required=True, help="May repeat."
+    "--corpus",
+    "corpora",
+    metavar="NAME[:ROOT]",
+    multiple=True,
+    required=True,
+    help="May repeat.",
+    shell_complete=named("datasets"),
 )
 @click.option(
     "--out",

@@ -8,20 +8,32 @@ from typing import Any
 
 import click
 
+from bab.cli.complete import named
 from bab.cli.display import leads
 from bab.cli.echo import echo
 
 
 @click.command("pretrain")
 @click.argument("recipe", required=False, type=click.Path(path_type=Path))
-@click.option("--encoder", metavar="NAME[:WEIGHTS]", help="Encoder; `random` weights begin afresh.")
-@click.option("--objective", metavar="NAME", help="contrastive (wav2vec 2.0) or masked (HuBERT).")
+@click.option(
+    "--encoder",
+    metavar="NAME[:WEIGHTS]",
+    help="Encoder; `random` weights begin afresh.",
+    shell_complete=named("encoders"),
+)
+@click.option(
+    "--objective",
+    metavar="NAME",
+    help="contrastive (wav2vec 2.0) or masked (HuBERT).",
+    shell_complete=named("objectives"),
+)
 @click.option(
     "--corpus",
     "corpora",
     metavar="NAME[:ROOT]",
     multiple=True,
     help="Corpus with the audio; labels aren't read. May repeat.",
+    shell_complete=named("datasets"),
 )
 @click.option("--targets", metavar="FOLDER", help="Frame labels made by `bab targets` (masked).")
 @click.option("--seed", type=int, help="Seed of everything random.")

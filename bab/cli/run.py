@@ -8,22 +8,45 @@ from typing import Any
 
 import click
 
+from bab.cli.complete import named
 from bab.cli.display import leads
 from bab.cli.echo import echo, echo_table
 
 
 @click.command("run")
 @click.argument("recipe", required=False, type=click.Path(path_type=Path))
-@click.option("--encoder", metavar="NAME[:WEIGHTS]", help="Encoder, e.g. hubert or fbank.")
-@click.option("--task", metavar="NAME", help="Task, e.g. vtc.")
-@click.option("--corpus", metavar="NAME[:ROOT]", help="Corpus and its folder; default: a sample.")
+@click.option(
+    "--encoder",
+    metavar="NAME[:WEIGHTS]",
+    help="Encoder, e.g. hubert or fbank.",
+    shell_complete=named("encoders"),
+)
+@click.option("--task", metavar="NAME", help="Task, e.g. vtc.", shell_complete=named("tasks"))
+@click.option(
+    "--corpus",
+    metavar="NAME[:ROOT]",
+    help="Corpus and its folder; default: a sample.",
+    shell_complete=named("datasets"),
+)
 @click.option(
     "--model", metavar="MODEL", help="Begin from a trained model: a run's folder or NAME:WHERE."
 )
 @click.option("--evaluate", is_flag=True, help="Train nothing: score --model on the test split.")
-@click.option("--test-corpus", metavar="NAME[:ROOT]", help="Test on another corpus.")
-@click.option("--head", metavar="NAME", help="Head; default: the task's.")
-@click.option("--objective", metavar="NAME", help="Loss; default: the task's.")
+@click.option(
+    "--test-corpus",
+    metavar="NAME[:ROOT]",
+    help="Test on another corpus.",
+    shell_complete=named("datasets"),
+)
+@click.option(
+    "--head", metavar="NAME", help="Head; default: the task's.", shell_complete=named("heads")
+)
+@click.option(
+    "--objective",
+    metavar="NAME",
+    help="Loss; default: the task's.",
+    shell_complete=named("objectives"),
+)
 @click.option("--mode", metavar="MODE", help="probe (frozen encoder; default) or finetune.")
 @click.option("--freeze", metavar="WHAT", help="In finetune mode, what stays: none, conv, all.")
 @click.option("--layers", metavar="LAYERS", help="mix (default), last, or a layer's number.")

@@ -7,13 +7,20 @@ from typing import Any
 
 import click
 
+from bab.cli.complete import named
 from bab.cli.display import DEVICES
 from bab.cli.echo import echo
 
 
 @click.command("targets")
 @click.option(
-    "--corpus", "corpora", metavar="NAME[:ROOT]", multiple=True, required=True, help="May repeat."
+    "--corpus",
+    "corpora",
+    metavar="NAME[:ROOT]",
+    multiple=True,
+    required=True,
+    help="May repeat.",
+    shell_complete=named("datasets"),
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the store.")
 @click.option(
@@ -22,6 +29,7 @@ from bab.cli.echo import echo
     default="mfcc",
     show_default=True,
     help="What is clustered: mfcc, or any encoder.",
+    shell_complete=named("encoders"),
 )
 @click.option("--layer", type=int, help="The encoder's layer; 0 is the input embedding.")
 @click.option("--clusters", type=click.IntRange(2), help="How many; default: 100.")

@@ -17,7 +17,8 @@ def folded(text: str, width: int) -> str:
         if line.startswith("|"):
             table.append(line)
             continue
-        lines += _table(table, width)
+        blocks = list(_table(table, width))
+        lines += blocks[:-1] if blocks[-1:] == [""] == [line] else blocks
         table = []
         hang = "  " if line.startswith("- ") else ""
         folds = len(line) > width and not line.startswith("    ")

@@ -67,10 +67,11 @@ class Results(Generic[K]):
 
     def begin(self, key: str, recording: Recording, digest: str) -> None:
         """Say on disk that files of a recording are about to be written: what a killed process
-        leaves of them is then known as ours."""
+        leaves of them is then known as ours. Not waited for, as a result is: it is of no use where
+        the power goes before those files are there."""
         self.spool(key).mkdir(parents=True, exist_ok=True)
         named = Named(recording.name, recording.path, recording.start, recording.end, digest)
-        write_json(self.spool(key) / _BEGUN, named._asdict(), indent=None)
+        (self.spool(key) / _BEGUN).write_text(json.dumps(named._asdict()), encoding="utf-8")
 
     def end(self, key: str) -> None:
         """Forget what was begun: its result is kept."""

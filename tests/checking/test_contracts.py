@@ -55,6 +55,10 @@ def given(cls: type, **parts: object) -> type:
     ("base", "cls", "said"),
     [
         (bab.Head, given(Head, level=()), "its level is not said"),
+        (bab.Head, given(Head, level="clip"), "its level is 'clip': tuple expected"),
+        (bab.Head, given(Head, linear="yes"), "its linear is 'yes': bool expected"),
+        (bab.Encoder, given(Encoder, weights=["base"]), "its weights is ['base']: dict expected"),
+        (bab.Corpus, given(Corpus, provides="gender"), "its provides is 'gender': frozenset"),
         (bab.Head, given(Head, level=("clips",)), "its level is 'clips': it may be 'frame'"),
         (bab.Head, given(Head, closed_form=True), "no method fit"),
         (bab.Head, given(Head, level=("pair",)), "no method embed"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from places import SAMPLES
 
 import bab
 from bab import Batch, Waves
@@ -151,3 +152,33 @@ def test_renamed_options_name_the_new_ones(
 def test_prepare_hands_on_what_is_used(seen: Any, tmp_path: Path) -> None:
     line = ["prepare", "--corpus", "audio", "--out", str(tmp_path / "m.parquet"), "--use", "all"]
     assert seen("bab.data.prepare.prepare", line)[6] == "all"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("bab pre", {"predict", "prepare", "pretrain"}),
+        ("bab run --evalu", {"--evaluate"}),
+        ("bab run --encoder wav", {"wav2vec2", "wavlm"}),
+        ("bab run --task gen", {"gender"}),
+        ("bab data check rt", {"rttm"}),
+        ("bab info x", {"xvector"}),
+    ],
+)
+def test_the_tab_key(line: str, said: set[str]) -> None:
+    from click.shell_completion import BashComplete
+
+    from bab.cli import cli
+
+    words = line.split()[1:]
+    shell = BashComplete(cli, {}, "bab", "_BAB_COMPLETE")
+    offered = shell.get_completions(words[:-1], words[-1])
+    assert {item.value for item in offered} == said
+
+
+def test_check_and_new(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sample = str(next((SAMPLES / "rttm" / "rttm").glob("*.rttm")))
+    assert main(["check", "rttm", "--kind", "format", "--sample", sample, "--verbose"]) == 0
+    assert "format rttm of bab" in capsys.readouterr().out
+    assert main(["new", "observer", "my-eyes", "--in", str(tmp_path)]) == 0
+    assert (tmp_path / "my-eyes" / "pyproject.toml").is_file()

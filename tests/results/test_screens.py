@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from made_records import CONFIG, make
 from bab.core.errors import BabError, counted, did_you_mean
 from bab.results import breakdown
 from bab.results.folding import folded
+from bab.results.record import load, save
 from bab.results.settings import brief
 from bab.results.table import table
 
@@ -88,3 +91,17 @@ def test_messages_name_the_five_nearest_of_many_and_count_nouns() -> None:
     assert did_you_mean("zzz", many[:3]) == "known: train.key0, train.key1, train.key2"
     assert (counted(1, "recording"), counted(2, "recording")) == ("1 recording", "2 recordings")
     assert counted(1200, "file") == "1,200 files"
+
+
+def test_a_record_keeps_lists_of_numbers_on_a_line(tmp_path: Path) -> None:
+    many, names = [i / 7 for i in range(300)], [f"home{i}" for i in range(300)]
+    told = ["a sentence that is longer than forty letters [x]\n", "b" * 60]
+    record = make("a", 0.7, notices=told)
+    record.jackknife |= {"left_out": many, "groups": names, "sizes": many}
+    text = save(record, tmp_path).read_text()
+    assert len(text.splitlines()) < 120 and load(tmp_path / "record.json").jackknife == (
+        record.jackknife
+    )
+    plain = json.loads(text)
+    assert plain["notices"] == told
+    assert plain == json.loads(json.dumps(dataclasses.asdict(record)))

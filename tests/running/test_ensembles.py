@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,12 +23,13 @@ from bab.config.resolve import run_config
 from bab.config.run import CorpusConfig, EncoderConfig
 from bab.core import names
 from bab.core.components import build_encoder
-from bab.core.errors import ConfigError, NotApplicableError, PluginError
+from bab.core.errors import ConfigError, InterruptedRunError, NotApplicableError, PluginError
 from bab.core.record import Record
 from bab.core.types import Clip, View, Waves
 from bab.data.content import content_memo
 from bab.data.windows import Examples
 from bab.results.table import table
+from bab.running import maker as module
 from bab.running.assembly import open_encoder
 from bab.running.ensemble import EnsembleMix, EnsembleSource
 from bab.running.features import FeatureSource
@@ -37,7 +39,7 @@ from bab.running.predict import predict
 from bab.running.recordings import Recording
 from bab.running.runner import run
 from bab.running.store import Store
-from bab.running.walking import Held, listen
+from bab.running.walking import Held, Rows, listen
 
 Go = Callable[..., tuple[Record, Path]]
 QUICK = ("train.steps=6", "train.eval_every=6", "train.batch=8", "train.lr=0.01")
@@ -197,7 +199,9 @@ def test_what_members_have_encoded_alone_is_not_encoded_again(go: Go, monkeypatc
 
 
 @pytest.mark.parametrize("fusion", ["concat", "late"])
-def test_a_saved_ensemble_says_the_same_of_the_same_files(go: Go, fusion: str) -> None:
+def test_a_saved_ensemble_says_the_same_of_the_same_files(
+    go: Go, fusion: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # donateacry's clips are whole files; Common Voice's durations are the release's, not the file's
     _, folder = go(THREE, f"encoder.fusion={fusion}", "task.labels=[reason]", task="classify")
     rows = written(folder)
@@ -208,6 +212,27 @@ def test_a_saved_ensemble_says_the_same_of_the_same_files(go: Go, fusion: str) -
     for name, c in clips.items():
         wanted = {k: float(v) for k, v in rows[name].items() if "=" in k}
         assert again[Path(c.path).stem] == pytest.approx(wanted, abs=1e-5)
+    _stopped_it_goes_on(folder, next(iter(clips.values())).path, monkeypatch, again)
+
+
+def _stopped_it_goes_on(
+    folder: Path, path: str, monkeypatch: pytest.MonkeyPatch, wanted: dict[str, object]
+) -> None:
+    """In the encoder in which it was stopped: what others have heard isn't heard again."""
+    own, added = module.Spool.add, []
+
+    def add(spool: module.Spool, rows: Rows) -> None:
+        own(spool, rows)
+        added.append(spool.folder.name)
+        if len(added) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Spool, "add", add)
+        with pytest.raises(InterruptedRunError):
+            predict(folder, [path], folder / "stopped")
+        (said,) = predict(folder, [path], folder / "stopped").predictions()
+    assert added == ["0", "1", "2"] and said.scores == wanted[Path(path).stem]
 
 
 def test_long_windows_folds_and_the_table(go: Go, tmp_path: Path) -> None:

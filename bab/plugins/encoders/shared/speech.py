@@ -230,8 +230,7 @@ class Speech(Encoder):
         """transformers' model, untrained, with the randomness of training set by the options."""
         training: dict[str, Any] = {
             "layerdrop": options.layerdrop,
-            # Masking is the objective's: it hands over a mask, and nothing else is ever masked.
-            # The probability is only what makes transformers create the mask embedding.
+            # Masking is the objective's. The probability only has transformers make the embedding.
             "apply_spec_augment": True,
             "mask_time_prob": 0.05,
             "mask_feature_prob": 0.0,
@@ -240,8 +239,8 @@ class Speech(Encoder):
         if options.dropout is not None:
             for place in ("hidden", "attention", "activation", "feat_proj"):
                 training[f"{place}_dropout"] = options.dropout
-        family = self.family
-        return build(family.model, family.config, weights, training, options.seed, modern)
+        names = self.family.model, self.family.config
+        return build(*names, weights, training, options.seed, modern)
 
     def _checkpoint(self) -> None:
         """Gradient checkpointing of the transformer's layers, while training. Not of the
@@ -299,11 +298,10 @@ class Speech(Encoder):
 
     def shorten(self, layer: int) -> None:
         """See docs/plugins.md: from now on, state `layer` is the last, as it was among all."""
-        encoder = self.model.encoder
-        if layer < len(encoder.layers):
-            encoder.layers, self.depth = encoder.layers[:layer], layer + 1
-            if self.model.config.do_stable_layer_norm:  # it stands after the last layer
-                encoder.layer_norm = nn.Identity()
+        layers, self.depth = self.model.encoder.layers, layer + 1
+        self.model.encoder.layers = layers[:layer]
+        if layer < len(layers) and self.model.config.do_stable_layer_norm:  # it comes after them
+            self.model.encoder.layer_norm = nn.Identity()
 
     def traceable(self, samples: Tensor) -> tuple[Tensor, ...]:
         """See docs/plugins.md: all states of clips of one length, at least a field long, with no
