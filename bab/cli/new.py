@@ -24,8 +24,9 @@ def new_command(kind: str, name: str, parent: Path) -> None:
 
     KIND is encoder, head, objective, task, corpus, observer or format. NAME is what people will
     type, such as my-encoder, and the folder's name. The package holds one source file (it imports
-    nothing else of bab than `bab`), a test that runs its contract suite, packaging metadata with the
-    one line that makes it known, a README and a CI file. It can be installed and run at once: change it step by step.
+    nothing of bab but `bab` itself), a test that runs its contract suite, packaging metadata with
+    the one line that makes it known, a README and a CI file. It can be installed and run at once:
+    change it step by step.
     For an experiment in one file, without a package, see --plugin of `bab run`.
 
     \b
