@@ -4,13 +4,14 @@
 # make lint   ruff, mypy          make slow   the tests that take minutes or need real recordings
 # make gpu    ten minutes on a machine with a CUDA device: is all as on the CPU, and how fast is it?
 # make fuzz   20,000 broken files of every kind; FIRST=N begins at another seed
+# make mutants   how many small faults the suite sees (an hour)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo test slow docs fuzz lint gpu samples clean
+.PHONY: demo test slow docs fuzz mutants lint gpu samples clean
 
 demo: $(RUN)
 	$(BIN)/bab run --encoder hubert --task vtc --offline
@@ -37,6 +38,10 @@ lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# 60 small faults, planted one at a time in a copy: which ones does the suite see?
+mutants: $(DEV)
+	$(BIN)/python scripts/mutants.py --count 60
 
 # The shipped recordings, made anew (needs espeak-ng and sox).
 samples: $(DEV)

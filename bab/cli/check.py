@@ -13,6 +13,7 @@ import click
 from bab.cli.echo import echo
 
 if TYPE_CHECKING:
+    from bab.testing.subjects import Asked
     from bab.testing.suite import Outcome
 
 _SECTIONS = {
@@ -74,8 +75,7 @@ def check_command(
     import tempfile
 
     from bab.core import registry
-    from bab.testing.subjects import Asked, suite_of
-    from bab.testing.suite import run_checks
+    from bab.testing.subjects import Asked
 
     kind, name = _component(name, kind)
     bare, _, where = name.partition(":")
@@ -87,15 +87,12 @@ def check_command(
             samples, offline, trust_code,
         )  # fmt: skip
         outcomes = []
-        suite = suite_of(asked)
-        for check in suite.checks:
-            with _silence():
-                (outcome,) = run_checks([check], suite.subject)
+        for outcome in _outcomes(asked):
             outcomes.append(outcome)
             _show(outcome, verbose)
     counts = {verdict: sum(o.verdict == verdict for o in outcomes) for verdict in _WORDS}
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    echo(f"\n{len(outcomes)} checks: {said}")
+    echo(f"\n{len(outcomes)} check{'s' * (len(outcomes) != 1)}: {said}")
     if counts["failed"]:
         context.exit(1)
 
@@ -149,6 +146,36 @@ def _corpus(spec: str | None, kind: str) -> Any:
     if kind != "tasks":
         raise ConfigError("--corpus is for tasks: clips that the task is tried on")
     return open_corpus(corpus_config(spec))
+
+
+def _outcomes(asked: Asked) -> Iterator[Outcome]:
+    """Of each check; of loading alone, where that fails and it is the component's own fault.
+
+    Raises:
+        BabError: weights, a folder or a corpus that the user named and that can't be had.
+    """
+    from bab.core.errors import BabError, PluginError
+    from bab.testing.subjects import suite_of
+    from bab.testing.suite import Outcome, run_checks, said_by
+
+    try:
+        with _silence():
+            suite = suite_of(asked)
+    except PluginError as error:
+        yield Outcome("loading", "failed", _LOADS, str(error))
+        return
+    except BabError:
+        raise
+    except (Exception, SystemExit) as error:
+        yield Outcome("loading", "failed", _LOADS, said_by(error))
+        return
+    for check in suite.checks:
+        with _silence():
+            (outcome,) = run_checks([check], suite.subject)
+        yield outcome
+
+
+_LOADS = "It can be imported and made, and has the methods that its contract asks for."
 
 
 @contextmanager

@@ -67,10 +67,10 @@ def named_in_toml(folder: Path = Path()) -> Sequence[str]:
     return [str(folder / one) for one in files]
 
 
-@cache
-def read_plugin(path: str) -> tuple[Entry, ...]:
+def read_plugin(path: str | Path) -> tuple[Entry, ...]:
     """Import a file, under a name of its content's: its components, as `registry.entries` has them.
-    The distribution is the file's name, the version the beginning of its SHA-256.
+    The distribution is the file's name, the version its SHA-256. A file that was edited meanwhile
+    is read again.
 
     Raises:
         PluginError: it can't be imported, or holds no component.
@@ -79,21 +79,26 @@ def read_plugin(path: str) -> tuple[Entry, ...]:
         source = Path(path).read_bytes()
     except OSError as error:
         raise PluginError(f"the plugin {path} can't be read: {error.strerror}") from error
+    return _read(str(path), source)
+
+
+@cache
+def _read(path: str, source: bytes) -> tuple[Entry, ...]:
     digest = hashlib.sha256(source).hexdigest()
     module = _module(path, source, f"bab_plugin_{digest[:16]}")
     file = Path(path).name
-    found = tuple(
+    held = tuple(
         Entry(_called(cls), kind, f"{module.__name__}:{cls.__qualname__}", file, digest)
         for kind, cls in _components(module)
     )
-    twice = [one.name for i, one in enumerate(found) if one[:2] in [two[:2] for two in found[:i]]]
-    if not found or twice:
+    twice = [one.name for i, one in enumerate(held) if one[:2] in [two[:2] for two in held[:i]]]
+    if not held or twice:
         why = f"two of its classes are called '{twice[0]}'" if twice else "it holds no component"
         raise PluginError(
             f"the plugin {path}: {why}. A component is a class that derives from bab.Encoder or "
             "another contract (docs/plugins.md), called by its attribute `name`"
         )
-    return found
+    return held
 
 
 def _module(path: str, source: bytes, name: str) -> ModuleType:

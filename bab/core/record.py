@@ -10,8 +10,6 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from bab.core.registry import strangers
-
 _LIBRARIES = (
     "bab", "torch", "torchaudio", "transformers", "accelerate", "numpy", "soundfile", "soxr",
     "scikit-learn", "pyannote.metrics",
@@ -136,8 +134,8 @@ def now() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Python's and the libraries' versions, by name; and of plugins, of a file its SHA-256."""
-    return {**_versions(), **strangers()}
+    """Python's and the libraries' versions, by name."""
+    return dict(_versions())
 
 
 @cache

@@ -227,11 +227,6 @@ def owner(component: object) -> Entry | None:
     return next((_loaded[base] for base in cls.__mro__ if base in _loaded), None)
 
 
-def strangers() -> dict[str, str]:
-    """Distribution -> version of what was loaded and isn't bab's own."""
-    return {e.distribution: e.version for e in _loaded.values() if not e.built_in}
-
-
 def of_module(name: str) -> Entry | None:
     """A component that was loaded from this module's package; None of bab's own."""
     top = name.partition(".")[0]
@@ -248,7 +243,9 @@ def origin(component: object) -> str:
     """Distribution, version and class of a stranger's component, for what its results are found
     by; "" for a built-in, whose own version says when its results change (docs/decisions.md)."""
     entry = owner(component)
-    return "" if entry is None or entry.built_in else f"{entry.owner} {entry.value}"
+    if entry is None or entry.built_in:
+        return ""
+    return " ".join(filter(None, (entry.distribution, entry.version, entry.value)))
 
 
 def _breach(kind: str, component: Any) -> str:

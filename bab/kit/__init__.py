@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from bab.kit.layers import GradScale as GradScale
     from bab.kit.layers import ValidBatchNorm as ValidBatchNorm
     from bab.kit.layers import ValidGroupNorm as ValidGroupNorm
-    from bab.kit.layers import mask_without_waiting as mask_without_waiting
     from bab.kit.layers import mean_over_time as mean_over_time
     from bab.kit.layers import standardise as standardise
     from bab.kit.layers import valid as valid

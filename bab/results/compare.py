@@ -131,10 +131,11 @@ def contest(cells: Sequence[Sequence[Record]]) -> Contest:
         left_out[:, None] - left_out[None], values[:, None] - values[None]
     )
     variances, freedoms = np.zeros_like(over_groups), np.ones_like(over_groups)
-    for i, a in enumerate(whole.values()):
-        for j, b in enumerate(whole.values()):
-            own = (float(over_groups[i, j]), jackknife.freedom(a.sizes))
-            parts = [own, *a.between_seeds, *b.between_seeds]
+    between = [one.between_seeds for one in whole.values()]
+    free = [jackknife.freedom(one.sizes) for one in whole.values()]
+    for i, a in enumerate(between):
+        for j, b in enumerate(between):
+            parts = [(float(over_groups[i, j]), free[i]), *a, *b]
             variances[i, j], freedoms[i, j] = jackknife.satterthwaite(parts)
     return Contest(members, values, variances, freedoms, groups, why)
 

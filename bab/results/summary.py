@@ -11,7 +11,7 @@ import json
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from typing import Any
 from bab.core.errors import BabError
 from bab.core.record import Record
 from bab.results import compare
-from bab.results.notes import column_notes, drawn, heard, newest, old, plugins
+from bab.results.notes import column_notes, heard, newest, old
 from bab.results.render import shown
-from bab.results.settings import brief
+from bab.results.settings import brief, settings_of
 
 DONE = "done"
 LEAKY = "†"
@@ -30,12 +30,6 @@ LEAKAGE = (
     "were trained on; not to be compared with results without it"
 )
 BASELINE = "fbank"  # SUPERB's: the encoder that relative scores start from, unless one is named
-# Settings that never tell two rows apart: the seed, which is averaged over; where a run happened
-# and who watched it; what the record holds by its real name (encoder, corpus).
-_IRRELEVANT = (
-    "seed", "device", "runs", "observers", "quiet", "offline", "trust_code", "cache", "bootstrap",
-    "train.save_every", "train.save_minutes", "encoder.weights", "corpus.root", "test_corpus.root",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +122,7 @@ def arrange(records: Sequence[Record]) -> Table:
     _same_version(unique, "task")
     _same_version(unique, "corpus")
     columns = _columns(unique)
-    settings, heads = _settings(unique, columns), _heads(unique, columns)
+    settings, heads = settings_of(unique, columns), _heads(unique, columns)
     members: dict[int, list[Record]] = defaultdict(list)
     rows: dict[tuple[str, ...], dict[int, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for r in unique:
@@ -316,29 +310,6 @@ def _class_names(record: Record) -> str:
     return "+".join(names) if len(names) <= 8 else f"{len(names)} classes"
 
 
-def _settings(records: Sequence[Record], columns: Mapping[str, int]) -> dict[str, str]:
-    """Record id -> the settings in which runs of its row and column differ, seed apart."""
-    together: dict[tuple[object, ...], list[Record]] = defaultdict(list)
-    for r in records:
-        together[r.encoder, r.mode, r.head, columns[r.id]].append(r)
-    texts: dict[str, str] = {}
-    for members in together.values():
-        flat = {r.id: dict(_flatten(r.config, drawn(r.config))) | plugins(r) for r in members}
-        keys = dict.fromkeys(key for one in flat.values() for key in one)
-        odd = [k for k in keys if len({one.get(k, "none") for one in flat.values()}) > 1]
-        # Two sets of weights under one name (a folder that changed) are two rows. A run that
-        # failed before its encoder was loaded has no fingerprint and stands with either.
-        # Untrained ones are drawn anew for each seed.
-        fixed = [r for r in members if r.encoder_fingerprint and not drawn(r.config)]
-        weights = {r.encoder_fingerprint for r in fixed}
-        for r in members:
-            told = [f"{k}={flat[r.id].get(k, 'none')}" for k in odd]
-            if len(weights) > 1:
-                told.append(f"weights={r.encoder_fingerprint[:8] or 'unknown'}")
-            texts[r.id] = ", ".join(told)
-    return texts
-
-
 def _heads(records: Sequence[Record], columns: Mapping[str, int]) -> dict[str, str]:
     """Record id -> the head that its row is called by: its own where an encoder has several on one
     task; else all that the row has, since each task brings its own."""
@@ -352,20 +323,6 @@ def _heads(records: Sequence[Record], columns: Mapping[str, int]) -> dict[str, s
         several = any(len(names) > 1 for names in own.values())
         names_of[r.id] = r.head if several else ", ".join(sorted(set().union(*own.values())))
     return names_of
-
-
-def _flatten(
-    values: Mapping[str, Any], but: Sequence[str] = (), prefix: str = ""
-) -> Iterator[tuple[str, str]]:
-    """`train.lr` -> "0.001", for all keys that may change a result. but: further ones left out."""
-    for key, value in values.items():
-        path = f"{prefix}{key}"
-        if path in _IRRELEVANT or path in but:
-            continue
-        if isinstance(value, Mapping):
-            yield from _flatten(value, but, f"{path}.")
-        else:
-            yield path, value if isinstance(value, str) else json.dumps(value)
 
 
 def _row(key: tuple[str, ...], cells: Sequence[Sequence[Record]], marks: Sequence[str]) -> Row:

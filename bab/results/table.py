@@ -77,7 +77,7 @@ def table(
     """
     check_format(format)
     if isinstance(source, (str, os.PathLike)):
-        records, skipped = collect(source)
+        records, skipped = collect(source, brief=True)
         where = f" in {os.fspath(source)}"
     else:
         records, skipped, where = list(source), [], ""

@@ -24,7 +24,7 @@ from bab.running.kept import Results
 from bab.running.outputs import Done
 from bab.running.precision import chosen
 from bab.running.recordings import Recording, seconds_of
-from bab.running.saved import Saved, choose_preset, load_saved, with_thresholds
+from bab.running.saved import Saved, choose_preset, load_saved, shown_as, with_thresholds
 from bab.running.spool import Spool, spooling
 from bab.running.walking import Stretches, listen
 
@@ -81,8 +81,8 @@ class Maker:
         if device == "cpu":
             keep_memory(False)
         saved = load_saved(folder, asked.offline, asked.trust_code)
-        facts = (device, saved.spec["resolved"], saved.spec["task"]["name"])
-        self.precision = chosen(asked.precision, *facts, _before(out, saved, device))
+        before = _before(out, saved, device)
+        self.precision = chosen(asked.precision, device, *shown_as(saved), before)
         overview.refuse_pictures(saved, asked.timeline)
         self.engine = Engine(saved, torch.device(device), self.precision, asked.overlap)
         if device == "cpu":

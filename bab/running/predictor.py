@@ -15,7 +15,7 @@ from bab.running.engine import Engine
 from bab.running.outputs import decoded, heard
 from bab.running.precision import chosen
 from bab.running.recordings import Recording, of_array, seconds_of
-from bab.running.saved import choose_preset, load_saved, with_thresholds
+from bab.running.saved import choose_preset, load_saved, shown_as, with_thresholds
 from bab.running.walking import Held, listen
 
 
@@ -49,7 +49,7 @@ class Predictor:
         """
         saved = load_saved(folder, offline, trust_code)
         name = resolve_device(device)
-        precision = chosen(precision, name, saved.spec["resolved"], saved.spec["task"]["name"])
+        precision = chosen(precision, name, *shown_as(saved))
         self._tuned = with_thresholds(saved, choose_preset(saved, preset), thresholds or {})
         self._engine = Engine(saved, torch.device(name), precision, overlap)
 

@@ -49,6 +49,13 @@ class Saved:
         return str(self.spec.get("published") or f"{self.spec['resolved']}@{self.spec['run']}")
 
 
+def shown_as(saved: Saved) -> tuple[str, str]:
+    """By which names what was measured of an encoder on a task is known: its own and the task's. An
+    encoder that was trained further has none."""
+    frozen = saved.encoder.fingerprint == saved.spec["fingerprint"]
+    return saved.spec["resolved"] if frozen else "", saved.spec["task"]["name"]
+
+
 def model_folder(folder: Path) -> Path:
     """Where a run's model is: in its folder, or `folder` itself.
 

@@ -90,7 +90,7 @@ def _planned(
     halve(parts.encoder, precision)
     own = config.cache.dir
     folder = Path(own).expanduser() if own else cache_root() / "features"
-    store = Store(folder, int(config.cache.budget_gb * 1e9), accelerator.num_processes)
+    store = Store(folder, int(config.cache.budget_gb * 1e9))
 
     def source(encoder: Encoder) -> FeatureSource:
         return FeatureSource(

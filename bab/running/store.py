@@ -1,34 +1,41 @@
-"""A folder of feature blocks with a budget, safe under concurrent processes."""
+"""A folder of feature blocks with a budget, which holds over all processes that share the folder.
+
+What the blocks take is in one account, `.used`, changed under a lock, in which a block is also
+written: nobody's block is missed. What the account can't know (blocks that somebody deleted) makes
+it say too much, and then the blocks themselves are counted before anything is thrown out.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
 from safetensors import SafetensorError
 from torch import Tensor
 
+from bab.core.atomic import write_text
 from bab.core.sealed import DamagedError
 from bab.running import blocks
+
+_PATIENCE = 60.0  # seconds for which the account is waited for; a block takes less than one
 
 
 class Store:
     """A folder of blocks with a budget in bytes; the blocks used least recently go first."""
 
-    def __init__(self, root: Path, budget: int, writers: int = 1) -> None:
-        """writers: processes of this run that fill the folder at the same pace."""
+    def __init__(self, root: Path, budget: int) -> None:
         self.root = root
         self.budget = budget
-        self.writers = writers
         self.own: set[Path] = set()
         self.problem = ""  # why nothing more is kept, where that is not for want of budget
         self.damaged: set[str] = set()  # keys of blocks that didn't hold what was written
         self._told = 0
         self._reader = blocks.Reader()
-        self._used: int | None = None
         self._full = False
 
     def path(self, key: str) -> Path:
@@ -73,39 +80,69 @@ class Store:
         """Keep a block if the budget has room, or can make room among blocks not in use here.
         states: [L, T, D] of each window."""
         size = sum(t.numel() * t.element_size() for t in states)
-        if not self.make_room(size):
+        if self._full or size > self.budget:
             return False
         path = self.path(key)
         try:
-            blocks.write(path, key, states)
+            with self._locked():
+                if not self._room(size):
+                    return False
+                before = path.stat().st_size if path.exists() else 0
+                blocks.write(path, key, states)
+                self._note(self._used() + path.stat().st_size - before)
         except (OSError, SafetensorError) as error:
             # A full disk or a folder that can't be written costs speed, not the run.
             self.problem = f"features can't be kept in {self.root} ({error}): computed as needed"
             self._full = True
             return False
-        self._used = (self._used or 0) + size * self.writers
         self.own.add(path)
         return True
 
     def make_room(self, size: int) -> bool:
-        """Can `size` more bytes be kept, at the cost of blocks that nobody here uses?"""
+        """Can `size` more bytes be kept, at the cost of blocks that nobody here uses? Asked before
+        they are computed; `put` asks again, as others may be faster."""
         if self._full or size > self.budget:
             return False
-        if self._used is None:
-            self._used = sum(s for _, s, _ in self._blocks())
-        if self._used + size <= self.budget:
+        try:
+            with self._locked():
+                return self._room(size)
+        except OSError:  # `put` says what is wrong
             return True
-        # Others write here too: look again before anything is thrown out.
-        blocks = sorted(self._blocks())
-        self._used = sum(s for _, s, _ in blocks)
-        for _, bytes_, path in blocks:
-            if self._used + size <= self.budget:
+
+    def _room(self, size: int) -> bool:
+        if self._used() + size <= self.budget:
+            return True
+        # The account may say too much: look before anything is thrown out.
+        there = sorted(self._blocks())
+        used = sum(s for _, s, _ in there)
+        for _, bytes_, path in there:
+            if used + size <= self.budget:
                 break
             if path not in self.own:
                 path.unlink(missing_ok=True)
-                self._used -= bytes_
-        self._full = self._used + size > self.budget
+                used -= bytes_
+        self._note(used)
+        self._full = used + size > self.budget
         return not self._full
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the account. Raises OSError: it can't be had (Timeout is one)."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.root / ".lock", timeout=_PATIENCE):
+            yield
+
+    def _used(self) -> int:
+        """Bytes of all blocks, as the account has it; counted, where there is none."""
+        try:
+            return int((self.root / ".used").read_text("ascii"))
+        except (OSError, ValueError):
+            used = sum(s for _, s, _ in self._blocks())
+            self._note(used)
+            return used
+
+    def _note(self, used: int) -> None:
+        write_text(self.root / ".used", str(used))
 
     def _blocks(self) -> Iterable[tuple[float, int, Path]]:
         """(last use, bytes, path) of each block; temporary files a killed process left are removed

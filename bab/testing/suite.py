@@ -49,13 +49,13 @@ def run_checks(checks: Sequence[Check], subject: Any) -> Iterator[Outcome]:
         try:
             why = check(subject)
         except (AssertionError, Exception, SystemExit) as error:
-            yield Outcome(name_of(check), "failed", rule, _told(error), remedy)
+            yield Outcome(name_of(check), "failed", rule, said_by(error), remedy)
         else:
             verdict: Verdict = "not applicable" if why else "ok"
             yield Outcome(name_of(check), verdict, rule, why or "")
 
 
-def _told(error: BaseException) -> str:
+def said_by(error: BaseException) -> str:
     """An assertion's own words; of anything else, also its type and where it was raised."""
     text = " ".join(str(error).split())
     if isinstance(error, AssertionError) and text:

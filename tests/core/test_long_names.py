@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bab.plugins.tasks.shared.rttm import write_rttms
 
 from bab.core.folders import place
 from bab.core.names import file_name, fitted
 from bab.core.types import Prediction, Segment
 from bab.data.convert import Conversion, convert
+from bab.kit.rttms import write_rttms
 from bab.running.recordings import recordings
 
 HINDI = "\u0918\u0930" * 40 + "\u0918"  # 245 bytes with its ending

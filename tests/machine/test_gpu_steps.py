@@ -23,10 +23,10 @@ from bab.core.options import TrainConfig
 from bab.core.record import RunInfo
 from bab.core.trainer import Trainer, Training, adamw
 from bab.core.types import Batch, Clip, Waves
+from bab.kit.layers import ValidGroupNorm
 from bab.machine.arithmetic import arithmetic
 from bab.plugins.encoders.hubert import Hubert
 from bab.plugins.encoders.shared.kaldi import LogMel
-from bab.plugins.encoders.shared.layers import ValidGroupNorm
 from bab.plugins.encoders.wav2vec2 import Wav2Vec2
 from bab.plugins.heads.shared.bilstm import BiLSTM
 from bab.plugins.heads.xvector import statistics

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_records import CONFIG, make, put
+from made_records import CONFIG, kept, make, put
 
 from bab.core.errors import BabError
 from bab.results.detail import detail
@@ -134,3 +134,32 @@ def test_collect_walks_and_reports_what_it_leaves_out(tmp_path: Path) -> None:
     assert [r.id for r in collect(broken.parent.parent / "a/record.json")[0]] == ["a"]
     with pytest.raises(BabError, match="no such folder"):
         collect(tmp_path / "none")
+
+
+def test_a_table_of_records_read_in_brief_is_that_of_whole_ones(tmp_path: Path) -> None:
+    """What is left out of memory is nothing that a table says."""
+    few = {"home1": {"f1": 0.5, "f1/KCHI": 0.4}, "home2": {"f1": 0.7}}
+    long = kept([0.2, 0.9, 0.4, 0.7, 0.1, 0.8])
+    for i in range(3):
+        for encoder, groups in (("fbank", few), ("hubert:base", few), ("wavlm", {})):
+            jackknife = kept([0.5, 0.7], groups=list(few)) if groups else long
+            record = make(
+                f"{encoder[:2]}{i}", 0.5 + i / 50, encoder=encoder, seed=i, groups=groups,
+                jackknife=jackknife, presets={"f1": {"metrics": {"f1": 0.5}}},
+                data={"heard": {"test": 1}, "unseen": "made"}, notices=["long"],
+                format=1 if i == 0 and encoder == "fbank" else 2,
+            )  # fmt: skip
+            put(tmp_path / encoder[:2], record)
+    put(tmp_path, make("failed", status="failed", reason="no disk", metrics={}))
+    whole, brief = collect(tmp_path)[0], collect(tmp_path, brief=True)[0]
+    assert len(whole) == len(brief) == 10
+    for form in ("markdown", "csv", "latex", "json"):
+        shown = table(tmp_path, form)
+        expected = table(whole, form)
+        assert (
+            json.loads(shown)["rows"] == json.loads(expected)["rows"]
+            if form == "json"
+            else (shown == expected)
+        )
+    assert brief[0].presets == {} and whole[0].presets
+    assert any(one.config["train"] is other.config["train"] for one in brief for other in brief[:1])

@@ -10,13 +10,13 @@ from pathlib import Path
 import pyarrow
 import pytest
 import torch
-from bab.plugins.datasets.shared.faults import Faults
 from damaged import flipped
 from made_models import made as made_run
 
 from bab.config.resolve import run_config
 from bab.core.errors import BabError
 from bab.data import sealed
+from bab.kit.faults import Faults
 from bab.plugins.datasets.shared.rows import read_rows
 from bab.running import model
 from bab.running.runner import run

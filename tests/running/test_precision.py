@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from bab.running import precision as module
 from bab.running.maker import PredictOptions
 from bab.running.precision import chosen
 from bab.running.predict import predict
+from bab.running.saved import shown_as
 
 SHOWN = ("cpu", "hubert:tiny", "vtc")
 
@@ -61,3 +63,10 @@ def test_a_folder_keeps_its_precision_and_says_it(
     assert origin["precision"] == "bf16" and new.notices[0] in origin["notices"]
     assert predict(model, [sound], tmp_path / "fp32").again == 1  # begun in fp32: goes on so
     assert predict(model, [sound], tmp_path / "fp32", PredictOptions(precision="bf16")).again == 0
+
+
+def test_what_was_shown_of_an_encoder_is_not_of_one_trained_further() -> None:
+    spec = {"resolved": "hubert:tiny", "fingerprint": "abc", "task": {"name": "vtc"}}
+    for fingerprint, name in (("abc", "hubert:tiny"), ("abc and more", "")):
+        saved = SimpleNamespace(encoder=SimpleNamespace(fingerprint=fingerprint), spec=spec)
+        assert shown_as(saved) == (name, "vtc")  # type: ignore[arg-type]

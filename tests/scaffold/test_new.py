@@ -68,7 +68,9 @@ def test_from_new_to_a_row_in_a_table(installed, tmp_path, capsys):
     assert main(["table"]) == 0
     assert "| my-encoder:random |" in capsys.readouterr().out
     (record,) = (tmp_path / "runs").rglob("record.json")
-    assert json.loads(record.read_text())["versions"]["my-encoder"] == "0.1.0"
+    assert json.loads(record.read_text())["versions"]["encoder plugin"] == (
+        "my-encoder 0.1.0 my_encoder:MyEncoder"
+    )
 
 
 def test_one_source_file_that_imports_bab_alone(tmp_path):

@@ -55,8 +55,8 @@ def split_names_are_free(self, split=None):
 
 
 def same_speaker_in_two(self, split=None):
-    found = GoodCorpus.clips(self, split)
-    return [*found, GoodCorpus.clips(self, "train")[0]] if split == "test" else found
+    here = GoodCorpus.clips(self, split)
+    return [*here, GoodCorpus.clips(self, "train")[0]] if split == "test" else here
 
 
 def stranger_in_a_split(self, split=None):

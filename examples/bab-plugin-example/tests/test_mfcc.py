@@ -2,17 +2,15 @@
 
 import math
 
-import pytest
 import torch
 from bab_plugin_example.mfcc import FFT, RATE, Mfcc, MfccOptions
 
 from bab import Waves
-from bab.testing.encoders import CHECKS
+from bab.testing import EncoderContract
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_contract(check):
-    check(lambda: Mfcc.load("", MfccOptions()))
+class TestContract(EncoderContract):
+    component = Mfcc
 
 
 def test_first_coefficient_is_the_mean_log_energy():

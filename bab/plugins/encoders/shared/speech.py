@@ -36,11 +36,10 @@ from bab.kit import (
     GradScale,
     ValidBatchNorm,
     ValidGroupNorm,
-    mask_without_waiting,
     standardise,
     valid,
 )
-from bab.plugins.encoders.shared import export
+from bab.plugins.encoders.shared import export, masking
 from bab.plugins.encoders.shared.states import Kind, Weights, build, from_folder
 from bab.plugins.encoders.shared.torchaudio import convert, modern
 
@@ -187,7 +186,7 @@ class Speech(Encoder):
         # that would run the backward pass of a frozen front end for nothing.
         self.model.feature_extractor._requires_grad = False
         self.model.feature_extractor.register_forward_hook(self._keep_local)
-        mask_without_waiting(self.model)
+        masking.mask_without_waiting(self.model)
         self._local: Tensor | None = None
         self._normed: Tensor | None = None
         norm = getattr(self.model.feature_projection, "layer_norm", None)  # mHuBERT-147 has none
@@ -299,11 +298,10 @@ class Speech(Encoder):
 
     def shorten(self, layer: int) -> None:
         """See docs/plugins.md: from now on, state `layer` is the last, as it was among all."""
-        encoder = self.model.encoder
-        if layer < len(encoder.layers):
-            encoder.layers, self.depth = encoder.layers[:layer], layer + 1
-            if self.model.config.do_stable_layer_norm:  # it stands after the last layer
-                encoder.layer_norm = nn.Identity()
+        layers, self.depth = self.model.encoder.layers, layer + 1
+        self.model.encoder.layers = layers[:layer]
+        if layer < len(layers) and self.model.config.do_stable_layer_norm:  # it comes after them
+            self.model.encoder.layer_norm = nn.Identity()
 
     def traceable(self, samples: Tensor) -> tuple[Tensor, ...]:
         """See docs/plugins.md: all states of clips of one length, at least a field long, with no

@@ -1,0 +1,163 @@
+"""Kill bab at random moments, go on with the same command, and compare: `python scripts/kills.py`.
+
+Each job is run once without a break; then again in another folder, where it is killed (SIGKILL, to
+it and its children) after random times, and at last left to its end. What both wrote must be equal
+to the byte: weights, predictions, manifests, targets, and a record's scores. Needs no more than
+the shipped recordings; prints a line for each job, and the counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE = ROOT / "bab" / "plugins" / "datasets" / "samples" / "rttm"
+BAB = [sys.executable, "-m", "bab.cli"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+TRAIN = "train.steps=120 train.eval_every=40 train.save_every=10 train.lr=0.01"
+SMALL = (
+    "{hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64, "
+    "conv_dim: [32, 32, 32, 32, 32, 32, 32], num_conv_pos_embeddings: 16, "
+    "num_conv_pos_embedding_groups: 4}"
+)
+PRETRAIN = (
+    f"encoder.size={SMALL}|encoder.dropout=0|audio.crop=1.0|train.batch=8|train.steps=60|"
+    "train.eval_every=20|train.save_every=5|train.lr=1e-3|dev_seconds=8"
+)
+
+
+def run(more: str, encoder: str = "fbank") -> list[str]:
+    return ["run", "--encoder", encoder, "--task", "vtc", *_sets(f"{TRAIN} {more}".split())]
+
+
+def pretrain(encoder: str, objective: str, own: str) -> list[str]:
+    named = ["pretrain", "--encoder", encoder, "--objective", objective, "--corpus", "rttm"]
+    return [*named, *_sets(f"{PRETRAIN}|{own}".split("|"))]
+
+
+def _sets(pairs: list[str]) -> list[str]:
+    return [word for pair in pairs for word in ("--set", pair)]
+
+
+# Name -> the command; MODEL stands for a finished run's folder.
+JOBS: dict[str, list[str]] = {
+    "run": [*BAB, *run("")],
+    "fine-tune": [*BAB, *run("mode=finetune train.steps=40", "hubert:random-tiny")],
+    "k-fold": [*BAB, *run("protocol=kfold folds=3")],
+    "torchrun": [*TORCHRUN, "-m", "bab.cli", *run("train.accumulation=2")],
+    "contrastive": [*BAB, *pretrain("wav2vec2:random-tiny", "contrastive", "objective.codes=16")],
+    "masked": [
+        *BAB,
+        *pretrain("hubert:random-tiny", "masked", "targets.encoder=mfcc|targets.clusters=12"),
+    ],
+    "bench": [
+        *BAB, "bench", "--encoders", "fbank", "--tasks", "vtc,gender@commonvoice", "--seeds", "0,1",
+        "--jobs", "2", *_sets(["train.steps=40", "train.eval_every=20"]),
+    ],
+    "prepare": [
+        *BAB, "prepare", "--corpus", f"rttm:{SAMPLE}", "--vad", "energy", "--jobs", "2",
+        "--out", "segments.parquet",
+    ],
+    "targets": [*BAB, "targets", "--corpus", "rttm", "--clusters", "12", "--out", "targets"],
+    "predict": [*BAB, "predict", "MODEL", str(SAMPLE / "wav"), "--jobs", "2", "--out", "said"],
+}  # fmt: skip
+# What is a matter of the moment, or of the way there.
+NOT_COMPARED = (".log", ".jsonl", ".lock", ".used", "model.json", "overview.json", "sweep.json")
+
+
+def outcome(folder: Path) -> dict[str, str]:
+    """File -> what it holds; of records, the scores."""
+    held: dict[str, str] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = str(path.relative_to(folder))
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if hidden or name.startswith("cache") or name.endswith(NOT_COMPARED):
+            continue
+        if path.suffix == ".json":
+            values = json.loads(path.read_text(encoding="utf-8"))
+            kept = ("metrics", "dev", "tuned", "labels", "jackknife", "corpus_digest", "losses")
+            values = {k: values[k] for k in kept if k in values} if isinstance(values, dict) else 0
+            held[name] = json.dumps(values, sort_keys=True)
+        else:
+            held[name] = hashlib.blake2b(path.read_bytes()).hexdigest()
+    return held
+
+
+def start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    environment = os.environ | {"BAB_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = str(ROOT)
+    with (folder / "said.log").open("ab") as said:
+        return subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=said, stderr=said, start_new_session=True
+        )
+
+
+def whole(command: list[str], folder: Path) -> float:
+    """Run a command to its end; the seconds it took."""
+    folder.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    if status := start(command, folder).wait():
+        said = (folder / "said.log").read_text(errors="replace")[-2000:]
+        raise SystemExit(f"exit {status}: {' '.join(command)}\n{said}")
+    return time.monotonic() - began
+
+
+def killed(command: list[str], folder: Path, most: float, kills: int, draw: random.Random) -> int:
+    """Kill it so many times, unless it ends before; then let it end. How often it was killed."""
+    folder.mkdir(parents=True)
+    count = 0
+    for _ in range(kills):
+        process = start(command, folder)
+        try:
+            process.wait(draw.uniform(0.3 * most, most))
+            break
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            count += 1
+    whole(command, folder)
+    return count
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", default=",".join(JOBS), help=f"of: {', '.join(JOBS)}")
+    parser.add_argument("--rounds", type=int, default=3, help="times that each job is gone through")
+    parser.add_argument("--kills", type=int, default=3, help="most kills in each round")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    draw, kills, unequal, rounds = random.Random(asked.seed), 0, [], 0
+    with tempfile.TemporaryDirectory(prefix="bab-kills-") as top:
+        model = ""
+        for name in asked.jobs.split(","):
+            if name == "predict" and not model:
+                whole([*BAB, *run("")], Path(top) / "model")
+                model = str(next((Path(top) / "model").rglob("record.json")).parent)
+            command = [model if word == "MODEL" else word for word in JOBS[name]]
+            seconds = whole(command, Path(top) / name / "whole")
+            expected = outcome(Path(top) / name / "whole")
+            for number in range(asked.rounds):
+                folder = Path(top) / name / str(number)
+                count = killed(command, folder, seconds, asked.kills, draw)
+                got = outcome(folder)
+                odd = sorted(k for k in expected | got if expected.get(k) != got.get(k))
+                kills, rounds = kills + count, rounds + 1
+                unequal += [f"{name} {number}: {', '.join(odd[:5])}"] if odd else []
+                told = f"UNEQUAL: {', '.join(odd[:5])}" if odd else f"{len(got)} files equal"
+                print(f"{name} ({seconds:.0f} s): {count} kills, {told}", flush=True)
+    print(f"\n{kills} kills in {rounds} rounds; {rounds - len(unequal)} ended equal")
+    return 1 if unequal else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

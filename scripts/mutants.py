@@ -1,0 +1,211 @@
+"""How many small faults the fast suite sees: `make mutants`, or `python scripts/mutants.py --help`.
+
+Faults are drawn by seed, from a list of patterns, over the source of bab, and planted one at a time
+in a copy of the tree; the tests nearest to each are run there: those whose file has the module's
+name, those that import it, then the rest of the room's. What no test fails for is printed: a fault
+that changes nothing anybody could see, or a hole in the suite.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LEFT_OUT = (".git", ".venv", "__pycache__", ".*_cache", "*.egg-info", "runs")
+SWAPPED = {
+    ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==",
+    ast.In: "not in", ast.NotIn: "in", ast.Is: "is not", ast.IsNot: "is",
+    ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*", ast.FloorDiv: "*",
+    ast.And: "or", ast.Or: "and",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One change of a module's text."""
+
+    path: Path  # from the root
+    kind: str
+    line: int
+    begin: int  # characters of the text that are replaced
+    end: int
+    new: str
+
+
+def faults(path: Path, text: str) -> Iterator[Fault]:
+    """All faults that can be planted in a module."""
+    starts = [0]
+    for line in text.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line.encode()))
+    data = text.encode()
+
+    def span(node: ast.AST) -> tuple[int, int]:
+        first = starts[node.lineno - 1] + node.col_offset  # type: ignore[attr-defined]
+        last = starts[node.end_lineno - 1] + node.end_col_offset  # type: ignore[attr-defined]
+        return first, last
+
+    def source(node: ast.AST) -> str:
+        first, last = span(node)
+        return data[first:last].decode()
+
+    def fault(kind: str, node: ast.AST, new: str) -> Fault:
+        first, last = (len(data[:at].decode()) for at in span(node))
+        return Fault(path, kind, node.lineno, first, last, new)  # type: ignore[attr-defined]
+
+    tree = ast.parse(text)
+    skipped = _not_run(tree)
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Compare) and len(node.ops) == 1:
+            op = SWAPPED[type(node.ops[0])]
+            yield fault(
+                "comparison", node, f"({source(node.left)} {op} {source(node.comparators[0])})"
+            )
+        elif isinstance(node, ast.BinOp) and type(node.op) in SWAPPED:
+            if not any(isinstance(x, (ast.JoinedStr, ast.List)) for x in (node.left, node.right)):
+                op = SWAPPED[type(node.op)]
+                yield fault("operator", node, f"({source(node.left)} {op} {source(node.right)})")
+        elif isinstance(node, ast.BoolOp):
+            op = f" {SWAPPED[type(node.op)]} "
+            yield fault("and/or", node, f"({op.join(f'({source(v)})' for v in node.values)})")
+        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            yield fault("not", node, f"({source(node.operand)})")
+        elif isinstance(node, ast.Constant) and type(node.value) is int:
+            yield fault("constant", node, f"({node.value + 1})")
+        elif isinstance(node, ast.Constant) and type(node.value) is bool:
+            yield fault("constant", node, f"({not node.value})")
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            yield fault("dropped call", node, "pass")
+        elif isinstance(node, ast.Call) and len(node.args) == 2 and not node.keywords:
+            one, two = node.args
+            if not any(isinstance(x, ast.Starred) for x in node.args) and source(one) != source(
+                two
+            ):
+                yield fault("arguments", node, f"{source(node.func)}({source(two)}, {source(one)})")
+        elif (
+            isinstance(node, ast.If) and not node.orelse and not isinstance(node.test, ast.Constant)
+        ):
+            yield fault("condition", node.test, "False")
+
+
+def _not_run(tree: ast.Module) -> set[int]:
+    """Nodes that no test can see: annotations, messages, what is for type checkers; and texts with
+    values in them, whose parts don't say where they stand."""
+    parts: list[ast.AST] = []
+    for node in ast.walk(tree):
+        checked = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        if checked or isinstance(node, (ast.Raise, ast.Assert, ast.JoinedStr)):
+            parts.append(node)
+        elif isinstance(node, ast.FunctionDef):
+            arguments = [*node.args.args, *node.args.kwonlyargs, *node.args.posonlyargs]
+            parts += [x for x in (node.returns, *(a.annotation for a in arguments)) if x]
+            parts += node.decorator_list
+        elif isinstance(node, ast.AnnAssign):
+            parts.append(node.annotation)
+    return {id(node) for part in parts for node in ast.walk(part)}
+
+
+def nearest(path: Path, most: int) -> list[Path]:
+    """The test files nearest to a module, the nearest first."""
+    room = path.parts[1] if len(path.parts) > 2 else ""
+    module = ".".join(path.with_suffix("").parts)
+    scores: dict[Path, int] = defaultdict(int)
+    for test in sorted((ROOT / "tests").rglob("test_*.py")):
+        text = test.read_text(encoding="utf-8")
+        scores[test] += 4 * (path.stem in test.stem.removeprefix("test_").split("_"))
+        scores[test] += 4 * (path.stem == test.stem.removeprefix("test_"))
+        scores[test] += 3 * (f"from {module} import" in text or f"import {module}\n" in text)
+        scores[test] += 3 * (f"from {module.rpartition('.')[0]} import {path.stem}" in text)
+        scores[test] += room in test.relative_to(ROOT / "tests").parts
+    near = [test for test, score in scores.items() if score]
+    return sorted(near, key=lambda test: -scores[test])[:most]
+
+
+def run(copy: Path, tests: list[Path], limit: float) -> str:
+    """`caught`, `survived`, or `too slow`: a loop without end, or a machine with other work."""
+    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {"OMP_NUM_THREADS": "1"}
+    names = [str(test.relative_to(ROOT)) for test in tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *names]
+    try:
+        done = subprocess.run(
+            command, cwd=copy, env=environment, capture_output=True, text=True, timeout=limit
+        )
+    except subprocess.TimeoutExpired:
+        return "too slow"
+    return {0: "survived", 5: "survived"}.get(done.returncode, "caught")
+
+
+def plant(fault: Fault, copy: Path) -> str | None:
+    """Change the copy; the line as it is now, None where it is no Python any more."""
+    file = copy / fault.path
+    text = (ROOT / fault.path).read_text(encoding="utf-8")
+    changed = text[: fault.begin] + fault.new + text[fault.end :]
+    try:
+        compile(changed, str(file), "exec")
+    except SyntaxError:
+        return None
+    file.write_text(changed, encoding="utf-8")
+    return changed.splitlines()[fault.line - 1].strip()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=60, help="faults to plant (default: 60)")
+    parser.add_argument("--seed", type=int, default=0, help="another one draws others")
+    parser.add_argument("--only", default="bab", help="folder or file that they are drawn from")
+    parser.add_argument("--tests", type=int, default=6, help="most test files run for each")
+    parser.add_argument("--limit", type=float, default=300, help="seconds for each")
+    parser.add_argument("--list", action="store_true", help="show what would be planted")
+    asked = parser.parse_args()
+    chosen = ROOT / asked.only
+    files = [chosen] if chosen.is_file() else sorted(chosen.rglob("*.py"))
+    draw = random.Random(asked.seed)
+    by_file = {p: list(faults(p.relative_to(ROOT), p.read_text(encoding="utf-8"))) for p in files}
+    everything = [fault for listed in by_file.values() for fault in listed]
+    picked = draw.sample(everything, min(asked.count, len(everything)))
+    counts: dict[str, int] = defaultdict(int)
+    left: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="bab-mutants-") as folder:
+        copy = Path(folder) / "tree"
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        for number, fault in enumerate(picked, start=1):
+            line = plant(fault, copy)
+            where = f"{fault.path}:{fault.line} [{fault.kind}] {line}"
+            if line is None or asked.list:
+                print(f"{number}/{len(picked)} {where}", flush=True)
+                continue
+            began, tests = time.monotonic(), nearest(fault.path, asked.tests)
+            verdict = run(copy, tests, asked.limit) if tests else "survived"
+            shutil.copy(ROOT / fault.path, copy / fault.path)
+            counts[verdict] += 1
+            left += [where] if verdict == "survived" else []
+            seconds = time.monotonic() - began
+            print(f"{number}/{len(picked)} {verdict} ({seconds:.0f} s) {where}", flush=True)
+    if asked.list:
+        return 0
+    total = counts["caught"] + counts["survived"]
+    print(f"\n{counts['caught']} of {total} caught ({counts['caught'] / max(1, total):.0%})")
+    if counts["too slow"]:
+        print(
+            f"{counts['too slow']} beside these: not finished in {asked.limit:g} s, nothing known"
+        )
+    print("\n".join(["survivors:", *left]) if left else "no survivor")
+    return 1 if left else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
