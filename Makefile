@@ -2,16 +2,16 @@
 # make test   environment + the whole fast suite
 # make docs   the documentation as a site in build/site, offline
 # make lint   ruff, mypy          make slow   the tests that take minutes or need real recordings
-# make mutants   how many small faults the suite sees (an hour)
 # make gpu    ten minutes on a machine with a CUDA device: is all as on the CPU, and how fast is it?
 # make fuzz   20,000 broken files of every kind; FIRST=N begins at another seed
+# make mutants   how many small faults the suite sees (an hour)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo test slow docs fuzz lint gpu mutants samples clean
+.PHONY: demo test slow docs fuzz mutants lint gpu samples clean
 
 demo: $(RUN)
 	$(BIN)/bab run --encoder hubert --task vtc --offline

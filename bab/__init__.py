@@ -90,6 +90,8 @@ if TYPE_CHECKING:
     from bab.hub.files import read_folder as read_weights
     from bab.hub.files import read_tensors as read_tensors
     from bab.hub.weights import locate as locate_weights
+    from bab.results.cells import CsvWriter as CsvWriter
+    from bab.results.cells import plain as plain_cell
     from bab.results.printable import printable as printable
     from bab.results.segments import write_segments as write_segments
     from bab.running.predictor import Predictor as Predictor
@@ -125,6 +127,7 @@ _SAME = {  # module -> names that are called the same there
     "bab.core.caches": "cache_root",
     "bab.data.splits": "check_disjoint ungrouped",
     "bab.exporting.export": "export",
+    "bab.results.cells": "CsvWriter",
     "bab.results.printable": "printable",
     "bab.results.segments": "write_segments",
     "bab.running.predictor": "Predictor",
@@ -136,6 +139,7 @@ _LAZY = {name: (module, name) for module, names in _SAME.items() for name in nam
     "audio_info": ("bab.audio.reading", "info"),
     "derive_seed": ("bab.core.seeds", "derive"),
     "find_checkpoint": ("bab.hub.files", "checkpoint"),
+    "plain_cell": ("bab.results.cells", "plain"),
     "locate_weights": ("bab.hub.weights", "locate"),
     "read_audio": ("bab.audio.reading", "read"),
     "read_weights": ("bab.hub.files", "read_folder"),

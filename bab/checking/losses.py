@@ -27,7 +27,7 @@ def watch_objective(objective: Objective) -> None:
         check_loss(objective, given[0], given[1], loss)
 
     def first(batch: Batch) -> Mapping[str, float]:
-        del vars(objective)["counts"]
+        vars(objective).pop("counts", None)
         return _counts(objective, batch)
 
     handle = objective.register_forward_hook(look)

@@ -52,6 +52,11 @@ if TYPE_CHECKING:
 )
 @click.option("--audit", is_flag=True, help="Beside results, what `bab audit` found on their data.")
 @click.option("--per-layer", "view", flag_value="layers", help="Runs of single layers, as curves.")
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Score the written predictions again, and say which records don't hold.",
+)
 def table_command(
     runs: tuple[str, ...],
     form: str,
@@ -61,6 +66,7 @@ def table_command(
     audit: bool,
     baseline: str,
     view: Literal["subgroups", "recordings", "layers"] | None,
+    verify: bool,
 ) -> None:
     """Print the results of all runs in the folder RUNS (default: runs), side by side.
 
@@ -72,6 +78,7 @@ def table_command(
       bab table
       bab table runs/vtc --format csv > vtc.csv
       bab table --baseline hubert:random
+      bab table --verify
       bab table --compare hubert:base fbank
       bab table runs/vtc --compare hubert:base wavlm:base fbank
       bab table runs/vtc/rttm-sample/fbank/0123456789ab --detail
@@ -88,6 +95,9 @@ def table_command(
         show(leaderboard(superb, form))
         return
     folder, more = _folder(runs, comparing=bool(compare))
+    if verify:
+        _verify(folder)
+        return
     if compare or view:
         from bab.results import breakdown
 
@@ -104,6 +114,24 @@ def table_command(
     if not path.is_file():
         raise BabError(f"{folder} holds no record.json: name the folder of one finished run")
     show(whole(record.load(path), form))
+
+
+def _verify(folder: Path) -> None:
+    """Say which records hold; the status is 1 where one doesn't, or that can't be told."""
+    from bab.cli.display import ticker
+    from bab.running.verify import verify
+
+    with ticker() as shown:
+        verdicts = verify(folder, lambda n, of: shown.tell("scoring again", n, of, "runs"))
+    for one in verdicts:
+        for line in one.wrong:
+            echo(f"doesn't hold: {one.path}: {line}")
+        if one.untold:
+            echo(f"can't be told: {one.path}: {one.untold}")
+    good = sum(one.holds for one in verdicts)
+    echo(f"{good} of {len(verdicts)} records hold")
+    if good < len(verdicts):
+        click.get_current_context().exit(1)
 
 
 def _audits(folder: Path) -> Sequence[Audit]:

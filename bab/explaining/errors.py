@@ -31,6 +31,7 @@ from bab.core.types import Clip, Labels, Permissions, Prediction, Segment
 from bab.data.annotations import open_format
 from bab.data.windows import Cutter, regions
 from bab.explaining.pictures import figure, spectrogram
+from bab.results.cells import CsvWriter, plain
 from bab.results.record import load
 from bab.results.timeline import COLOURS
 
@@ -164,7 +165,8 @@ def _rows(path: Path) -> dict[str, dict[str, str]]:
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return {row["id"]: row for row in csv.DictReader(file) if row.get("id")}
+            rows = [{k: plain(v or "") for k, v in row.items()} for row in csv.DictReader(file)]
+            return {row["id"]: row for row in rows if row.get("id")}
     except OSError as error:
         raise BabError(f"{path}: {error.strerror}: run again with --force") from None
 
@@ -184,7 +186,7 @@ def write_errors(
     wrong, out = worst_errors(folder, count), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
+    table = CsvWriter(text)
     table.writerow(_COLUMNS)
     for rank, one in enumerate(wrong, start=1):
         times = (f"{one.start:.3f}", f"{one.end:.3f}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import statistics
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from bab.core.interfaces import Task
 from bab.core.types import Clip, Labels, Output, Prediction
 from bab.kit import confusion
 from bab.kit.finite import refuse_diverged
+from bab.results.cells import CsvWriter
 
 PER_CLASS = 20  # classes above which a record doesn't list each one's scores
 # AdamW on SUPERB's head. SUPERB trains at 1e-4 for up to 200,000 steps; a run of 1,000 steps needs
@@ -213,7 +213,7 @@ class ClipTask(Task):
     def write(self, predictions: Sequence[Prediction], folder: Path) -> None:
         """`predictions.csv`: id, the class of each kind, and the probability of each class."""
         table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
+        writer = CsvWriter(table)
         kinds = list(predictions[0].labels) if predictions else list(self.kinds)
         columns = list(predictions[0].scores) if predictions else []
         notice = [self.notice] if self.notice else []

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -190,9 +190,9 @@ def _shorten(values: dict[str, Any]) -> None:
     for key, names in _SHOWN.items():
         if isinstance(values.get(key), dict):
             values[key] = {name: values[key][name] for name in names if name in values[key]}
-    if isinstance(values.get("versions"), dict):  # a stranger's plugins tell rows apart
-        named = values["versions"].items()
-        values["versions"] = {k: v for k, v in named if k.endswith(" plugin")}
+    if isinstance(values.get("versions"), dict):  # a stranger's tell rows apart
+        told = values["versions"].items()
+        values["versions"] = {key: text for key, text in told if key.endswith(" plugin")}
     if isinstance(values.get("metrics"), dict):
         primary = values.get("primary")
         values["metrics"] = {k: v for k, v in values["metrics"].items() if k == primary}
@@ -243,20 +243,24 @@ def collect(root: StrPath, brief: bool = False) -> tuple[list[Record], list[Skip
         return [load(top, brief)], []
     records: list[Record] = []
     skipped: list[Skipped] = []
+    for folder, finished in runs(top):
+        if not finished:
+            skipped.append(Skipped(str(folder), "unfinished: the same command goes on with it"))
+            continue
+        try:
+            records.append(load(folder / RECORD, brief))
+        except BabError as error:
+            skipped.append(Skipped(str(folder), str(error)))
+    return records, skipped
+
+
+def runs(top: Path) -> Iterator[tuple[Path, bool]]:
+    """The folders of runs below `top`, in order, and whether each has a record."""
     for folder, below, files in os.walk(top):
         # Hidden folders hold what is not a result: the runs of a search, half-written folders.
         below[:] = sorted(name for name in below if not name.startswith("."))
-        here = Path(folder)
         if RECORD not in files and LOCK not in files:
             continue
         below.clear()  # whatever a run keeps inside is its own affair
-        if PRETRAINED in files:
-            continue
-        if RECORD not in files:
-            skipped.append(Skipped(str(here), "unfinished: the same command goes on with it"))
-            continue
-        try:
-            records.append(load(here / RECORD, brief))
-        except BabError as error:
-            skipped.append(Skipped(str(here), str(error)))
-    return records, skipped
+        if PRETRAINED not in files:
+            yield Path(folder), RECORD in files

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 
 from bab.core.errors import BabError, did_you_mean
 from bab.core.names import short
+from bab.results.cells import CsvWriter
 
 FORMATS = ("markdown", "csv", "latex", "json")
 _LATEX = {
@@ -144,10 +144,11 @@ def flat(rows: Sequence[Mapping[str, object]]) -> str:
     if not rows:
         return ""
     out = io.StringIO()
-    writer = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
+    writer = CsvWriter(out)
+    writer.writerow(rows[0])
     for row in rows:
-        writer.writerow({key: "" if _missing(value) else value for key, value in row.items()})
+        values = (row.get(key) for key in rows[0])
+        writer.writerow("" if _missing(value) else value for value in values)
     return out.getvalue()
 
 

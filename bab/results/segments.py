@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from pathlib import Path
 
 from bab.core.atomic import atomic_path
 from bab.core.types import Prediction
+from bab.results.cells import CsvWriter
 
 
 def write_segments(predictions: Iterable[Prediction], path: Path) -> None:
@@ -18,7 +18,7 @@ def write_segments(predictions: Iterable[Prediction], path: Path) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = CsvWriter(file)
         writer.writerow(("uid", "start_time_s", "duration_s", "label"))
         for one in predictions:
             for s in one.segments:

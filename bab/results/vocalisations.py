@@ -16,7 +16,6 @@ docs/summaries.md has every column.
 
 from __future__ import annotations
 
-import csv
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from typing import Literal, NamedTuple
 from bab.core.annotations import Annotation
 from bab.core.atomic import StrPath, atomic_path
 from bab.core.errors import BabError
+from bab.results.cells import CsvWriter
 from bab.results.clock import HOUR_MS, Start, since_midnight
 
 VOICES = ("KCHI", "OCH", "MAL", "FEM")  # key child, other child, male adult, female adult
@@ -298,7 +298,7 @@ def write_summary(
         atomic_path(path) as temporary,
         temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
     ):
-        writer = csv.writer(stream, lineterminator="\n")
+        writer = CsvWriter(stream)
         writer.writerow(columns(voices))
         for recording in recordings:
             writer.writerows(_cells(row) for row in summary_rows(recording, voices))

@@ -7,7 +7,6 @@ done is found by encoder, options and audio.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
@@ -32,6 +31,7 @@ from bab.core.record import now, versions
 from bab.core.types import Permissions, Tell
 from bab.data.content import content_id
 from bab.machine.memory import keep_memory
+from bab.results.cells import CsvWriter
 from bab.running.assembly import open_encoder
 from bab.running.ensemble import Ensemble
 from bab.running.hearing import Hearing, Table, mean_of
@@ -110,10 +110,8 @@ def embed(
     out = Path(out)
     listed, labels, left = _listed(inputs, asked, _results(asked, out).names())
     out.mkdir(parents=True, exist_ok=True)
-    with (
-        stopper() as stop,
-        locked(out / STATE, True, {out, *((out / one.name).parent for one in listed)}),
-    ):
+    places = {out, *((out / one.name).parent for one in listed)}
+    with stopper() as stop, locked(out / STATE, True, places):
         work = _Work(whole, ears, asked, out, listed, labels, tell, say, stop)
         return work.run(left)
 
@@ -272,7 +270,7 @@ class _Work:
 
     def _index(self, mine: Sequence[Done]) -> str:
         text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
+        table = CsvWriter(text)
         table.writerow(_COLUMNS)
         for number, done in enumerate(mine):
             base, row = (TABLE, number) if self.asked.per == "clip" else (done.name, 0)

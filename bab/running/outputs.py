@@ -6,7 +6,6 @@ written again now and then, and at the end.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from bab.core.annotations import Annotation, Format, Mark
 from bab.core.atomic import atomic_path
 from bab.core.errors import BabError, counted
 from bab.core.types import Clip, Output, Prediction, Segment
+from bab.results.cells import CsvWriter
 from bab.results.clock import moment_of, start_of
 from bab.running.kept import Kept, Results
 from bab.running.recordings import Recording
@@ -276,7 +276,7 @@ def write_windows(saved: Saved, spool: Stretches, path: Path) -> None:
     names = [f"{kind}={name}" for kind, group in saved.labels.items() for name in group]
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = CsvWriter(file)
         writer.writerow(["start", "end", *names])
         for rows in spool.read():
             times = _times(rows, saved.encoder.sample_rate)

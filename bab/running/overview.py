@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
@@ -14,6 +13,7 @@ import numpy as np
 from bab.core.atomic import atomic_path
 from bab.core.errors import BabError
 from bab.core.types import Prediction, Trial
+from bab.results.cells import CsvWriter
 from bab.results.timeline import draw_timeline
 from bab.results.vocalisations import write_summary
 from bab.running.outputs import Done, annotation_of
@@ -80,7 +80,7 @@ def write_scores(saved: Saved, results: Iterable[Done], path: Path) -> str:
     trials = [Trial(prefix + one, other, False) for one, other in sides]
     scores = saved.task.compare(trials, known) if trials else np.zeros(0)
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = CsvWriter(file)
         writer.writerow(head)
         writer.writerows((*pair, f"{s:.4f}") for pair, s in zip(sides, scores, strict=True))
     return ""

@@ -314,6 +314,7 @@ CHANGES = {  # every key, another value, and whether the result may then differ
     "train.save_minutes": ("1.5", False),
     "train.hold": ("7", True), "train.workers": ("2", False),
     "train.patience": ("1", True), "train.precision": ("bf16", True),
+    "train.deterministic": ("true", True),
     "train.layer_decay": ("0.5", True), "device": ("cpu", False), "skip_bad": ("true", True),
     "offline": ("true", False), "trust_code": ("true", False), "cache.dir": ("x", False),
     "cache.budget_gb": ("1", False), "cache.dtype": ("float16", False), "runs": ("x", False),

@@ -6,7 +6,6 @@ home01,12.340,1.500,KCHI
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +33,8 @@ class Csv(bab.Format):
     def read(self, path: Path) -> list[Annotation]:
         marks: dict[str, list[Mark]] = {}
         empty = 0
-        for number, row in read_table(path, COLUMNS):
+        for number, cells in read_table(path, COLUMNS):
+            row = {name: bab.plain_cell(cell) for name, cell in cells.items()}
             place = f"{path}:{number}"
             uri, start, length, label = (row.pop(name) for name in COLUMNS)
             if not uri:
@@ -60,7 +60,7 @@ class Csv(bab.Format):
             raise BabError(f"{path}: a value can't be called {sorted(taken)}: rename it")
         further = [name for name in FURTHER if any(getattr(mark, name) for _, mark in marks)]
         table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
+        writer = bab.CsvWriter(table)
         writer.writerow((*COLUMNS, *further, *keys))
         for uri, mark in marks:
             start, end = milliseconds(mark.start), milliseconds(mark.end)

@@ -298,11 +298,10 @@ class Speech(Encoder):
 
     def shorten(self, layer: int) -> None:
         """See docs/plugins.md: from now on, state `layer` is the last, as it was among all."""
-        encoder = self.model.encoder
-        if layer < len(encoder.layers):
-            encoder.layers, self.depth = encoder.layers[:layer], layer + 1
-            if self.model.config.do_stable_layer_norm:  # it stands after the last layer
-                encoder.layer_norm = nn.Identity()
+        layers, self.depth = self.model.encoder.layers, layer + 1
+        self.model.encoder.layers = layers[:layer]
+        if layer < len(layers) and self.model.config.do_stable_layer_norm:  # it comes after them
+            self.model.encoder.layer_norm = nn.Identity()
 
     def traceable(self, samples: Tensor) -> tuple[Tensor, ...]:
         """See docs/plugins.md: all states of clips of one length, at least a field long, with no

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bab import Grid, Output, Prediction, Segment, write_text
+from bab import CsvWriter, Grid, Output, Prediction, Segment, write_text
 from bab.kit import refuse_diverged
 
 BLANK = "<blank>"  # class 0 of every vocabulary: no label
@@ -124,7 +123,7 @@ def rate(totals: Mapping[str, float], errors: str, count: str) -> dict[str, floa
 def write_texts(predictions: Sequence[Prediction], path: Path) -> None:
     """`id,hypothesis`, a line for each clip, in UTF-8."""
     table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
+    writer = CsvWriter(table)
     writer.writerow(("id", "hypothesis"))
     writer.writerows((p.id, p.text) for p in predictions)
     write_text(path, table.getvalue())

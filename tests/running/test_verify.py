@@ -1,0 +1,113 @@
+"""`bab table --verify`: the written predictions are scored again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bab.cli import main
+from bab.config.resolve import run_config
+from bab.core.errors import BabError
+from bab.plugins.datasets.rttm import Rttm
+from bab.running.runner import run
+from bab.running.verify import verify
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of frames on a corpus of its own, one of clips, one of trials."""
+    top = tmp_path_factory.mktemp("verify")
+    assert Rttm.sample is not None
+    homes = shutil.copytree(Rttm.sample, top / "homes")
+    sets = [
+        "train.steps=2",
+        "train.eval_every=2",
+        "train.batch=4",
+        "observers=[]",
+        f"cache.dir={top / 'cache'}",
+    ]
+    for task in ("vtc", "gender", "sv"):
+        asked: dict[str, Any] = {"encoder": "fbank", "task": task, "runs": str(top / "runs")}
+        asked |= {"corpus": f"rttm:{homes}"} if task == "vtc" else {}
+        run(run_config(None, asked, sets, folder=top))
+    return top
+
+
+@pytest.fixture
+def copied(runs: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(runs / "runs", tmp_path / "runs"))
+
+
+def quiet(done: int, total: int) -> None:
+    """No progress."""
+
+
+def edited(folder: Path, task: str, change: Any) -> str:
+    """Change what a task's record says; what is then said of it."""
+    (path,) = (folder / task).rglob("record.json")
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+    (verdict,) = verify(folder / task, quiet)
+    assert verdict.path == path.parent
+    return "; ".join(verdict.wrong)
+
+
+def test_records_as_they_were_written_hold(runs: Path) -> None:
+    verdicts = verify(runs / "runs", quiet)
+    assert [(one.holds, one.wrong, one.untold) for one in verdicts] == [(True, (), "")] * 3
+    with pytest.raises(BabError, match="no finished run"):
+        verify(runs / "homes", quiet)
+
+
+@pytest.mark.parametrize("task", ["vtc", "gender", "sv"])
+def test_edited_metrics_do_not(copied: Path, task: str) -> None:
+    def better(values: dict[str, Any]) -> None:
+        values["metrics"][values["primary"]] *= 0.5
+
+    def throughout(values: dict[str, Any]) -> None:
+        for scores in values["presets"].values():
+            scores["metrics"][values["primary"]] *= 0.5
+
+    assert "in the record" in edited(copied, task, better)
+    said = edited(copied, task, throughout)
+    assert "presets" not in said and said.count("its predictions give") == (
+        2 if task == "vtc" else 1
+    )
+
+
+def test_edited_intervals_and_what_they_are_made_of_do_not(copied: Path) -> None:
+    def narrow(values: dict[str, Any]) -> None:
+        for scores in values["presets"].values():
+            for ends in scores["intervals"].values():
+                ends[0] = ends[1]
+        values["jackknife"]["left_out"][0] += 0.1
+
+    said = edited(copied, "gender", narrow)
+    assert "jackknife: group 1 is" in said
+
+
+def test_edited_predictions_and_annotation_do_not_either(runs: Path, copied: Path) -> None:
+    (path,) = (copied / "vtc").rglob("f1/vtc.csv")
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[: len(lines) // 2]))
+    assert verify(copied / "vtc", quiet)[0].wrong
+
+
+def test_what_can_t_be_told_is_said(
+    runs: Path, copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (runs / "homes").rename(runs / "moved")
+    try:
+        status = main(["table", str(copied), "--verify"])
+    finally:
+        (runs / "moved").rename(runs / "homes")
+    out = capsys.readouterr().out
+    assert status == 1 and "2 of 3 records hold" in out
+    (line,) = (line for line in out.splitlines() if line.startswith("can't be told"))
+    assert "its corpus is needed" in line and "homes" in line and "vtc" in line
+    assert main(["table", str(copied), "--verify"]) == 0
