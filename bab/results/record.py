@@ -190,9 +190,9 @@ def _shorten(values: dict[str, Any]) -> None:
     for key, names in _SHOWN.items():
         if isinstance(values.get(key), dict):
             values[key] = {name: values[key][name] for name in names if name in values[key]}
-    if isinstance(values.get("versions"), dict):  # a stranger's plugins tell rows apart
-        named = values["versions"].items()
-        values["versions"] = {k: v for k, v in named if k.endswith(" plugin")}
+    if isinstance(values.get("versions"), dict):  # a stranger's tell rows apart
+        told = values["versions"].items()
+        values["versions"] = {key: text for key, text in told if key.endswith(" plugin")}
     if isinstance(values.get("metrics"), dict):
         primary = values.get("primary")
         values["metrics"] = {k: v for k, v in values["metrics"].items() if k == primary}

@@ -19,10 +19,9 @@ from typing import Any
 from bab.core.errors import BabError
 from bab.core.record import Record
 from bab.results import compare
-from bab.results.differing import settings_of
 from bab.results.notes import column_notes, heard, newest, old
 from bab.results.render import shown
-from bab.results.settings import brief
+from bab.results.settings import brief, settings_of
 
 DONE = "done"
 LEAKY = "†"
