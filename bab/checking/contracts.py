@@ -6,8 +6,6 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
-from bab.core.interfaces import Level
-
 _NEEDED: Mapping[str, tuple[str, ...]] = {  # contract -> what its class can't do without
     "Encoder": ("load", "forward"),
     "Head": ("forward",),
@@ -36,6 +34,8 @@ def contract_fault(base: type, cls: type) -> str:
         return f"it has no method {' and no '.join(lacking)} of its own (pydoc bab.{base.__name__})"
     if base.__name__ in ("Head", "Task", "Objective"):
         given = (cls.level,) if isinstance(cls.level, str) else cls.level  # type: ignore[attr-defined]
+        from bab.core.interfaces import Level  # torch: formats need none of it
+
         unknown = [repr(level) for level in given if level not in get_args(Level)]
         if unknown or (not given and base.__name__ == "Head"):
             known = ", ".join(map(repr, get_args(Level)))
