@@ -97,6 +97,10 @@ def check_encoded(
         if state.ndim != 3 or state.shape[0] != clips or state.shape[2] != encoder.dim:
             shape, want = list(state.shape), f"[{clips}, T, {encoder.dim}] (batch, frames, dim)"
             raise fault(encoder, "forward", f"gives a state of shape {shape}: {want} expected")
+    lengths = encoded.lengths
+    if not isinstance(lengths, Tensor) or lengths.dtype != torch.int64:
+        told = lengths.dtype if isinstance(lengths, Tensor) else type(lengths).__name__
+        raise fault(encoder, "forward", f"gives lengths as {told}: an int64 tensor expected")
     if before is not None or waves.lengths.device.type == "cpu":  # else the device would wait
         _check_frames(encoder, waves, encoded)
     if before is not None:

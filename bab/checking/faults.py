@@ -18,6 +18,6 @@ def described(component: object) -> str:
 def fault(component: object, method: str, what: str) -> PluginError:
     """The error for what a component handed over. what: "gives 3 states: depth = 4"."""
     return PluginError(
-        f"{described(component)} breaks its contract: {method} {what}. Tell its authors: it would "
-        "have run to its end with a wrong result"
+        f"{described(component)} breaks its contract: {method} {what}. Tell its authors "
+        "(`bab check` tries it without a run), or do without it"
     )

@@ -190,7 +190,7 @@ def _facts(kind: str, cls: Any) -> Iterator[Row]:
             yield key, _value(value)
     if kind == "tasks":
         view = cls.view
-        yield "view", f"window {_value(view.window)} s, hop {_value(view.hop)} s, crop {view.crop}"
+        yield "view", _window(view)
         for mode, defaults in cls.defaults.items():
             yield f"in {mode}", ", ".join(f"{k}={_value(v)}" for k, v in _flat(defaults))
     if kind == "datasets":
@@ -203,6 +203,14 @@ def _facts(kind: str, cls: Any) -> Iterator[Row]:
         yield "source", cls.source
     if getattr(cls, "licence", ""):
         yield "licence", cls.licence
+
+
+def _window(view: Any) -> str:
+    """What one example is: `4 s windows`, or the whole clip."""
+    if view.window is None:
+        return "whole clips"
+    hop = "" if view.hop is None else f", one every {view.hop:g} s"
+    return f"windows of {view.window:g} s{hop}{', at random places in finetune' * view.crop}"
 
 
 def _measured(cls: Any) -> Iterator[Row]:

@@ -88,6 +88,7 @@ def embed_command(
     """
     from bab.cli.display import ticker
     from bab.config.corpora import refuse_other_sets
+    from bab.core.errors import lasting
     from bab.running.embed import EmbedOptions, embed
 
     refuse_other_sets(("encoder",), sets)
@@ -96,9 +97,9 @@ def embed_command(
     )
     with ticker(quiet) as display:
         result = embed(encoder, files, out, asked, display.tell, display.say)
-    before = f", {result.again} of them before" if result.again else ""
-    hours = sum(result.files.values()) / 3600
-    echo(f"{len(result.files)} embedded, {hours:.2f} h{before} -> {out}")
+    before = f" ({result.again} done before)" if result.again else ""
+    long = lasting(sum(result.files.values()))
+    echo(f"{len(result.files)} embedded, {long}{before} -> {out}")
     if result.left:
         echo(f"{len(result.left)} left out:", err=True)
         for path, why in result.left.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections import Counter
@@ -64,12 +65,13 @@ def list_command(kind: str | None) -> None:
 def _list_plugins() -> bool:
     """Print every plugin; whether all of them load."""
     listed = plugins(check=True)
+    width = min(100, shutil.get_terminal_size((100, 24)).columns)
     for plugin in listed:
         echo(f"{plugin.distribution} {plugin.version}".strip())
         for kind, (word, _) in registry.KINDS.items():
             given = [entry.name for entry in plugin.gives if entry.kind == kind]
             if given:
-                echo(f"  {word + ':':<10} {', '.join(given)}")
+                echo(click.wrap_text(f"  {word + ':':<10} {', '.join(given)}", width, "", " " * 13))
         for entry, seconds in plugin.slow:
             echo(f"  slow       {entry.name}: {seconds:.1f} s to import")
         for entry, reason in plugin.failures:

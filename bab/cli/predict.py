@@ -8,7 +8,7 @@ import click
 
 from bab.cli.display import DEVICES
 from bab.cli.echo import echo
-from bab.core.errors import counted
+from bab.core.errors import counted, lasting
 
 
 @click.command("predict")
@@ -135,9 +135,9 @@ def predict_command(
         result = predict(run_folder, files, out, asked, display.tell, display.say)
     for line in result.notices:
         echo(f"note: {line}", err=True)
-    before = f", {result.again} of them before" if result.again else ""
-    hours = sum(result.files.values()) / 3600
-    echo(f"{counted(len(result.files), 'recording')}, {hours:.2f} h{before} -> {out}")
+    before = f" ({result.again} done before)" if result.again else ""
+    long = lasting(sum(result.files.values()))
+    echo(f"{counted(len(result.files), 'recording')}, {long}{before} -> {out}")
     if result.left:
         echo(f"{len(result.left)} left out:", err=True)
         for path, why in result.left.items():

@@ -64,6 +64,18 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + "s" * (number != 1)
 
 
+def sized(number: int, noun: str) -> str:
+    """`94.4 million parameters`, `33,984 parameters`."""
+    return counted(number, noun) if number < 1e5 else f"{number / 1e6:.1f} million {noun}s"
+
+
+def lasting(seconds: float) -> str:
+    """Seconds under two minutes, minutes under two hours, then hours."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.2f} h"
+
+
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """The end of an error message: the nearest known names; all, or the five nearest of many.
 

@@ -14,7 +14,7 @@ from bab.audio import reading, seen
 from bab.audio.decoding import UnreadableError
 from bab.audio.reading import Problem
 from bab.checking.clips import check_clips, check_trials, same_ids
-from bab.core.errors import AudioError, BabError, CorpusError, counted
+from bab.core.errors import AudioError, BabError, CorpusError, counted, lasting
 from bab.core.interfaces import Corpus, Task
 from bab.core.types import Clip
 from bab.data.content import content_id, same_audio
@@ -342,7 +342,7 @@ def _table(splits: Mapping[str, SplitSummary]) -> list[str]:
     ]
     many = _many(splits.values())
     for name, s in splits.items():
-        labels = [f"{label} {_time(value)}" for label, value in s.seconds.items()]
+        labels = [f"{label} {lasting(value)}" for label, value in s.seconds.items()]
         labels += _values(s.counts, many)
         if labels:
             lines.append(f"{name}: {', '.join(labels)}")
@@ -365,10 +365,3 @@ def _values(counts: Mapping[str, int], many: set[str]) -> list[str]:
     listed = [f"{label} x{n}" for label, n in counts.items() if _key(label) not in many]
     sizes = Counter(_key(label) for label in counts if _key(label) in many)
     return listed + [f"{key}: {n} values" for key, n in sizes.items()]
-
-
-def _time(seconds: float) -> str:
-    """Seconds under two minutes, minutes under two hours, then hours."""
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.2f} h"

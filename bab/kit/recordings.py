@@ -84,7 +84,9 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         with path.open(encoding="utf-8-sig") as file:
             yield from enumerate(file, 1)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise CorpusError(f"{path}: can't be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
         raise CorpusError(f"{path}: can't be read as UTF-8 text ({error}).") from error
 
 

@@ -14,7 +14,7 @@ from bab.checking.encoders import encode, not_finite
 from bab.checking.losses import watch_objective
 from bab.config.pretrain import PretrainConfig
 from bab.core.atomic import write_json
-from bab.core.errors import ConfigError, counted
+from bab.core.errors import ConfigError, counted, sized
 from bab.core.interfaces import Corpus, Encoder, Objective, Scorer
 from bab.core.record import RunInfo, versions
 from bab.core.seeds import derive
@@ -66,11 +66,11 @@ class Running:
     def opening(self, corpora: Sequence[Corpus], continued: bool) -> Iterator[str]:
         """What was understood, line by line, before anything slow begins."""
         config, encoder = self.config, self.encoder
-        million = sum(p.numel() for p in encoder.parameters()) / 1e6
-        yield f"encoder {encoder.resolved} ({million:.1f} million parameters)"
+        size = sized(sum(p.numel() for p in encoder.parameters()), "parameter")
+        yield f"encoder {encoder.resolved} ({size})"
         own = "taken from the checkpoint" if continued else "new"
-        weights = sum(p.numel() for p in self.objective.parameters()) / 1e6
-        yield f"objective {config.objective.name} ({weights:.1f} million weights of its own, {own})"
+        weights = sized(sum(p.numel() for p in self.objective.parameters()), "weight")
+        yield f"objective {config.objective.name} ({weights} of its own, {own})"
         hours = [
             sum(c.duration for c in s) / 3600 for s in (self.material.train, self.material.dev)
         ]

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from bab import __version__
+from bab.audio.decoding import REPLACE
 from bab.config.corpora import open_corpus
 from bab.config.resolve import corpus_config, encoder_config
 from bab.core import names
@@ -177,8 +178,9 @@ class _Work:
                 self.say(f"{place}: {done.rows} x {self.result.dim}, {done.seconds:.1f} s")
             self.result.files[recording.name] = done.seconds
         except AudioError as error:
-            self.result.left[recording.path or recording.name] = str(error)
-            self.say(f"{place}: left out: {error}")
+            why = str(error).replace(f"; {REPLACE}", "; get it again")
+            self.result.left[recording.path or recording.name] = why
+            self.say(f"{place}: left out: {why}")
         self.done += self.lengths[recording.name]
         self._tell(0.0)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bab.checking.blame import naming
 from bab.config.run import RunConfig
-from bab.core.errors import counted
+from bab.core.errors import counted, sized
 from bab.core.record import Record, RunInfo
 from bab.machine.measure import overlooked
 from bab.machine.memory import set_up
@@ -113,11 +113,11 @@ def open_run(config: RunConfig, life: Lifecycle, session: Session) -> Context:
 def _opening(context: Context) -> Iterator[str]:
     """What was understood, line by line, before anything slow begins."""
     config, parts, data = context.config, context.parts, context.data
-    million = sum(p.numel() for p in parts.encoder.parameters()) / 1e6
+    size = sized(sum(p.numel() for p in parts.encoder.parameters()), "parameter")
     if parts.start is not None:
         yield f"model {parts.start.name}"
         yield from parts.start.spec.get("notices", ())
-    yield f"encoder {parts.encoder.resolved} ({million:.1f} million parameters), {config.mode}"
+    yield f"encoder {parts.encoder.resolved} ({size}), {config.mode}"
     corpora = [c for c in (config.corpus, config.test_corpus) if c is not None]
     where = " → ".join("the shipped sample" if c.root is None else str(c.root) for c in corpora)
     hours = sum(c.duration for c in data.clips) / 3600

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import pytest
+import torch
 
 import bab
 from bab.checking.contracts import contract_fault
+from bab.checking.encoders import encode
 from bab.core import registry
+from bab.core.errors import lasting, sized
 
 
 class Head(bab.Head):
@@ -94,3 +98,24 @@ def test_every_built_in_is_sound():
             assert contract_fault(getattr(bab, base), registry.imported(entry)) == ""
             checked += 1
     assert checked > 40
+
+
+@pytest.mark.parametrize(
+    "lengths", [torch.tensor([49.0]), [49], torch.tensor([49], dtype=torch.int32)]
+)
+def test_lengths_that_are_not_int64_are_told(lengths):
+    encoder = bab.load("encoders", "fbank")
+    encoder = encoder.load("", encoder.Options())
+    waves = bab.Waves(torch.zeros(1, 16000), torch.tensor([16000]))
+    right = encoder(waves)
+    assert encode(encoder, waves).lengths.dtype == torch.int64
+    encoder.forward = lambda *given, **more: replace(right, lengths=lengths)
+    with pytest.raises(bab.PluginError, match="int64 tensor expected"):
+        encode(encoder, waves)
+
+
+def test_counts_and_lengths_in_words():
+    assert sized(33984, "parameter") == "33,984 parameters"
+    assert sized(1, "parameter") == "1 parameter"
+    assert sized(1_700_000, "parameter") == "1.7 million parameters"
+    assert [lasting(s) for s in (5, 600, 7200)] == ["5.0 s", "10.0 min", "2.00 h"]

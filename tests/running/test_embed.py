@@ -134,7 +134,7 @@ def test_it_goes_on_where_it_stopped_and_names_what_is_broken(
     assert heard == ["0", "1", "2", "bad"]
     assert (tmp_path / "out/0.npy").stat().st_mtime_ns == before
     said = capsys.readouterr()
-    assert "bad.wav" in said.err and "3 embedded" in said.out and "2 of them before" in said.out
+    assert "bad.wav" in said.err and "3 embedded" in said.out and "(2 done before)" in said.out
     origin = json.loads((tmp_path / "out/embedding.json").read_text())
     assert len(origin["files"]) == 3 and len(origin["left_out"]) == 1 and not origin["waiting"]
     assert origin["layer"] == "last" and origin["files"][0]["digest"]

@@ -5,7 +5,7 @@ FOLDER/
   rttm/home01.rttm        one for each recording, or combined ones; or .eaf: corpus.format=eaf
   uem/home01.uem          optional: what was annotated; absent = all of it
   train.txt dev.txt test.txt   optional: a recording's name on each line
-  groups.tsv              optional: who is heard where (see `shared.voices.read_groups`)
+  groups.tsv              optional: whose voice is where (docs/corpora.md)
 """
 
 from __future__ import annotations
