@@ -47,14 +47,14 @@ def list_command(kind: str | None) -> None:
     kinds = [registry.kind_of(kind)] if kind else list(registry.KINDS)
     entries = registry.entries()
     uses = Counter((entry.kind, entry.name) for entry in entries)
-    width = max((len(entry.name) for entry in entries), default=0)
+    called = {e: e.name if uses[e.kind, e.name] == 1 or e.built_in else e.full for e in entries}
+    width = max(map(len, called.values()), default=0)
     lines = []
     for shown in kinds:
         lines.append(shown)
         here = [entry for entry in entries if entry.kind == shown]
         for entry in here:
-            alone = uses[shown, entry.name] == 1 or entry.built_in
-            lines.append(f"  {entry.name if alone else entry.full:<{width}}  {entry.owner}")
+            lines.append(f"  {called[entry]:<{width}}  {entry.owner}")
         if not here:
             lines.append("  none")
     if not kind:
@@ -67,7 +67,7 @@ def _list_plugins() -> bool:
     listed = plugins(check=True)
     width = min(100, shutil.get_terminal_size((100, 24)).columns)
     for plugin in listed:
-        echo(f"{plugin.distribution} {plugin.version}".strip())
+        echo(plugin.gives[0].owner)
         for kind, (word, _) in registry.KINDS.items():
             given = [entry.name for entry in plugin.gives if entry.kind == kind]
             if given:

@@ -129,8 +129,8 @@ class FeatureSource:
             return
         self.claim()
         todo = self.blocks[rank::world]
-        total = sum(w.clip.duration for _, part in todo for w in part)
-        done = 0.0
+        fresh = _fresh(todo)
+        total, done = sum(fresh.values()), 0.0
         with ThreadPoolExecutor(1, thread_name_prefix="bab-writer") as writer:
             written: Future[None] | None = None
             for blocks in self._together(todo):
@@ -143,7 +143,7 @@ class FeatureSource:
                 written = writer.submit(self._put, new, made)
                 if self.batch == 1:
                     written.result()
-                done += sum(w.clip.duration for _, part in blocks for w in part)
+                done += sum(fresh[key] for key, _ in blocks)
                 progress(done, total)
             if written is not None:
                 written.result()
@@ -346,6 +346,19 @@ class FeatureSource:
             *([self.precision] if self.precision != "fp32" else []),
         )
         return hashlib.blake2b(repr(facts).encode(), digest_size=20).hexdigest()
+
+
+def _fresh(blocks: Iterable[_Block]) -> dict[str, float]:
+    """Seconds of each block that none before it in its file holds: windows overlap, audio counts
+    once."""
+    seconds: dict[str, float] = {}
+    path, end = None, 0.0
+    spans = ((w.clip.path, w.clip.start, w.clip.end, key) for key, part in blocks for w in part)
+    for file, start, stop, key in sorted(spans, key=lambda span: (str(span[0]), *span[1:])):
+        before = end if file == path else start
+        seconds[key] = seconds.get(key, 0.0) + max(0.0, stop - max(before, start))
+        path, end = file, max(before, stop)
+    return seconds
 
 
 def _key(window: Window) -> _Key:

@@ -171,7 +171,7 @@ def check_mask(make: Make) -> str | None:
     try:
         empty = run(encoder, [clip], mask=mask)
     except BabError as error:
-        return f"it can't be masked: {error}"
+        return str(error)
     close(empty.layers[-1], plain.layers[-1], "an empty mask")
     mask[:, mask.shape[1] // 2] = True
     masked = run(encoder, [clip], mask=mask)

@@ -131,7 +131,7 @@ def check_export(make: Make) -> str | None:
         try:
             encoder.export(Path(name), extra)
         except BabError as error:
-            return f"it can't be exported: {error}"
+            return str(error)
         left = [path.name for path in Path(name).rglob(".*")]
         assert not left, f"export left {left} behind"
         options = options_of(make, encoder)

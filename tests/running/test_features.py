@@ -229,6 +229,17 @@ def test_a_process_takes_its_share_and_all_can_read_the_rest(wav: Path, make: Ma
     assert Counting.calls == before
 
 
+def test_progress_counts_audio_once_where_windows_overlap(wav: Path, make: Make) -> None:
+    told: list[tuple[float, float]] = []
+    source = make()
+    for start in (0.0, 3.0, 1.0, 3.0):  # out of order, and one twice: 0-7 s of audio
+        clip = Clip("home", str(wav), start, start + 4.0, "home")
+        source.plan([Window(clip)])
+    source.fill(0, 1, lambda done, total: told.append((done, total)), never)
+    assert told[-1] == (7.0, 7.0)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
 def test_asked_to_stop_it_keeps_what_is_done(wav: Path, make: Make, tmp_path: Path) -> None:
     answers = iter([False, True])
     source = make()
