@@ -94,7 +94,7 @@ def run(
     >>> done.metrics["f1"], done.folder
 
     The arguments are the command's options (`bab run --help`), None where one isn't given; recipe
-    and bab.toml count as they do there, and a finished run is found and not repeated.
+    and bab.toml count as they do there, and a finished run is not repeated.
 
     Args:
         recipe: a YAML file of a run's keys.

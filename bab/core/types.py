@@ -114,7 +114,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What the encoder hears at once, and which of its frames count: [first, last), None = all."""
+    """What the encoder reads at once, and which of its frames count: [first, last), None = all."""
 
     clip: Clip  # narrowed to what is heard
     keep: tuple[int, int] | None = None

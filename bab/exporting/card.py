@@ -191,7 +191,7 @@ def _material(source: Source) -> Iterator[str]:
         yield (
             f"Corpus: {names} (digest `{source.result['corpus_digest']}`), {clips['train']} clips "
             f"of training and {clips['dev']} of dev. {source.result['audio_hours']:.2f} h of audio "
-            "were heard in training, repetitions counted."
+            "were used in training, repetitions counted."
         )
         return
     if record is None:
@@ -304,12 +304,12 @@ def _limits_of_head(source: Source, folder: Folder) -> Iterator[str]:
     about = settings(source, True)
     seconds, step = (about[key] / grid.sample_rate for key in ("window", "step"))
     yield (
-        f"It hears {grid.sample_rate} Hz mono, at most {seconds:g} s at once, every {step:g} s. "
+        f"It takes {grid.sample_rate} Hz mono, at most {seconds:g} s at once, every {step:g} s. "
         "Other windows give other outputs."
     )
     if saved.view.context:
         yield (
-            f"In training an utterance was heard with {saved.view.context:g} s of context on each "
+            f"In training an utterance was given with {saved.view.context:g} s of context on each "
             "side, and only its own frames counted. A file alone has no context."
         )
     if saved.task.level == "frame":

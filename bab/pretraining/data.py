@@ -31,7 +31,7 @@ class Material:
 def gather(config: PretrainConfig, corpora: Sequence[Corpus], tell: Tell) -> Material:
     """The clips to train on and those of dev: each corpus's splits, or as `config.use` says.
 
-    What a corpus calls test is never heard. One that can't be divided is heard whole, without a
+    What a corpus calls test is never used. One that can't be divided is used whole, without a
     dev. Of several corpora, ids and groups begin with the corpus's name.
 
     Raises:

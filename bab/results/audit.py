@@ -23,7 +23,7 @@ FORMAT = 1
 TRAITS, NAMES, MAJORITY, SHUFFLED = "traits", "names", "majority", "shuffled"
 ROWS: Mapping[str, str] = {
     TRAITS: "what the audio carries: format, level, noise, band, duration",
-    NAMES: "file names and folders, which no encoder hears",
+    NAMES: "file names and folders, which no encoder reads",
     MAJORITY: "control: the most frequent class",
     SHUFFLED: "control: the same trees, training labels shuffled",
 }
@@ -172,7 +172,7 @@ def verdict(audit: Audit) -> list[str]:
         text = f"SHORTCUT: {own}, where chance ({chance}) gets {base}. The {best.name} alone gives "
         said.append(text + f"{number(best.alone, unit)}.")
         if name == TRAITS:
-            said[-1] += " A model shows that it hears more only where its score is above that."
+            said[-1] += " A model shows that it uses more only where its score is above that."
     return said
 
 

@@ -25,7 +25,7 @@ ONE_SEED = (
 HEARD_MARK = "‡"
 HEARD = (
     f"{HEARD_MARK} the encoder was pretrained on test audio, without its labels (what an encoder's "
-    "folder says that it heard); encoders that weren't may be worse for that alone"
+    "folder says that it was pretrained on); encoders that weren't may be worse for that alone"
 )
 
 

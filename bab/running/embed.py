@@ -1,6 +1,6 @@
 """An encoder's states of recordings of any length: one recording after the other, into files.
 
-A long recording is heard in windows whose frames tile, as `bab run` hears it with a frozen encoder:
+A long recording is encoded in windows whose frames tile, as in `bab run` with a frozen encoder:
 a window knows nothing of what lies outside of it. A stopped command goes on where it was: what is
 done is found by encoder, options and audio.
 """

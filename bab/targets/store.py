@@ -35,7 +35,7 @@ RASTER = Grid(16000, 320, 400)
 FORMAT = 1
 META, CENTROIDS, INDEX = "targets.json", "centroids.safetensors", "index.safetensors"
 _COLUMNS = ("ids", "shard", "offset", "first", "frames")  # of the index
-_REMEDY = "the `bab targets` command that made it mends it"
+_REMEDY = "the `bab targets` command that made it repairs it"
 
 
 @dataclass(frozen=True, slots=True)

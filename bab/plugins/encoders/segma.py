@@ -32,7 +32,7 @@ class Segma(Speech):
     """The HuBERT inside a checkpoint of segma (VTC 2, BabyHuBERT's addressee model): 16 kHz.
 
     The states are those of encoder `hubert` on the same file; only the time that a frame stands for
-    is segma's: 2.5 ms before the middle of what it hears.
+    is segma's: 2.5 ms before the middle of the audio that it depends on.
 
     Weights: a .ckpt file as Lightning saves it, or an untrained control.
     """

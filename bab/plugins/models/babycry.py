@@ -20,7 +20,7 @@ class BabyCry(ModelReader):
     """babycry:DIR, a folder that `bab run --task valence` left: the classifier of
     owlgebra-ai/babycry, trained again.
 
-    Its protocol: each encoder hears the clip at its own rate, in windows of 2 s every 1 s; their
+    Its protocol: each encoder reads the clip at its own rate, in windows of 2 s every 1 s; their
     mean is a vector per clip, and a logistic regression says positive or distress, at .5. The
     default is CLAP alone; ast+wav2vec2+clap is its ensemble. `bab.Predictor("babycry:DIR")` is its
     `predict`: a file, or floats with their sampling rate.

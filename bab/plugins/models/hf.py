@@ -30,7 +30,7 @@ class HuggingFace(ModelReader):
     ForSequenceClassification for classify (or any task of whole clips with these labels),
     ForAudioFrameClassification for vtc, where its labels are voices. Labels are the model's
     id2label or its tokenizer's vocabulary. Logits are transformers' own to 1e-4; a recording over
-    30 s is heard in windows. No code from a repository is run.
+    30 s is encoded in windows. No code from a repository is run.
     """
 
     where = "DIR or OWNER/NAME"

@@ -1,6 +1,6 @@
 """Task `addressee`: whom is an utterance meant for, an adult, the key child or someone else?
 
-The addressee task on top of BabyHuBERT: the encoder hears the utterance with ten seconds of
+The addressee task on top of BabyHuBERT: the encoder reads the utterance with ten seconds of
 context on each side, and the mean over the utterance's own frames goes through dropout and one
 linear layer.
 """
