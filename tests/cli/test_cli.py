@@ -101,6 +101,27 @@ def test_info_shows_options_weights_and_source():
     assert "bab_step" in bab("info", "jsonl").out
 
 
+def test_info_says_what_one_example_is():
+    assert re.search(
+        r"view +windows of 4 s, at random places in finetune\n", bab("info", "vtc").out
+    )
+    assert re.search(r"view +whole clips\n", bab("info", "gender").out)
+
+
+def test_a_name_in_full_stands_in_its_column(tmp_path):
+    write_distribution(tmp_path, "a-long-name", {"encoders": {"fbank": "nowhere:Fbank"}})
+    lines = shell("list", "encoders", site=tmp_path).out.splitlines()[1:]
+    assert any("a-long-name/fbank" in line for line in lines)
+    assert len({len(line) - len(line.split(None, 1)[1]) for line in lines}) == 1
+
+
+def test_list_plugins_folds_on_a_narrow_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = bab("list", "plugins").out.splitlines()
+    assert "  encoder:" in "\n".join(lines)
+    assert max(map(len, lines)) <= 60
+
+
 def test_info_run_shows_every_key():
     from bab.config.run import CacheConfig, RunConfig
     from bab.core.options import TrainConfig
