@@ -97,7 +97,7 @@ def _convert_one(
             raise BabError(f"{path}: {part} was written from another file: convert it by itself")
         form.write(some, part)
         if "several" not in form.keeps and some[0].uri != part.stem:
-            form.notices.append(f"1 recording is called as its file is, not as in {path.name}")
+            form.notices.append("1 recording takes the new file's name")
         done.written.append(part)
 
 

@@ -90,7 +90,7 @@ def load(path: StrPath, brief: bool = False) -> Record:
     except OSError as error:
         raise BabError(f"{file}: can't be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
-        raise BabError(f"{file}: is not JSON ({error}): repeat the run with --force") from None
+        raise BabError(f"{file} is not JSON ({error}): repeat the run with --force") from None
     return revived(values, str(file), brief)
 
 
@@ -250,7 +250,7 @@ def collect(root: StrPath, brief: bool = False) -> tuple[list[Record], list[Skip
         try:
             records.append(load(folder / RECORD, brief))
         except BabError as error:
-            skipped.append(Skipped(str(folder), str(error)))
+            skipped.append(Skipped(str(folder), str(error).removeprefix(f"{folder}{os.sep}")))
     return records, skipped
 
 
