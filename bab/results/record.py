@@ -118,7 +118,7 @@ def revived(values: Any, file: str, brief: bool = False) -> Record:
     """
     from pydantic import ValidationError
 
-    if not isinstance(values, dict) or "format" not in values:
+    if not isinstance(values, dict) or values.get("format") is None:
         raise BabError(f"{file}: is not a record (it has no format number)")
     if values["format"] not in (_OLD, FORMAT):
         raise BabError(

@@ -137,6 +137,7 @@ class FeatureSource:
                 if stop():
                     return
                 new = [one for one in blocks if not self.store.claim(one[0]) and self._fits(one[1])]
+<<<<<<< HEAD
                 made = self._encode([window for _, part in new for window in part])
                 if written is not None:
                     written.result()
@@ -144,6 +145,16 @@ class FeatureSource:
                 if self.batch == 1:
                     written.result()
                 done += sum(fresh[key] for key, _ in blocks)
+=======
+                if new:
+                    made = self._encode([window for _, part in new for window in part])
+                    if written is not None:
+                        written.result()
+                    written = writer.submit(self._put, new, made)
+                    if self.batch == 1:
+                        written.result()
+                done += sum(w.clip.duration for _, part in blocks for w in part)
+>>>>>>> main
                 progress(done, total)
             if written is not None:
                 written.result()
