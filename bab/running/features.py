@@ -137,12 +137,13 @@ class FeatureSource:
                 if stop():
                     return
                 new = [one for one in blocks if not self.store.claim(one[0]) and self._fits(one[1])]
-                made = self._encode([window for _, part in new for window in part])
-                if written is not None:
-                    written.result()
-                written = writer.submit(self._put, new, made)
-                if self.batch == 1:
-                    written.result()
+                if new:
+                    made = self._encode([window for _, part in new for window in part])
+                    if written is not None:
+                        written.result()
+                    written = writer.submit(self._put, new, made)
+                    if self.batch == 1:
+                        written.result()
                 done += sum(w.clip.duration for _, part in blocks for w in part)
                 progress(done, total)
             if written is not None:

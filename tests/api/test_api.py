@@ -28,7 +28,7 @@ OTHER = {
     "embed": {},
     "explain": {"layers": None, "errors": None},
     "table": {"form": None, "format": None, "subgroups": "view", "per_recording": "view",
-              "per_layer": "view"},
+              "per_layer": "view", "verify": None},  # what it finds is told, and an exit status
 }  # fmt: skip
 
 

@@ -28,8 +28,9 @@ draw = torch.Generator().manual_seed(0)
 TARGETS = torch.randint(0, C, (N, 1), generator=draw)
 STATES = torch.randn(N, L, 1, D, generator=draw) + 0.8 * TARGETS[:, :, None, None]
 CONFIG = TrainConfig(
-    steps=40, batch=8, eval_every=20, warmup=5, schedule="linear", weight_decay=0.1, clip=0.5
-)
+    steps=40, batch=8, eval_every=20, warmup=5, schedule="linear", weight_decay=0.1, clip=0.5,
+    precision="fp32",
+)  # fmt: skip
 
 
 class Recorder(Watchers):

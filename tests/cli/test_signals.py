@@ -50,13 +50,13 @@ def test_a_hang_up_that_is_ignored_stays_so() -> None:
 
 def _signalled(command: list[str], *numbers: signal.Signals) -> tuple[int, str]:
     """Exit status and output of a process that gets signals, a moment apart, when it is ready."""
-    # A shell's background job has SIGINT ignored, and so have its children.
+    # A shell's background job has SIGINT ignored, one under nohup SIGHUP; and so have its children.
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=_attentive,
     ) as process:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         for number in numbers:
@@ -67,3 +67,8 @@ def _signalled(command: list[str], *numbers: signal.Signals) -> tuple[int, str]:
                     process.wait(0.5)
         rest = process.stdout.read()
         return process.wait(30), rest
+
+
+def _attentive() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -16,6 +16,7 @@ from bab.audio import decoding
 from bab.core.types import Clip, Encoded, View, Waves
 from bab.data.batches import WaveSource
 from bab.data.windows import Examples
+from bab.running import inference
 from bab.running.inference import infer, per_pass
 from bab.running.model import LayerMix, Model
 
@@ -108,7 +109,10 @@ def test_single_outputs_count_by_their_frames(home: str, view: View) -> None:
     assert value[0] == pytest.approx(np.arange(105).mean(), abs=1e-3)
 
 
-def test_processes_share_the_regions_and_passes_are_as_large_as_asked(home: str) -> None:
+def test_processes_share_the_regions_and_a_pass_takes_so_many_seconds(
+    home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "_SECONDS_PER_PASS", 6.0)  # three regions of two
     regions = [Clip(f"{i}", home, 2.0 * i, 2.0 * i + 2, "") for i in range(7)]
     scorer, encoder = model(Framed())
     examples = Examples(regions, View(window=4.0), encoder.grid, None)
@@ -117,7 +121,7 @@ def test_processes_share_the_regions_and_passes_are_as_large_as_asked(home: str)
         [
             output.clip.id
             for output in infer(
-                scorer, examples, WaveSource(RATE), torch.device("cpu"), 3, share=(rank, 2),
+                scorer, examples, WaveSource(RATE), torch.device("cpu"), share=(rank, 2),
                 progress=lambda done, total: told.append((done, total)),
             )
         ]
@@ -126,7 +130,7 @@ def test_processes_share_the_regions_and_passes_are_as_large_as_asked(home: str)
     assert shares == [["0", "2", "4", "6"], ["1", "3", "5"]]
     assert encoder.heard == [3, 1, 3]
     assert told == [(6.0, 8.0), (8.0, 8.0), (6.0, 6.0)]
-    assert per_pass(examples) == 32 and per_pass(Examples([], View(), encoder.grid, None)) == 64
+    assert per_pass(examples.windows, 64.0) == 32 and per_pass([], 64.0) == 64
 
 
 def test_a_region_without_audio_gives_nothing(home: str) -> None:
