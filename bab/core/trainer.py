@@ -231,10 +231,10 @@ class Trainer:
         self, sums: Said, logs: Said, norm: float | Tensor
     ) -> tuple[dict[str, float], Logs, float]:
         """The same as numbers, added up by name: the one moment of a step that waits for a GPU."""
-        device = self.accelerator.device
         values = [value for _, value, _ in (*sums, *logs)] + [norm]
         # A stranger's total may be of shape [1], and what it logs on another device.
-        tensors = [v.detach().to(device).reshape(()) for v in values if isinstance(v, Tensor)]
+        tensors = [value.detach().reshape(()) for value in values if isinstance(value, Tensor)]
+        tensors = [one.to(tensors[-1].device) for one in tensors]
         fetched = iter(torch.stack(tensors).tolist() if tensors else [])
         numbers = iter([next(fetched) if isinstance(v, Tensor) else v for v in values])
         terms, told = dict[str, float](), Logs()
