@@ -14,6 +14,9 @@ import pytest
 if not os.environ.get("BAB_GPU_TESTS"):
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
+# readline, which pytest imports, sets it for the processes of pytest-xdist: tables would be folded.
+os.environ.pop("COLUMNS", None)
+
 Install = Callable[..., Path]
 
 
