@@ -32,15 +32,24 @@ def _sibling(path: Path) -> Path:
     return path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.name[-60:]}.tmp")
 
 
-def sweep(folder: Path, names: str = "**/.tmp-*") -> None:
-    """Remove what killed writers left. Call it where nobody else writes."""
+def sweep(folder: Path, names: str = "**/.tmp-*", alone: bool = True) -> None:
+    """Remove what killed writers left. alone: nobody else writes there; else what a process of this
+    machine may be writing stays."""
     for path in list(folder.glob(names)):
-        _remove(path)
+        if alone or not _at_work(path):
+            _remove(path)
 
 
 def sweep_beside(path: Path) -> None:
     """Remove what killed writers of `path` left."""
-    sweep(path.parent, f".tmp-*-{glob.escape(path.name[-60:])}.tmp")
+    sweep(path.parent, f".tmp-*-{glob.escape(path.name[-60:])}.tmp", alone=False)
+
+
+def _at_work(temporary: Path) -> bool:
+    import psutil
+
+    pid = temporary.name.split("-")[1]
+    return pid.isdecimal() and int(pid) != os.getpid() and psutil.pid_exists(int(pid))
 
 
 def _remove(path: Path) -> None:

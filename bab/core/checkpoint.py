@@ -19,6 +19,7 @@ from bab.core import sealed
 from bab.core.errors import BabError
 
 _REMEDY = "repeat the run with --force"
+_AGAIN = "give the same command again, which goes back to one that is sound"
 
 
 @dataclass(slots=True)
@@ -135,9 +136,9 @@ def restore_best(folder: Path, module: nn.Module, step: int, run: str = "") -> N
     """Put the weights of the best dev score, reached at `step`, into the module."""
     path = best_path(folder, step)
     try:
-        tensors, _ = sealed.read(path, _key(run, path), _REMEDY)
+        tensors, _ = sealed.read(path, _key(run, path), _AGAIN)
     except FileNotFoundError:
-        raise BabError(f"{path} is gone: {_REMEDY}") from None
+        raise BabError(f"{path} is gone: {_AGAIN}") from None
     load_trainable(module, tensors, path)
 
 

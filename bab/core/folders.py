@@ -26,7 +26,8 @@ def locked(folder: Path, main: bool, beside: Iterable[Path] = ()) -> Iterator[No
     process, so a killed one leaves none behind; what its writers left is swept.
 
     main: of several processes of one run, only the first holds it. beside: folders that are
-    written to as well, but are not the run's alone: what lies below them isn't swept.
+    written to as well, but are not the run's alone: what lies below them isn't swept, nor what
+    another process may be writing there.
 
     Raises:
         BusyError: another process does.
@@ -46,12 +47,12 @@ def locked(folder: Path, main: bool, beside: Iterable[Path] = ()) -> Iterator[No
             lock.acquire()
     except Timeout:
         raise BusyError(f"another bab process is at work in {folder}: wait for it") from None
-    swept = [(folder, "**/.tmp-*"), *((place, ".tmp-*") for place in beside)]
+    swept = [(folder, "**/.tmp-*", True), *((one, ".tmp-*", False) for one in beside)]
     try:
-        for place, names in swept:
-            sweep(place, names)
+        for one in swept:
+            sweep(*one)
         yield
     finally:
-        for place, names in swept:
-            sweep(place, names)
+        for one in swept:
+            sweep(*one)
         lock.release()

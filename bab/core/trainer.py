@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from bab.core import checkpoint
 from bab.core.checkpoint import State
 from bab.core.device import one_thread
-from bab.core.errors import DivergedError, InterruptedRunError
+from bab.core.errors import BabError, DivergedError, InterruptedRunError
 from bab.core.interfaces import Objective, Scorer
 from bab.core.loader import Prefetcher
 from bab.core.observers import Watchers
@@ -103,6 +103,7 @@ class Trainer:
                 training.watchers.bab_notice(run=training.info, message=told)
         self.saved = time.monotonic()
         self.wrapped, self.stepper = self.accelerator.prepare(self.bundle, self.optimizer)
+        self._refuse_apart()
         # One process without a loss scale needs none of Accelerate's care, which costs as much as
         # a small head's step.
         self.plain = self.accelerator.num_processes == 1 and self.accelerator.scaler is None
@@ -110,6 +111,16 @@ class Trainer:
         self.skipped = 0  # updates in a row
         if self.state.scaler and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(self.state.scaler)
+
+    def _refuse_apart(self) -> None:
+        """Raises BabError: where one process alone went back from a checkpoint that it could not
+        read, they would train on from two steps."""
+        every = self.accelerator.num_processes * self.state.step
+        if self._reduce([float(self.state.step)]) != [every]:
+            raise BabError(
+                f"the processes can't all read the checkpoints in {self.training.folder} (this one "
+                f"goes on from step {self.state.step}): give the same command again"
+            )
 
     def fit(self) -> State:
         """Train to the last step, or until dev has not improved for `patience` evaluations.
@@ -221,7 +232,9 @@ class Trainer:
     ) -> tuple[dict[str, float], Logs, float]:
         """The same as numbers, added up by name: the one moment of a step that waits for a GPU."""
         values = [value for _, value, _ in (*sums, *logs)] + [norm]
-        tensors = [value.detach() for value in values if isinstance(value, Tensor)]
+        # A stranger's total may be of shape [1], and what it logs on another device.
+        tensors = [value.detach().reshape(()) for value in values if isinstance(value, Tensor)]
+        tensors = [one.to(tensors[-1].device) for one in tensors]
         fetched = iter(torch.stack(tensors).tolist() if tensors else [])
         numbers = iter([next(fetched) if isinstance(v, Tensor) else v for v in values])
         terms, told = dict[str, float](), Logs()

@@ -113,7 +113,10 @@ def _table_sum(table: Any, about: Mapping[bytes, bytes]) -> str:
                 lengths = zlib.crc32(np.diff(bounds).tobytes(), lengths)
                 held = memoryview(chunk.buffers()[2] or b"")[bounds[0] : bounds[-1]]
             else:
-                held = memoryview(chunk.to_numpy(zero_copy_only=False).tobytes())
+                plain = chunk.to_numpy(zero_copy_only=False)
+                if plain.dtype == object:  # whose bytes are places in memory
+                    plain = np.frombuffer("".join(f"{one!r}\n" for one in plain).encode(), "u1")
+                held = memoryview(plain.tobytes())
             values = zlib.crc32(held, values)
         facts.append((field.name, str(field.type), len(column), column.null_count, lengths, values))
     return digest(facts)

@@ -134,6 +134,8 @@ def revived(values: Any, file: str, brief: bool = False) -> Record:
         _shorten(values)
     for key in _NUMBERS:
         values[key] = _numbers(values.get(key, {}))
+    if brief:
+        _share(values)
     if wrong := _unkept(values["jackknife"]):
         raise BabError(f"{file}: jackknife: {wrong}: repeat the run with --force")
     try:
@@ -183,8 +185,8 @@ _SHARED = ("config", "jackknife", "labels", "units")
 
 
 def _shorten(values: dict[str, Any]) -> None:
-    """Leave out what no table shows, and hold once what many records say alike: of 20,000 records,
-    a third of a gigabyte instead of one."""
+    """Leave out what no table shows: of 20,000 records, with what `_share` does, a third of a
+    gigabyte instead of one."""
     for key in _DETAILS:
         values.pop(key, None)
     for key, names in _SHOWN.items():
@@ -202,9 +204,14 @@ def _shorten(values: dict[str, Any]) -> None:
     groups = kept.get("groups") if isinstance(kept, dict) else None
     if isinstance(groups, list) and len(groups) >= MARKED:  # fewer are listed with their scores
         values.pop("groups", None)
+
+
+def _share(values: dict[str, Any]) -> None:
+    """Hold once what many records say alike: all of these, but the scores without each group."""
     for key in _SHARED:
         if isinstance(values.get(key), dict):
-            values[key] = {name: _once(value) for name, value in values[key].items()}
+            told = values[key].items()
+            values[key] = {n: value if n == "left_out" else _once(value) for n, value in told}
 
 
 _known: dict[str, Any] = {}

@@ -51,7 +51,10 @@ class Reader:
                 bounds, sums = self._known.get(key) or self._header(block, states, path, key)
                 begin, end = bounds[index], bounds[index + 1]
                 if (key, index) not in self._sound:
-                    if checksum(states[begin:end]) != sums[index]:
+                    total = checksum(states[begin:end])
+                    if total != sums[index]:  # made anew by another process since it was known?
+                        sums = self._header(block, states, path, key)[1]
+                    if total != sums[index]:
                         raise DamagedError(f"{path}: the checksum of window {index} doesn't hold")
                     self._sound.add((key, index))
                 if crop is not None:
@@ -64,7 +67,8 @@ class Reader:
     def forget(self, key: str) -> None:
         """The block is gone, or made anew."""
         self._known.pop(key, None)
-        self._sound = {known for known in self._sound if known[0] != key}
+        # A copy first: other threads read, and so add to it, meanwhile.
+        self._sound = {known for known in tuple(self._sound) if known[0] != key}
 
     def _header(self, block: Any, states: Any, path: Path, key: str) -> tuple[list[int], list[int]]:
         about = block.metadata() or {}

@@ -16,6 +16,7 @@ from bab import __version__
 from bab.core.annotations import Format
 from bab.core.device import resolve_device
 from bab.core.errors import AudioError, BabError, InterruptedRunError
+from bab.core.registry import origin
 from bab.data.annotations import open_format
 from bab.machine.memory import keep_memory
 from bab.running import outputs, overview
@@ -235,7 +236,9 @@ class Maker:
         """Model and options, as a short name. Where the model lies, and in which formats segments
         are written, makes no difference."""
         facts = {k: v for k, v in self.identity.items() if k not in ("model", "formats")}
-        return _digest_of(facts)
+        saved = self.saved
+        strangers = list(filter(None, map(origin, (*saved.members, saved.task, saved.model.head))))
+        return _digest_of(facts | ({"plugins": strangers} if strangers else {}))
 
     def _key(self, recording: Recording, digest: str) -> str:
         """What a result is found by: model, options and audio."""

@@ -21,6 +21,7 @@ from bab.core.errors import BabError
 from bab.core.interfaces import Corpus, Task
 from bab.core.record import Record
 from bab.core.types import Clip, Permissions, Prediction, Segment
+from bab.core.weights import first_line
 from bab.results import record as records
 from bab.results.cells import plain
 from bab.running.groups import Groups, scored
@@ -61,6 +62,11 @@ def verify(
                 verdicts.append(Verdict(path, tuple(_wrong(path, held))))
         except (BabError, OSError) as error:
             verdicts.append(Verdict(path, untold=str(error)))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            why = "it, or a prediction, is damaged, or of another version"
+            verdicts.append(
+                Verdict(path, untold=f"{why} ({type(error).__name__}: {first_line(error)})")
+            )
         tell(number, len(paths))
     return verdicts
 

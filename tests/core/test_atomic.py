@@ -14,12 +14,15 @@ from safetensors.torch import save_file
 from bab.core.atomic import (
     atomic_folder,
     atomic_path,
+    sweep,
     sweep_beside,
     write_bytes,
     write_json,
     write_text,
 )
 from bab.core.folders import locked
+
+GONE = 2**30  # no process has such a number
 
 
 def names(folder: Path) -> list[str]:
@@ -114,7 +117,7 @@ def test_what_killed_writers_left_is_swept_under_the_lock(tmp_path: Path) -> Non
     run, beside = tmp_path / "out" / ".bab", tmp_path / "out"
     left = [
         run / "deep" / ".tmp-1-ab-x.rttm.tmp",
-        beside / ".tmp-1-ab-y.tmp",
+        beside / f".tmp-{GONE}-ab-y.tmp",
         run / ".tmp-2-folder",
     ]
     other = beside / "runs" / ".tmp-3-at-work.tmp"  # somebody else's
@@ -131,8 +134,19 @@ def test_what_killed_writers_left_is_swept_under_the_lock(tmp_path: Path) -> Non
 
 
 def test_only_its_own_are_swept_beside_a_file(tmp_path: Path) -> None:
-    own, other = tmp_path / ".tmp-1-ab-m[1].parquet.tmp", tmp_path / ".tmp-1-ab-n.parquet.tmp"
+    own, other = (tmp_path / f".tmp-{GONE}-ab-{name}.parquet.tmp" for name in ("m[1]", "n"))
     for path in (own, other):
         path.touch()
     sweep_beside(tmp_path / "m[1].parquet")
     assert names(tmp_path) == [other.name]
+
+
+def test_nothing_is_swept_from_under_a_living_writer(tmp_path: Path) -> None:
+    parent = tmp_path / f".tmp-{os.getppid()}-ab-m.parquet.tmp"
+    parent.touch()
+    sweep_beside(tmp_path / "m.parquet")
+    with locked(tmp_path / ".bab", True, [tmp_path]):
+        assert parent.exists()
+    assert parent.exists()
+    sweep(tmp_path)
+    assert not parent.exists()

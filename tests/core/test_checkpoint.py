@@ -90,6 +90,18 @@ def test_a_damaged_one_falls_back_to_the_one_before(
     assert not any("begins anew" in line for line in said) or which == "all" or len(bests) == 1
 
 
+def test_best_weights_that_are_damaged_at_the_end_say_what_helps(
+    stopped: Path, tmp_path: Path
+) -> None:
+    expected, _ = finish(tmp_path / "whole")
+    best = max((stopped / "checkpoints").glob("best-*"))
+    turn(best)
+    with pytest.raises(BabError, match="same command again"):
+        checkpoint.restore_best(best.parent, modules(stopped)[0], int(best.stem[5:]), RUN)
+    weights, _ = finish(stopped)
+    assert all(torch.equal(weights[name], value) for name, value in expected.items())
+
+
 def test_no_bit_changes_what_is_resumed(stopped: Path) -> None:
     """Every k-th bit of both files: the state as it was, or one that is not taken."""
     folder = stopped / "checkpoints"

@@ -22,7 +22,7 @@ from train_worker import batch, example, examples, make_job
 
 from bab.core import checkpoint
 from bab.core.device import one_thread
-from bab.core.errors import DivergedError, InterruptedRunError
+from bab.core.errors import BabError, DivergedError, InterruptedRunError
 from bab.core.observers import hookimpl
 from bab.core.options import TrainConfig
 from bab.core.trainer import Bundle, Trainer, parameter_groups, schedule
@@ -217,6 +217,39 @@ def test_skipped_updates_without_end_are_an_error(tmp_path: Path) -> None:
         trainer._update(step, parts, norm)
     with pytest.raises(DivergedError, match="gradient norm is nan at step 51"):
         trainer._update(50, parts, float(trainer._clipped()))
+
+
+def test_terms_of_any_shape_with_one_number_are_told(tmp_path: Path) -> None:
+    trainer = Trainer(make_job(tmp_path, TrainConfig(steps=2, batch=12)))
+    sums = [("a", torch.ones(1), 0.0), ("a", torch.ones(1, 1), 0.0)]
+    logs = [("b", torch.tensor(2, dtype=torch.float64), 1.0), ("b", 3.0, 1.0)]
+    told = trainer._fetched(sums, logs, torch.tensor(4.0))
+    assert told == ({"a": 2.0}, {"b": (5.0, 2.0)}, 4.0)
+
+
+class Two:
+    """Accelerate's handle, with another process that stands `apart` steps further."""
+
+    def __init__(self, own: Any, apart: int) -> None:
+        self._own, self._apart, self.num_processes = own, apart, 2
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+    def reduce(self, values: torch.Tensor, reduction: str) -> torch.Tensor:
+        return 2 * values + self._apart
+
+
+def test_processes_that_stand_at_two_steps_do_not_go_on(tmp_path: Path) -> None:
+    """One of them alone couldn't read the newest checkpoint, and went back."""
+    config = TrainConfig(steps=4, batch=12, save_every=2)
+    Trainer(make_job(tmp_path, config)).fit()
+    job = make_job(tmp_path, config)
+    job.accelerator = Two(job.accelerator, 0)
+    assert Trainer(job).state.step == 4
+    job.accelerator = Two(job.accelerator, -2)
+    with pytest.raises(BabError, match="goes on from step 4"):
+        Trainer(job)
 
 
 def test_small_work_takes_one_thread_and_gives_the_others_back() -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pyarrow
@@ -14,11 +17,12 @@ from damaged import flipped
 from made_models import made as made_run
 
 from bab.config.resolve import run_config
+from bab.core import sealed as sealed_file
 from bab.core.errors import BabError
 from bab.data import sealed
 from bab.kit.faults import Faults
 from bab.plugins.datasets.shared.rows import read_rows
-from bab.running import model
+from bab.running import blocks, model
 from bab.running.runner import run
 
 
@@ -110,3 +114,29 @@ def test_a_run_on_damaged_features_ends_with_the_same_result(
     assert blocks[0].read_bytes() == data
     assert [n for n in again.notices if n.startswith("2 damaged blocks of cached features")]
     assert not any("damaged" in notice for notice in expected.notices)
+
+
+def test_a_block_made_anew_by_another_process_is_sound(tmp_path: Path) -> None:
+    """On a GPU, or with other threads, the same features may differ in their last bits."""
+    path, reader = tmp_path / "k.safetensors", blocks.Reader()
+    blocks.write(path, "k", [torch.ones(2, 3, 4), torch.ones(2, 5, 4)])
+    assert torch.equal(reader.read(path, "k", 0, None), torch.ones(3, 2, 4))
+    blocks.write(path, "k", [torch.zeros(2, 3, 4), torch.zeros(2, 5, 4)])
+    assert torch.equal(reader.read(path, "k", 1, None), torch.zeros(5, 2, 4))
+    data = path.read_bytes()
+    path.write_bytes(flipped(data, len(data) * 8 - 3))
+    with pytest.raises(sealed_file.DamagedError, match="window 1"):
+        blocks.Reader().read(path, "k", 1, None)
+
+
+def test_a_table_with_gaps_is_sound_in_another_process(tmp_path: Path) -> None:
+    """Where values are missing there are objects, whose bytes are places in memory."""
+    columns = {"none": [None, None], "flag": [True, None], "day": [date(2020, 1, 1), None]}
+    sealed.write_parquet(tmp_path / "m.parquet", pyarrow.table(columns), {b"bab.k": b"1"})
+    code = f"""if True:
+        from pathlib import Path
+        from bab.data import sealed
+        held = [object() for _ in range(10_000)]
+        sealed.check_parquet(Path({str(tmp_path / "m.parquet")!r}), "")
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)

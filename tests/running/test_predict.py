@@ -304,3 +304,12 @@ def test_the_start_that_a_corpus_tells_is_used(model: Path, homes: Path) -> None
     starts = {r["recording_filename"]: f"{r['date_iso']}T{r['start_time']}:00" for r in told}
     assert rows and {row["start"] for row in rows} <= set(starts.values())
     assert {row["hour"] for row in rows if row["scope"] == "clock"} == {"9"}
+
+
+def test_another_version_of_a_plugin_is_asked_anew(
+    model: Path, homes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound, out = homes / "phone.wav", homes.parent / "out"
+    for version, again in (("", 0), ("", 1), ("plugin 1", 0), ("plugin 1", 1), ("plugin 2", 0)):
+        monkeypatch.setattr(module, "origin", lambda one, version=version: version)
+        assert predict(model, [sound], out).again == again

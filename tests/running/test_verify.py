@@ -111,3 +111,22 @@ def test_what_can_t_be_told_is_said(
     (line,) = (line for line in out.splitlines() if line.startswith("can't be told"))
     assert "its corpus is needed" in line and "homes" in line and "vtc" in line
     assert main(["table", str(copied), "--verify"]) == 0
+
+
+@pytest.mark.parametrize("kind", ["number", "column", "config", "presets"])
+def test_what_is_damaged_is_said_of_its_run_alone(runs: Path, copied: Path, kind: str) -> None:
+    (table,) = (copied / "vtc").rglob("f1/vtc.csv")
+    (record,) = (copied / "vtc").rglob("record.json")
+    values = json.loads(record.read_text())
+    if kind == "number":
+        head, row, *rest = table.read_text().splitlines(keepends=True)
+        table.write_text("".join([head, row.replace(row.split(",")[1], "abc"), *rest]))
+    elif kind == "column":
+        table.write_text(table.read_text().replace("uid", "who", 1))
+    else:
+        values |= {"config": values["config"] | {"new": 1}} if kind == "config" else {"presets": {}}
+    record.write_text(json.dumps(values))
+    verdicts = verify(copied, quiet)
+    assert len(verdicts) == 3 and sum(one.holds for one in verdicts) == 2
+    (bad,) = (one for one in verdicts if not one.holds)
+    assert "vtc" in str(bad.path) and "damaged, or of another version" in bad.untold
