@@ -137,15 +137,6 @@ class FeatureSource:
                 if stop():
                     return
                 new = [one for one in blocks if not self.store.claim(one[0]) and self._fits(one[1])]
-<<<<<<< HEAD
-                made = self._encode([window for _, part in new for window in part])
-                if written is not None:
-                    written.result()
-                written = writer.submit(self._put, new, made)
-                if self.batch == 1:
-                    written.result()
-                done += sum(fresh[key] for key, _ in blocks)
-=======
                 if new:
                     made = self._encode([window for _, part in new for window in part])
                     if written is not None:
@@ -153,8 +144,7 @@ class FeatureSource:
                     written = writer.submit(self._put, new, made)
                     if self.batch == 1:
                         written.result()
-                done += sum(w.clip.duration for _, part in blocks for w in part)
->>>>>>> main
+                done += sum(fresh[key, part[0].clip.path] for key, part in blocks)
                 progress(done, total)
             if written is not None:
                 written.result()
@@ -359,15 +349,15 @@ class FeatureSource:
         return hashlib.blake2b(repr(facts).encode(), digest_size=20).hexdigest()
 
 
-def _fresh(blocks: Iterable[_Block]) -> dict[str, float]:
-    """Seconds of each block that none before it in its file holds: windows overlap, audio counts
-    once."""
-    seconds: dict[str, float] = {}
+def _fresh(blocks: Iterable[_Block]) -> dict[tuple[str, str], float]:
+    """By address and file (copies share an address), seconds of each block that no other one holds:
+    windows overlap, audio counts once."""
+    seconds: dict[tuple[str, str], float] = {}
     path, end = None, 0.0
     spans = ((w.clip.path, w.clip.start, w.clip.end, key) for key, part in blocks for w in part)
-    for file, start, stop, key in sorted(spans, key=lambda span: (str(span[0]), *span[1:])):
+    for file, start, stop, key in sorted(spans):
         before = end if file == path else start
-        seconds[key] = seconds.get(key, 0.0) + max(0.0, stop - max(before, start))
+        seconds[key, file] = seconds.get((key, file), 0.0) + max(0.0, stop - max(before, start))
         path, end = file, max(before, stop)
     return seconds
 

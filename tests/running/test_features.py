@@ -238,6 +238,14 @@ def test_progress_counts_audio_once_where_windows_overlap(wav: Path, make: Make)
     source.fill(0, 1, lambda done, total: told.append((done, total)), never)
     assert told[-1] == (7.0, 7.0)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
+    copy = wav.with_name("copy.wav")  # the same content: the same address
+    copy.write_bytes(wav.read_bytes())
+    twice = make()
+    for path in (wav, copy):
+        twice.plan([Window(Clip("home", str(path), 0.0, 4.0, "home"))])
+    told.clear()
+    twice.fill(0, 1, lambda done, total: told.append((done, total)), never)
+    assert told[-1] == (8.0, 8.0)
 
 
 def test_asked_to_stop_it_keeps_what_is_done(wav: Path, make: Make, tmp_path: Path) -> None:
