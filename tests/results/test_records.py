@@ -48,7 +48,7 @@ def test_numbers_that_json_lacks(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"format": 3}, "format 3, this bab reads formats 1 and 2"),
-        ({"format": None}, "format None"),
+        ({"format": None}, "no format number"),
         ({"extra": 1, "more": 2}, "unknown fields: extra, more"),
         ({"seed": "zero"}, "seed: .*integer"),
         ({"metrics": {"f1": "high"}}, r"metrics.f1: .*number"),
