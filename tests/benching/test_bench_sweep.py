@@ -125,7 +125,9 @@ def test_what_is_not_exact_together_is_given_back(here: Path) -> None:
     assert sorted(r.seed for r in records) == [0, 1]
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_stopped_in_the_middle_of_a_sweep_it_goes_on(here: Path, how: signal.Signals) -> None:
     sets = [*SETS, "train.steps=600", "train.eval_every=10"]
     command = [sys.executable, "-m", "bab.cli", "bench", "--encoders", "fbank", "--seeds", "0,1"]

@@ -29,7 +29,14 @@ def test_every_published_recipe_has_its_block() -> None:
     assert all(f"recipes/{name}.yaml --smoke" in block for name, block in BLOCKS.items())
 
 
-@pytest.mark.parametrize("name", BLOCKS)
+# Of recipes that take the same way, one is tried each time and the others with the slow tests.
+LIKE_ANOTHER = ("addressee", "babar-phonemes", "catalan-accent")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in LIKE_ANOTHER else n for n in BLOCKS],
+)
 def test_the_commands_of_the_page(
     name: str,
     cache: Path,

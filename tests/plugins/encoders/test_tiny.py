@@ -47,6 +47,7 @@ def test_it_is_the_default_and_loads_without_a_hub(cls: type[Hubert]) -> None:
     assert {p.dtype for p in encoder.parameters()} == {torch.float32}
 
 
+@pytest.mark.slow  # the shipped weights stay as they are from day to day
 @BOTH
 def test_it_tells_voices_apart_better_than_untrained(
     cls: type[Hubert], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

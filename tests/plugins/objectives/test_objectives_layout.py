@@ -35,7 +35,7 @@ def train(
     [
         ("masked", [(3, 2)]),
         ("contrastive", [(1, 2)]),  # code diversity is of a micro-batch, over all processes
-        ("plain", [(3, 1)]),
+        pytest.param("plain", [(3, 1)], marks=pytest.mark.slow),  # also in test_trainer
     ],
 )
 def test_the_update_does_not_depend_on_the_layout(
