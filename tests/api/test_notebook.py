@@ -69,7 +69,7 @@ def test_that_test_sees_calls() -> None:
 
 def test_the_notebook_was_executed_to_its_end() -> None:
     whole = BOOK.read_text(encoding="utf-8")
-    assert len(whole) < 30_000 and str(Path.home()) not in whole
+    assert len(whole) < 30_000 and str(ROOT) not in whole
     assert all(cell["execution_count"] for cell in cells())
     kinds = {output["output_type"] for cell in cells() for output in cell["outputs"]}
     assert kinds <= {"stream", "execute_result"}
