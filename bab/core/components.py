@@ -35,7 +35,7 @@ def build_encoder(
     )
     if not isinstance(encoder, Encoder):
         raise PluginError(f"{entry.described} breaks its contract: load gives {encoder!r:.60}")
-    registry.claim(type(encoder), entry)
+    registry.claim(encoder, entry)
     identify(encoder, given)
     if "/" in name:  # whatever it calls itself, tables must tell it from its namesake
         encoder.resolved = entry.full + "".join(encoder.resolved.partition(":")[1:])

@@ -214,16 +214,25 @@ def imported(entry: Entry) -> Any:
 
 
 _loaded: dict[type, Entry] = {}
+_ENTRY = "_bab_entry"  # of an object
 
 
-def claim(component: type, entry: Entry) -> None:
-    """Note whose a class is, for messages and for what results are found by."""
-    _loaded[component] = entry
+def claim(component: object, entry: Entry) -> None:
+    """Note whose a class or an object is, for messages and for what results are found by. An object
+    may be of another's class, as where a stranger's `load` gives a built-in encoder."""
+    if isinstance(component, type):
+        _loaded[component] = entry
+    else:
+        vars(component)[_ENTRY] = entry
+        _loaded.setdefault(type(component), entry)
 
 
 def owner(component: object) -> Entry | None:
     """What an object or class was loaded as; None where it is no component, or came another way."""
     cls = component if isinstance(component, type) else type(component)
+    if cls is not component and _ENTRY in getattr(component, "__dict__", {}):
+        own: Entry = vars(component)[_ENTRY]
+        return own
     return next((_loaded[base] for base in cls.__mro__ if base in _loaded), None)
 
 

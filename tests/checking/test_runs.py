@@ -167,3 +167,31 @@ def test_data_check_says_what_a_run_would_stop_at(planted):
     report = check_corpus(same)
     assert report.fatal
     assert any(p.kind == "id" and "have the id 'clip'" in p.message for p in report.problems)
+
+
+LENDING = """
+import bab
+
+
+class Lent(bab.Encoder):
+    @classmethod
+    def load(cls, weights, options, *, offline=False, trust_code=False):
+        made = bab.load("encoders", "fbank").load("", bab.load("encoders", "fbank").Options())
+        made.resolved = "lent"
+        return made
+
+    def forward(self, waves, mask=None, layers="all"):
+        raise NotImplementedError
+"""
+
+
+def test_a_built_in_encoder_that_a_stranger_loads_is_the_strangers_and_no_other(install):
+    install("lender", {"encoders": {"lent": "lending:Lent"}}, {"lending": LENDING}, version="2.0")
+    before = identity(build_encoder("fbank", "", {}, True, False))
+    lent = build_encoder("lent", "", {}, True, False)
+    assert identity(lent).endswith("lender 2.0 lending:Lent")
+    assert identity(build_encoder("fbank", "", {}, True, False)) == before
+    kept = build_encoder("fbank", "", {}, True, False)
+    build_encoder("lent", "", {}, True, False)
+    assert identity(kept) == before  # an ensemble holds both at once
+    assert identity(lent).endswith("lender 2.0 lending:Lent")
