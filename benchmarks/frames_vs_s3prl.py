@@ -17,6 +17,7 @@ What has to be installed is that of probe_vs_s3prl.py.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -154,7 +155,8 @@ def run_s3prl(kind: str, work: Path, steps: int) -> dict[str, Any]:
         arguments["stop"] = 1
     flat = [text for key, value in arguments.items() for text in (f"--{key}", str(value))]
     began, cpu = time.perf_counter(), time.process_time()
-    Probe().main(flat)
+    with contextlib.suppress(SystemExit):  # how a `stop` ends
+        Probe().main(flat)
     spent = {"seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu}
     return {**spent, "step": (marks[-1] - marks[0]) / (len(marks) - 1)}
 
