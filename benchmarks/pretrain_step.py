@@ -6,8 +6,8 @@
 
 Both are in one process, with the same weights, audio (equal lengths, no attention mask), masks,
 dropouts and AdamW (bab's in one kernel, as its trainer has it; transformers' as its script has it,
-which is torch's default). transformers' side is its `Wav2Vec2ForPreTraining` with what its pretraining
-script does on the way: `_compute_mask_indices`, `_sample_negative_indices`. bab's is the encoder,
+which is torch's default). transformers' side is its `Wav2Vec2ForPreTraining` with what that script
+does on the way: `_compute_mask_indices`, `_sample_negative_indices`. bab's is the encoder,
 the objective, and its own masks and negatives. A timed step is masks, negatives, forward, backward,
 gradient norm, update. bab standardises the audio inside its step; transformers gets it done.
 
