@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from made_records import CONFIG, make
 
+from bab.cli.echo import echo_table
 from bab.core.errors import BabError, counted, did_you_mean
 from bab.results import breakdown
 from bab.results.folding import folded
@@ -91,6 +93,18 @@ def test_messages_name_the_five_nearest_of_many_and_count_nouns() -> None:
     assert did_you_mean("zzz", many[:3]) == "known: train.key0, train.key1, train.key2"
     assert (counted(1, "recording"), counted(2, "recording")) == ("1 recording", "2 recordings")
     assert counted(1200, "file") == "1,200 files"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_table_folds_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool
+) -> None:
+    """COLUMNS is often exported; what is piped into a file is read by programs."""
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    wide = "| a | b |\n| - | - |\n| " + "x" * 50 + " | " + "y" * 50 + " |"
+    echo_table(wide)
+    assert (capsys.readouterr().out == wide + "\n") is not terminal
 
 
 def test_a_record_keeps_lists_of_numbers_on_a_line(tmp_path: Path) -> None:

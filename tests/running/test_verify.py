@@ -106,7 +106,7 @@ def test_edited_subgroups_groups_and_dev_scores_do_not(copied: Path) -> None:
     def of_dev(values: dict[str, Any]) -> None:
         values["dev"] = dict.fromkeys(values["dev"], 1.0)
 
-    assert edited(copied, "gender", of_dev) == ""  # no prediction of dev is kept: the checksum told
+    assert edited(copied, "sv", of_dev) == ""  # no prediction of dev is kept: the checksum told
 
 
 def test_a_changed_rttm_file_does_not(copied: Path) -> None:
