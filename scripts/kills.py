@@ -151,7 +151,7 @@ def killed(
     for _ in range(kills):
         process = start(command, folder)
         try:
-            process.wait(draw.uniform(0.1 * most, most))
+            process.wait(draw.uniform(0.1 * most, 0.6 * most))
             break
         except subprocess.TimeoutExpired:
             how = draw.choices(SIGNALS, (2, 1, 1))[0]
