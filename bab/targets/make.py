@@ -21,6 +21,7 @@ from torch import Tensor
 
 from bab.core import atomic
 from bab.core.errors import BabError, ConfigError
+from bab.core.folders import locked
 from bab.core.sealed import DamagedError
 from bab.core.types import Clip, Segment, Tell
 from bab.data.content import content_id
@@ -42,6 +43,7 @@ from bab.targets.job import (
 )
 from bab.targets.store import CENTROIDS, FORMAT, INDEX, META, RASTER, Stretch, stretches
 
+_BUSY = ".busy"  # a folder that holds the lock
 _SHARD = 180_000  # frames (1 h): what is lost when a process is killed
 
 
@@ -63,6 +65,7 @@ def make(
     Raises:
         ConfigError: the folder holds targets that were made otherwise.
         AudioError: a file that can't be read, unless `skip_bad`.
+        BusyError: another command is making targets there.
     """
     if not clips:
         raise BabError("there is no clip to make targets of: name another --corpus or --split")
@@ -71,13 +74,16 @@ def make(
     done = _finished(job, whole=True)
     if done is not None:
         return done
-    centres = kmeans.codebook(job)
-    identity = digest(job.plan, centres.numpy().tobytes().hex())
-    _label(job, centres, identity)
-    if options.rank == 0:
-        wait(job, [shard_path(job, i) for i in range(len(job.shards))], identity, "labelling")
-        _finish(job, centres, described, identity)
-    return _await_meta(job)
+    # A folder of its own: the others of this group may be writing beside it, and aren't swept away.
+    with locked(folder / _BUSY, options.rank == 0):
+        _refuse_other(job)
+        centres = kmeans.codebook(job)
+        identity = digest(job.plan, centres.numpy().tobytes().hex())
+        _label(job, centres, identity)
+        if options.rank == 0:
+            wait(job, [shard_path(job, i) for i in range(len(job.shards))], identity, "labelling")
+            _finish(job, centres, described, identity)
+        return _await_meta(job)
 
 
 def _begin(
@@ -95,7 +101,6 @@ def _begin(
     plan = digest(FORMAT, features.identity, given or asked, names, facts)
     job = TargetJob(folder, features, options, spans, segments, names, plan, tell)
     job.shards = list(_shards(spans))
-    _refuse_other(job)
     return job
 
 
