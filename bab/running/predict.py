@@ -16,7 +16,6 @@ from pathlib import Path
 
 from bab.core.atomic import write_json
 from bab.core.errors import BabError, counted
-from bab.core.folders import locked
 from bab.core.record import now, versions
 from bab.core.types import Prediction, Tell
 from bab.results.segments import write_segments
@@ -26,6 +25,7 @@ from bab.running.kept import STATE, Results
 from bab.running.maker import FILE, Maker, PredictOptions
 from bab.running.outputs import Done
 from bab.running.recordings import Named, Recording, recordings, seconds_of
+from bab.starting.folders import locked
 from bab.starting.lifecycle import stopper
 
 _USUAL = PredictOptions()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bab.core.folders import place
+from bab.starting.folders import place
 from bab.core.names import file_name, fitted
 from bab.core.types import Prediction, Segment
 from bab.data.convert import Conversion, convert
