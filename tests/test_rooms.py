@@ -34,7 +34,7 @@ ARROWS: Mapping[str, set[str]] = {
         "core", "starting", "audio", "checking", "data", "config", "targets", "machine",
     },
     "auditing": {"core", "audio", "data", "config", "results", "running"},
-    "launching": {"core", "config"},
+    "launching": {"core", "config", "starting"},
     "benching": {"core", "starting", "config", "running", "results", "machine", "launching"},
     "exporting": {"core", "audio", "data", "config", "running", "results"},
     "api": {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -119,7 +120,8 @@ class Launched:
                     self._recover()
                 return
         while len(fleet.jobs) < min(self.most, len(there)):
-            name = f"w{fleet.made + 1:04}"
+            # The number tells them apart for people; the rest from those of a folder that went.
+            name = f"w{fleet.made + 1:04}-{secrets.token_hex(2)}"
             folder = str(self.folder.absolute())
             fleet.submit(name, ["-m", "bab.benching.pulling", folder, name])
 

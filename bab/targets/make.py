@@ -58,7 +58,7 @@ def make(
     described: further facts for targets.json. Every process of a group is given the same.
 
     Returns:
-        What targets.json holds.
+        What targets.json holds; of a stage, nothing.
 
     Raises:
         ConfigError: the folder holds targets that were made otherwise.
@@ -71,9 +71,16 @@ def make(
     done = _finished(job, whole=True)
     if done is not None:
         return done
+    if options.stage == "sample":
+        kmeans.sample(job)
+        return {}
     centres = kmeans.codebook(job)
+    if options.stage == "fit":
+        return {}
     identity = digest(job.plan, centres.numpy().tobytes().hex())
     _label(job, centres, identity)
+    if options.stage == "label":
+        return {}
     if options.rank == 0:
         wait(job, [shard_path(job, i) for i in range(len(job.shards))], identity, "labelling")
         _finish(job, centres, described, identity)
