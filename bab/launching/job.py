@@ -64,7 +64,8 @@ def command(asked: Mapping[str, Any], environment: Mapping[str, str]) -> list[st
         port = _PORT + sum(asked["name"].encode()) % 500
         where = f"{environment.get('BAB_HEAD', 'localhost')}:{port}"
         head = [f"--nnodes={nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={where}"]
-        head += [f"--rdzv-id={asked['name']}", "--max-restarts=0"]
+        first = environment.get("BAB_NODE", "0") == "0"
+        head += [f"--rdzv-conf=is_host={str(first).lower()}", f"--rdzv-id={asked['name']}"]
     torchrun = [sys.executable, "-m", "torch.distributed.run"]
     return [*torchrun, *head, f"--nproc-per-node={processes}", *asked["argv"]]
 
@@ -117,8 +118,9 @@ def _note(asked: Mapping[str, Any]) -> str:
 
 def _leash(process: subprocess.Popen[bytes]) -> None:
     """End with whoever holds the other end of standard input."""
-    with suppress(OSError, ValueError):
-        sys.stdin.buffer.read()
+    with suppress(OSError):
+        while os.read(0, 1024):  # sys.stdin would be locked at this process's end
+            pass
     process.terminate()
     time.sleep(30)
     process.kill()

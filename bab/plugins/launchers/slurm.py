@@ -39,7 +39,7 @@ if [ $status -eq 130 ] && [ "$(squeue -h -j $SLURM_JOB_ID -o %T)" = RUNNING ]; t
 fi
 exit $status
 """
-_HEAD = "export BAB_HEAD=$(scontrol show hostnames $SLURM_JOB_NODELIST | head -n 1)\n"
+_HEAD = "export BAB_HEAD=$(hostname)\n"  # the script runs on the first node
 
 
 class SlurmOptions(bab.Options):
