@@ -48,13 +48,14 @@ ARROWS: Mapping[str, set[str]] = {
     "cli": {
         "core", "starting", "api", "audio", "checking", "data", "config", "running", "targets",
         "pretraining",
-        "launching", "benching", "exporting", "explaining", "auditing", "hub", "results", "plugins", "testing",
-        "scaffold",
+        "launching", "benching", "exporting", "explaining", "auditing", "hub", "results", "plugins",
+        "testing", "scaffold",
     },
 }  # fmt: skip
 # Of plugins.
 FOLDERS = (
-    "datasets", "encoders", "formats", "heads", "launchers", "models", "objectives", "observers", "tasks",
+    "datasets", "encoders", "formats", "heads", "launchers", "models", "objectives", "observers",
+    "tasks",
 )  # fmt: skip
 CORE_CEILING = 3000  # lines
 CEILING = 420  # lines of any file

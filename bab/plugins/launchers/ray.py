@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
@@ -109,10 +111,8 @@ class Ray(bab.Launcher):
 
     def _end(self, number: str) -> None:
         """Give the actor's place back."""
-        try:
+        with suppress(ValueError):
             self._ray.kill(self._ray.get_actor(number, namespace=_SPACE))
-        except ValueError:
-            pass
 
     def _connected(self) -> Any:
         """Ray, connected.
@@ -127,6 +127,7 @@ class Ray(bab.Launcher):
         except ImportError:
             raise bab.BabError("--launcher ray needs Ray: pip install 'bab[ray]'") from None
         try:
+            _reach(self.options.address)
             ray.init(
                 self.options.address,
                 namespace=_SPACE,
@@ -143,6 +144,16 @@ class Ray(bab.Launcher):
             ) from error
         self._ray = ray
         return ray
+
+
+def _reach(address: str) -> None:
+    """Raises OSError: nobody listens at HOST:PORT. Ray itself would try for minutes."""
+    client = address.startswith("ray://")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if client and not host:
+        host, port = port, "10001"
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=5).close()
 
 
 class _Holder:
