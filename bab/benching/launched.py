@@ -23,7 +23,7 @@ from bab.benching.grid import Job, Outcome, Result, RunGrid
 from bab.benching.pool import Told
 from bab.benching.requests import Request, Requests, RunKey, features_key, run_file, uncovered
 from bab.benching.search import Bench
-from bab.core.errors import BabError, BusyError
+from bab.core.errors import BabError, BusyError, counted
 from bab.launching.asked import Launch, interrupted
 from bab.launching.fleet import Ended, Fleet
 from bab.starting.signals import terminable
@@ -78,14 +78,14 @@ class Launched:
     def _cancel(self, fleet: Fleet) -> Result:
         number = len(fleet.jobs)
         fleet.cancel()
-        self.settled(f"{number} jobs cancelled; what was finished stands")
+        self.settled(f"{counted(number, 'job')} cancelled; what was finished stands")
         return Result((), ())
 
     def _begin(self, fleet: Fleet) -> None:
         """Ask for what isn't asked for yet: all, or what an earlier such command lacks."""
         self.requests.make()
         if fleet.jobs:
-            self.settled(f"{len(fleet.jobs)} jobs of an earlier call are still at work")
+            self.settled(f"{counted(len(fleet.jobs), 'job')} of an earlier call still at work")
         for worker in {who for _, who in self.requests.taken()} - set(fleet.jobs):
             self._bury(worker, "it was lost while nobody watched")
         for name, event in self.requests.events(set()):

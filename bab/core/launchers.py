@@ -33,9 +33,8 @@ class Standing(NamedTuple):
 
 
 class Launcher(Component):
-    """Runs jobs somewhere else, and neither waits for them nor reads what they make. All machines
-    see the same folders under the same paths. What a job came to stands in files that it wrote: an
-    engine may forget one that has ended."""
+    """Runs jobs elsewhere, and neither waits for them nor reads what they make: that stands in
+    files, and engines forget. All machines see the same folders under the same paths."""
 
     where: ClassVar[str] = ""  # what it needs, for `bab info`
 
@@ -48,13 +47,9 @@ class Launcher(Component):
         return 1, 1
 
     def submit(self, work: Work) -> str:
-        """Queue a job; its id, by which any process finds it again. The job outlives this one.
-        On SIGTERM it gets at least 30 s to save; one that a time limit or another's claim ended
-        may come back by itself, under the same id.
-
-        Raises:
-            BabError: the engine can't be reached, or refuses the job: why, and the remedy.
-        """
+        """Queue a job; its id, by which any process finds it again. It outlives this process, and
+        gets 30 s at least to save on SIGTERM; ended by a limit it may come back under its id.
+        Raises BabError: the engine can't be reached, or refuses it: why, and the remedy."""
         raise NotImplementedError
 
     def poll(self, ids: Sequence[str]) -> Mapping[str, Standing]:

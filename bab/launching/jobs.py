@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bab.core.errors import BabError, InterruptedRunError
+from bab.core.errors import BabError, InterruptedRunError, counted
 from bab.core.types import Tell
 from bab.launching.asked import Launch, interrupted
 from bab.launching.fleet import Ended, Fleet
@@ -66,10 +66,10 @@ def run_jobs(
     if launch.cancel:
         many = len(fleet.jobs)
         fleet.cancel()
-        say(f"{many} jobs cancelled")
+        say(f"{counted(many, 'job')} cancelled")
         return False
     if fleet.jobs:
-        say(f"{len(fleet.jobs)} jobs of an earlier call are still at work")
+        say(f"{counted(len(fleet.jobs), 'job')} of an earlier call still at work")
     watch = _Watch(fleet, wanted, tell, say)
     try:
         with terminable():
