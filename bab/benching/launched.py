@@ -111,15 +111,10 @@ class Launched:
 
     def _hire(self, fleet: Fleet) -> None:
         """Have as many workers as there is something to do for."""
-        if self.requests.waiting():
-            there = self.requests.open()
-        else:
-            there = [request for request, _ in self.requests.taken()]
-            if len(fleet.jobs) >= len(there):
-                if not there and not fleet.jobs:
-                    self._recover()
-                return
-        while len(fleet.jobs) < min(self.most, len(there)):
+        need = self.requests.employed()
+        if not need and not fleet.jobs:
+            self._recover()
+        while len(fleet.jobs) < min(self.most, need):
             # The number tells them apart for people; the rest from those of a folder that went.
             name = f"w{fleet.made + 1:04}-{secrets.token_hex(2)}"
             folder = str(self.folder.absolute())

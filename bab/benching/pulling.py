@@ -53,7 +53,10 @@ class Puller:
                 split = True
             elif event["event"] == "ended":
                 self.requests.end_run(request, event)
-            elif time.monotonic() - self._told >= _OFTEN:
+                return
+            if event.get("stage", "").startswith("training"):  # what it needs is there
+                self.requests.heat(request)
+            if event["event"] == "progress" and time.monotonic() - self._told >= _OFTEN:
                 self._told = time.monotonic()
                 write_json(self.requests.now / f"{self.name}.json", {**event, "of": request.name})
 

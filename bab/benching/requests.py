@@ -89,6 +89,20 @@ class Requests:
         """What is to be done or being done."""
         return [*self._read(self.todo), *(request for request, _ in self.taken())]
 
+    def employed(self) -> int:
+        """How many workers have something to do: those at work, and one for each request that can
+        begin now."""
+        waiting, taken = [*self._read(self.todo)], [request for request, _ in self.taken()]
+        busy = {request.features for request in taken}
+        count = len(taken)
+        for request in waiting:
+            if (self.warm / request.features).exists():
+                count += 1
+            elif request.features not in busy:
+                busy.add(request.features)
+                count += 1
+        return count
+
     def taken(self) -> list[tuple[Request, str]]:
         """What workers are at, and who."""
         return [
@@ -143,6 +157,12 @@ class Requests:
         """Whether there is something to do that nobody is at."""
         return bool(_files(self.todo))
 
+    def heat(self, request: Request) -> None:
+        """Say that what a request needs of features is there."""
+        if not (self.warm / request.features).exists():
+            with suppress(OSError):
+                write_bytes(self.warm / request.features, b"")
+
     def back(self, request: Request, worker: str) -> None:
         """Give a request back, for any worker."""
         with suppress(OSError):
@@ -155,8 +175,7 @@ class Requests:
 
     def finish(self, request: Request, worker: str) -> None:
         """All runs of a request have ended."""
-        with suppress(OSError):
-            write_bytes(self.warm / request.features, b"")
+        self.heat(request)
         self._held(request, worker).unlink(missing_ok=True)
 
     def split(self, request: Request, worker: str) -> None:

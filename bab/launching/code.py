@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +22,7 @@ def code() -> dict[str, str]:
     """bab, each plugin's distribution and each plugin file: what it is called -> version and digest
     of its Python files."""
     parts = {"bab": f"{__version__} {_digest(_PACKAGE.rglob('*.py'), _PACKAGE)}"}
-    for entry in registry.entries():
+    for entry in _installed():
         if not entry.built_in and not entry.distribution.endswith(".py"):
             parts.setdefault(entry.distribution, f"{entry.version} {_of_module(entry.value)}")
     for file in filter(None, os.environ.get(registry.FILES, "").split(os.pathsep)):
@@ -40,6 +40,16 @@ def changed(before: Mapping[str, str], now: Mapping[str, str]) -> str:
         f"{name} ({before.get(name, 'not there')} → {now.get(name, 'not there')})" for name in names
     ]
     return f"the code changed between submission and start: {', '.join(told)}"
+
+
+def _installed() -> Sequence[registry.Entry]:
+    """What distributions offer. Files of plugins are not run for it: they may take long."""
+    files = os.environ.pop(registry.FILES, None)
+    try:
+        return registry.entries()
+    finally:
+        if files is not None:
+            os.environ[registry.FILES] = files
 
 
 def _of_module(value: str) -> str:
