@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,17 +11,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 import bab
-from bab.benching.grid import Cell, RunGrid
+from bab.benching.grid import Cell, RunGrid, apart, jobs
+from bab.benching.grid import request as request_of
 from bab.benching.launched import Launched
+from bab.benching.pulling import Puller
 from bab.benching.requests import Request, Requests, features_key, uncovered
+from bab.benching.worker import serve
 from bab.cli import main
+from bab.core.atomic import write_json
 from bab.core.errors import BabError, InterruptedRunError
 from bab.launching.asked import Launch
 from bab.launching.fleet import Fleet
+from bab.launching.job import End, end_path
 
 FAKE = '''
 from bab.plugins.launchers.local import Local
@@ -64,6 +67,37 @@ def results(runs: Path) -> dict[str, Any]:
     return kept
 
 
+def test_requests_come_to_the_same_as_without_them(here: Path) -> None:
+    """In this process: the jobs themselves are the slow test's."""
+
+    class Here(bab.load("launchers", "local")):  # type: ignore[misc]
+        def submit(self, work: bab.Work) -> str:
+            asked = json.loads(Path(work.argv[-1]).read_text())
+            assert asked["argv"][:2] == ["-m", "bab.benching.pulling"]
+            status = Puller(*map(Path, asked["argv"][2:3]), asked["argv"][3]).work()
+            end = End(status, False, 1.0, "here", "")
+            write_json(end_path(Path(work.argv[-1])), end._asdict())
+            return "1"
+
+    class Asked(Launch):
+        def open(self) -> Any:
+            return Here(Here.Options())
+
+    keys = {"train": {"steps": 4, "eval_every": 4}}
+    cells = (Cell("fbank", "gender"), Cell("fbank", "vtc"))
+    one, two = (RunGrid(cells, (0, 1), (), keys, runs=runs) for runs in ("one", "two"))
+    for job in jobs(one):
+        for part in [job] if job.cell.task == "gender" else apart(job):
+            serve(request_of(one, part), lambda event: None)
+    told: list[str] = []
+    done = Launched(two, 1, told.append, Asked("here")).run(
+        lambda slot, job, event: told.append(f"{job.label} {event.get('status')}")
+    )
+    assert results(here / "one") == results(here / "two") and not done.failures
+    assert len(done.records) == 4 and told.count("fbank vtc, seed 1 done") == 1
+
+
+@pytest.mark.slow
 def test_records_are_those_of_the_workers_here(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -282,8 +316,3 @@ def test_what_a_lost_worker_had_is_given_back(requests: Requests) -> None:
     (requests.todo / ".tmp-1-a.tmp").write_text("{")  # one that is just being written
     (requests.at / "00009@w3.json").write_text("{")  # and one that is damaged
     assert [r.name for r in requests.open()] == ["00001"]
-
-
-def test_no_process_is_left(here: Path) -> None:
-    lines = [" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])]
-    assert not [line for line in lines if f"{here.parent}{os.sep}" in line and "pulling" in line]
