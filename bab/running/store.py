@@ -56,12 +56,14 @@ class Store:
     def read(self, key: str, index: int, crop: tuple[int, int] | None) -> Tensor | None:
         """[L, T, D] of one window of a block, or of the frames `crop` of it, by reading only its
         rows; None where the block isn't there. One that is damaged isn't there any more."""
-        path = self.path(key)
         try:
-            return self._reader.read(path, key, index, crop).transpose(0, 1)
+            rows = self._reader.again(key, index, crop)
+            if rows is None:
+                rows = self._reader.read(self.path(key), key, index, crop)
+            return rows.transpose(0, 1)
         except DamagedError:
             with contextlib.suppress(OSError):
-                path.unlink()
+                self.path(key).unlink()
             self.damaged.add(key)
             self._reader.forget(key)
             return None
