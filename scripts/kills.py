@@ -27,6 +27,10 @@ SAMPLE = ROOT / "bab" / "plugins" / "datasets" / "samples" / "rttm"
 BAB = [sys.executable, "-m", "bab.cli"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 TRAIN = "train.steps=120 train.eval_every=40 train.save_every=10 train.lr=0.01"
+TUNE = (
+    "mode=finetune train.steps=12 train.eval_every=4 train.save_every=2 train.batch=2 "
+    "train.accumulation=1 view.train_seconds=1.0"
+)
 SMALL = (
     "{hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64, "
     "conv_dim: [32, 32, 32, 32, 32, 32, 32], num_conv_pos_embeddings: 16, "
@@ -56,7 +60,7 @@ _PATIENCE = 120.0  # seconds in which a signal must end it, on a busy machine
 # Name -> the command; MODEL stands for a finished run's folder.
 JOBS: dict[str, list[str]] = {
     "run": [*BAB, *run("")],
-    "fine-tune": [*BAB, *run("mode=finetune train.steps=40", "hubert:random-tiny")],
+    "fine-tune": [*BAB, *run(TUNE, "hubert:random-tiny")],
     "k-fold": [*BAB, *run("protocol=kfold folds=3")],
     "torchrun": [*TORCHRUN, "-m", "bab.cli", *run("train.accumulation=2")],
     "contrastive": [*BAB, *pretrain("wav2vec2:random-tiny", "contrastive", "objective.codes=16")],
@@ -125,8 +129,9 @@ def stop(process: subprocess.Popen[bytes], how: signal.Signals) -> str:
     process.send_signal(how)
     said = ""
     try:
-        # 130: it saved what it had. Before its work begins Python may not yet listen.
-        if process.wait(_PATIENCE) not in (130, 1, -how):
+        # 130: it saved what it had; so does Python end that was interrupted in an import (by
+        # SIGINT, which shells call 130). Before that nobody listens; torchrun ends with 1.
+        if process.wait(_PATIENCE) not in (130, -signal.SIGINT, -how, 1):
             said = f"exit {process.returncode} after {how.name}"
     except subprocess.TimeoutExpired:
         said = f"still there {_PATIENCE} s after {how.name}"
