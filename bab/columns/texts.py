@@ -21,6 +21,9 @@ class Texts:
         """buffer: UTF-8; ends: i64[N + 1], text i is bytes [ends[i], ends[i + 1])."""
         self._buffer, self._ends = memoryview(buffer), ends
 
+    def __reduce__(self) -> tuple[Any, ...]:  # what is sent to a process
+        return Texts, (bytes(self._buffer), self._ends)
+
     def __len__(self) -> int:
         return len(self._ends) - 1
 
