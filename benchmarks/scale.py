@@ -1,0 +1,222 @@
+"""What a corpus of daylong recordings costs in time, machines and storage: docs/scale.md's tables.
+
+    python benchmarks/scale.py                            # from the rates that are written below
+    python benchmarks/scale.py --recordings 500 --cores 64
+    python benchmarks/scale.py --measure AUDIO --out rates.json     # 30 min or so; one thread
+    python benchmarks/scale.py --rates rates.json
+
+--measure takes a folder of recordings (docs/scale.md: the 18 constructed home recordings, of 10
+minutes each), runs bab's own commands on 10 and on 40 minutes of them, as FLAC at 16 kHz, and takes
+the difference, so that starting up isn't counted. Time is processor time of one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+HOURS = 16  # of a daylong recording
+# Audio hours per hour of one core, and bytes per audio hour; docs/scale.md says when and on what.
+MEASURED: dict[str, float] = {}
+# Audio hours per hour of one GPU (H100 class), in bf16: predicted from counted operations, never
+# measured; the lower and the upper end.
+PREDICTED = {"pretrain": (3000.0, 4500.0), "forward": (9000.0, 13500.0)}
+PASSES = 3  # times that pretraining hears the corpus
+
+
+# ------------------------------------------------------------------------------------ measuring
+
+
+def spent(command: list[str], folder: Path) -> float:
+    """Seconds of processor time that a command and its children take."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "BAB_CACHE": str(folder / "cache")}
+    log = folder / "log.txt"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bab", *command], cwd=folder, env=environment, stdout=out,
+            stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"bab {' '.join(command)} failed:\n{log.read_text()[-2000:]}")
+    return usage.ru_utime + usage.ru_stime
+
+
+def size(path: Path) -> int:
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+
+
+def material(source: Path, folder: Path) -> list[float]:
+    """short/ and long/, with 10 and 40 minutes of FLAC; the hours of each."""
+    import numpy as np
+    import soundfile
+
+    from bab import read_audio
+
+    files = sorted(p for p in source.rglob("*") if p.suffix in (".ogg", ".wav", ".flac"))[:4]
+    hours = []
+    for name, some in (("short", files[:1]), ("long", files)):
+        (folder / name).mkdir()
+        wave = np.concatenate([read_audio(path, 0.0, None, 16000) for path in some])
+        soundfile.write(folder / name / "day.flac", wave, 16000)
+        hours.append(len(wave) / 16000 / 3600)
+    return hours
+
+
+def measure(source: Path) -> dict[str, float]:
+    """The rates of this machine."""
+    rates: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        hours = material(source, folder)
+        span = hours[1] - hours[0]
+        rates["flac bytes"] = size(folder / "long") / hours[1]
+
+        def rate(what: str, command: list[str]) -> None:
+            """Audio hours per hour of processor time."""
+            times = []
+            for part in ("short", "long"):
+                shutil.rmtree(folder / "cache", ignore_errors=True)
+                times.append(spent([word.replace("PART", part) for word in command], folder))
+            rates[what] = span * 3600 / (times[1] - times[0])
+            print(f"{what}: {rates[what]:.1f} ({times[0]:.1f} s, {times[1]:.1f} s)", flush=True)
+
+        every = ["--use", "all", "--jobs", "1"]
+        for vad in ("energy", "silero"):
+            asked = ["--corpus", "audio:PART", "--vad", vad, "--out", f"{vad}-PART.parquet"]
+            rate(f"prepare {vad}", ["prepare", *asked, *every])
+        rates["segments"] = _rows(folder / "energy-long.parquet") / hours[1]
+        rates["prepare bytes"] = (folder / "energy-long.parquet").stat().st_size / hours[1]
+        fit = ["--clusters", "100", "--sample-frames", "30000"]
+        spent(["targets", "--corpus", "audio:short", "--out", "mfcc", *fit], folder)
+        again = ["targets", "--corpus", "audio:PART", "--centroids"]
+        rate("targets mfcc", [*again, "mfcc", "--out", "t-PART"])
+        rates["targets bytes"] = size(folder / "t-long") / hours[1]
+        rates["targets files"] = sum(p.is_file() for p in (folder / "t-long").rglob("*"))
+        base = ["--encoder", "hubert:random", "--layer", "6"]
+        spent(["targets", "--corpus", "audio:short", "--out", "base", *fit, *base], folder)
+        rate("targets base", [*again, "base", "--out", "b-PART", *base])
+        train = ["--set", "train.steps=30", "--set", "train.eval_every=30"]
+        asked = ["--encoder", "hubert:random", "--task", "vtc", "--seed", "0", *train]
+        spent(["run", *asked], folder)
+        rates["features bytes"] = size(folder / "cache" / "features") / _heard(folder)
+        trained = str(next(folder.glob("runs/**/record.json")).parent)
+        rate("predict base", ["predict", trained, "PART", "--out", "p-PART", "--device", "cpu"])
+        rates["predict bytes"] = size(folder / "p-long") / hours[1]
+        rates["predict files"] = sum(p.is_file() for p in (folder / "p-long").rglob("*"))
+        rates["pretrain base"] = _pretraining(folder)
+        print(f"pretrain base: {rates['pretrain base']:.2f}")
+    return rates
+
+
+def _rows(path: Path) -> int:
+    from pyarrow import parquet
+
+    return int(parquet.ParquetFile(path).metadata.num_rows)
+
+
+def _heard(folder: Path) -> float:
+    """Audio hours whose features are kept."""
+    record = json.loads(next(folder.glob("runs/**/record.json")).read_text())
+    return float(sum(part["hours"] for part in record["data"]["splits"].values()))
+
+
+def _pretraining(folder: Path) -> float:
+    """Audio hours per hour of processor time: steps of 2 crops of 8 s, start-up taken off."""
+    times = []
+    for steps in (2, 10):
+        asked = ["--encoder", "wav2vec2:random", "--objective", "contrastive"]
+        asked += ["--corpus", "audio:long", "--steps", str(steps), "--set", "train.batch=2"]
+        asked += ["--set", "train.eval_every=1000", "--set", "audio.crop=8"]
+        times.append(spent(["pretrain", *asked], folder))
+    return 8 * 2 * 8 / (times[1] - times[0])
+
+
+# ------------------------------------------------------------------------------------- the tables
+
+
+def told(hours: float) -> str:
+    """A stretch of time, for people."""
+    if hours < 1:
+        return f"{hours * 60:.0f} min"
+    return f"{hours:,.0f} h" if hours < 72 else f"{hours / 24:,.0f} days"
+
+
+def stored(size: float) -> str:
+    """Bytes, for people."""
+    units = ["B", "KB", "MB", "GB", "TB"]
+    while size >= 1000 and len(units) > 1:
+        size /= 1000
+        del units[0]
+    return f"{size:,.0f} {units[0]}" if size >= 10 else f"{size:.1f} {units[0]}"
+
+
+def times(rates: dict[str, float], hours: float, cores: int, gpus: int) -> None:
+    """What each stage takes, on one core, on some, and on GPUs."""
+    forward = tuple(gpus * rate for rate in PREDICTED["forward"])
+    train = tuple(gpus * rate for rate in PREDICTED["pretrain"])
+    stages: list[tuple[str, str, float, tuple[float, ...] | None]] = [
+        ("prepare, energy", "prepare energy", 1, None),
+        ("prepare, silero", "prepare silero", 1, None),
+        ("targets, MFCC", "targets mfcc", 1, None),
+        ("targets, layer 6 of a base model", "targets base", 1, forward),
+        (f"pretraining, base, {PASSES} passes", "pretrain base", PASSES, train),
+        ("predict, base", "predict base", 1, forward),
+    ]
+    heads = ("stage", "times real time, one core", "one core", f"{cores} cores")
+    print(f"| {' | '.join(heads)} | {gpus} GPUs, predicted |")
+    print("|---|--:|--:|--:|--:|")
+    for name, key, passes, gpu in stages:
+        alone = passes * hours / rates[key]
+        there = " to ".join(told(passes * hours / rate) for rate in (gpu or ())[::-1]) or "-"
+        print(f"| {name} | {rates[key]:,.1f} | {told(alone)} | {told(alone / cores)} | {there} |")
+
+
+def storage(rates: dict[str, float], hours: float, recordings: int) -> None:
+    """What each stage leaves on disk."""
+    rows = f"1 file, {rates['segments'] * hours / 1e6:.1f} million rows"
+    kinds: list[tuple[str, str, str]] = [
+        ("recordings, FLAC, 16 kHz, mono", "flac", f"{recordings:,} files"),
+        ("manifest of `bab prepare`", "prepare", rows),
+        ("targets", "targets", f"{rates['targets files']:g} an hour"),
+        ("predictions", "predict", f"{rates['predict files'] * recordings:,.0f}"),
+        ("features, all layers of a base model", "features", "bounded by `cache.budget_gb`"),
+    ]
+    print("| what | bytes per audio hour | all of it | files |\n|---|--:|--:|---|")
+    for name, key, files in kinds:
+        each = rates[f"{key} bytes"]
+        print(f"| {name} | {stored(each)} | {stored(each * hours)} | {files} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recordings", type=int, default=10_000)
+    parser.add_argument("--hours", type=float, default=HOURS, help="of each recording")
+    parser.add_argument("--cores", type=int, default=256)
+    parser.add_argument("--gpus", type=int, default=8)
+    parser.add_argument("--rates", type=Path, help="JSON, as --measure writes it")
+    parser.add_argument("--measure", type=Path, metavar="AUDIO")
+    parser.add_argument("--out", type=Path, default=Path("rates.json"))
+    args = parser.parse_args()
+    if args.measure:
+        print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+        args.out.write_text(json.dumps(measure(args.measure.resolve()), indent=1) + "\n")
+        print(f"load {os.getloadavg()[0]:.1f}; {args.out}")
+        return
+    rates: dict[str, Any] = json.loads(args.rates.read_text()) if args.rates else MEASURED
+    hours = args.recordings * args.hours
+    print(f"{args.recordings:,} recordings of {args.hours:g} h: {hours:,.0f} h\n")
+    times(rates, hours, args.cores, args.gpus)
+    print()
+    storage(rates, hours, args.recordings)
+
+
+if __name__ == "__main__":
+    main()
