@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -100,23 +100,36 @@ def lists(path: Path) -> None:
 
 
 def runs(path: Path) -> None:
-    """Measure all that a run does before its id is known, and `bab data check`."""
+    """Measure all that a run does before its id is known."""
     from bab.config.resolve import run_config
-    from bab.data.check import check_corpus, render
     from bab.running.data import read_data
     from bab.running.parts import build_question
 
     asked = {"task": "classify", "encoder": "fbank", "corpus": f"manifest:{path}"}
     config = run_config(None, asked, ["task.labels=[mood]"])
-    for what in ("a run, first", "a run, again"):
-        with timed(what):
-            task, corpus = build_question(config)
-            data = read_data(config, task, corpus, lambda *_: None)
+    with timed("a run, until its id is known"):
+        data = read_data(config, *build_question(config), lambda *_: None)
     print(f"digest {data.digest}")
-    del data
+
+
+def check(path: Path) -> None:
+    """Measure `bab data check`, which reads every file."""
+    from bab.config.corpora import open_corpus, tasks_for
+    from bab.config.resolve import corpus_config
+    from bab.data.check import check_corpus, render
+
     with timed("bab data check"):
-        report = check_corpus(corpus, 1, None, {"classify": task})
-    print(render(report)[-300:])
+        corpus = open_corpus(corpus_config(f"manifest:{path}"))
+        report = check_corpus(corpus, 1, None, tasks_for(None, [], corpus.provides))
+    print(render(report).splitlines()[-1])
+
+
+STAGES: dict[str, Callable[[Path], None]] = {
+    "lists": lists,
+    "runs": runs,
+    "again": runs,
+    "check": check,
+}
 
 
 def main() -> None:
@@ -125,11 +138,11 @@ def main() -> None:
     parser.add_argument("--form", choices=("csv", "parquet"), default="csv")
     parser.add_argument("--per-file", type=int, default=1000)
     parser.add_argument("--audio", action="store_true")
-    parser.add_argument("--measure", choices=("lists", "runs"), help=argparse.SUPPRESS)
+    parser.add_argument("--measure", choices=tuple(STAGES), help=argparse.SUPPRESS)
     parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
-        {"lists": lists, "runs": runs}[args.measure](args.path)
+        STAGES[args.measure](args.path)
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"manifest.{args.form}"
@@ -141,7 +154,7 @@ def main() -> None:
         print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n")
         print("| | CPU s | wall s | peak GB |\n|---|--:|--:|--:|", flush=True)
         environment = {**os.environ, "BAB_CACHE": f"{folder}/cache", "OMP_NUM_THREADS": "1"}
-        for what in ("lists", "runs") if args.audio else ("lists",):
+        for what in STAGES if args.audio else ("lists",):
             command = [sys.executable, __file__, "--measure", what, "--path", str(path)]
             subprocess.run(command, check=True, env=environment)
         print(f"load {os.getloadavg()[0]:.1f}")
