@@ -5,22 +5,25 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bab.audio.decoding import REPLACE
 from bab.checking.blame import blamed, naming
 from bab.core.errors import AudioError, BabError, DiskFullError, InterruptedRunError
 from bab.data.workers import workers
-from bab.running.maker import Made, Maker, PredictOptions
+from bab.running.maker import Heard, Made, Maker, PredictOptions
 from bab.running.recordings import Recording
 
+Result = TypeVar("Result")
 Plan = tuple[str | Path, PredictOptions, Path]  # of a `Maker`
 _PATIENCE = 60.0  # seconds that workers have to write down what they have, after a stop
+_BEHIND = 3  # recordings that the model has heard and that wait to be written
 _LOOK = 0.5  # seconds between two looks at how far they are
 
 
@@ -33,22 +36,75 @@ class Answer:
     seconds: float = 0.0
 
 
-@naming()  # in a worker: its traceback doesn't reach the process that waits
-def answered(
+Answers = Generator[tuple[Recording, Answer], None, None]
+
+
+def in_turn(
+    maker: Maker,
+    recordings: Sequence[Recording],
+    tell: Callable[[float], None],
+    stop: Callable[[], bool],
+) -> Answers:
+    """Recordings with what came of them, in order.
+
+    What is said of a short one is decoded and written in a thread, while the model hears the next:
+    to wait for the disk would take a third of the time of a folder of clips.
+
+    Raises:
+        BabError: the out folder can't be written to.
+        InterruptedRunError: stopped; what is done is kept.
+    """
+    waiting: deque[tuple[Recording, Future[Answer]]] = deque()
+
+    def ready(most: int) -> Iterator[tuple[Recording, Answer]]:
+        while waiting and (len(waiting) > most or waiting[0][1].done()):
+            one, future = waiting.popleft()
+            yield one, future.result()
+
+    with ThreadPoolExecutor(1) as writer:
+        try:
+            for recording in recordings:
+                heard, seconds = _heard(maker, recording, tell, stop)
+                future = writer.submit(_finished, maker, recording, heard, seconds)
+                waiting.append((recording, future))
+                brief = isinstance(heard, Answer) or heard.brief
+                yield from ready(_BEHIND if brief else 0)
+        except InterruptedRunError:
+            yield from ready(0)
+            raise
+        yield from ready(0)
+
+
+def _heard(
     maker: Maker,
     recording: Recording,
     tell: Callable[[float], None],
     stop: Callable[[], bool],
-) -> Answer:
-    """A recording's result; where its audio can't be read, why.
+) -> tuple[Heard | Answer, float]:
+    """What the model says of a recording, or why it can't be read; seconds of work."""
+    began = time.monotonic()
+    heard = _tried(maker, recording, lambda: maker.hear(recording, tell, stop))
+    return heard, time.monotonic() - began
+
+
+def _finished(maker: Maker, recording: Recording, heard: Heard | Answer, seconds: float) -> Answer:
+    """What came of a recording."""
+    if isinstance(heard, Answer):
+        return heard
+    made = _tried(maker, recording, lambda: maker.finish(heard))
+    return made if isinstance(made, Answer) else Answer(made, seconds=seconds)
+
+
+@naming()  # in a worker: its traceback doesn't reach the process that waits
+def _tried(maker: Maker, recording: Recording, work: Callable[[], Result]) -> Result | Answer:
+    """What some work gives; where a recording's audio can't be read, why.
 
     Raises:
         BabError: the out folder can't be written to.
         InterruptedRunError: stopped; what is done of it is kept.
     """
-    began = time.monotonic()
     try:
-        made = maker.make(recording, tell, stop)
+        return work()
     except AudioError as error:
         return Answer(None, str(error).replace(f"; {REPLACE}", "; get it again"))
     except DiskFullError:
@@ -60,7 +116,6 @@ def answered(
             f"{maker.out} can't be written to ({error.strerror or error}), at {recording.name}: "
             "make room, or name another --out; the same command goes on where it stopped"
         ) from None
-    return Answer(made, seconds=time.monotonic() - began)
 
 
 def side_by_side(
@@ -69,7 +124,7 @@ def side_by_side(
     plan: Plan,
     tell: Callable[[float], None],
     stop: Callable[[], bool],
-) -> Iterator[tuple[Recording, Answer]]:
+) -> Answers:
     """Recordings with what came of them, as they are done.
 
     Args:
@@ -130,12 +185,13 @@ def _begin(
 
 
 def _work(recording: Recording) -> Answer:
-    seconds, place = _here["seconds"], _here["place"]
+    done, place = _here["seconds"], _here["place"]
 
-    def tell(done: float) -> None:
-        seconds[place] = done
+    def tell(seconds: float) -> None:
+        done[place] = seconds
 
     try:
-        return answered(_here["maker"], recording, tell, _here["stop"])
+        heard, seconds = _heard(_here["maker"], recording, tell, _here["stop"])
+        return _finished(_here["maker"], recording, heard, seconds)
     finally:
-        seconds[place] = 0.0
+        done[place] = 0.0

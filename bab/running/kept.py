@@ -136,7 +136,7 @@ class Results(Generic[K]):
             if path not in self._seen:
                 done = self._load(path)
                 self._seen[path] = _seen(done) if done is not None else None
-        return [its for its in self._seen.values() if its is not None]
+        return [its for its in list(self._seen.values()) if its is not None]
 
     def _load(self, path: Path) -> K | None:
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):

@@ -68,6 +68,24 @@ class Made:
     notices: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a model said of a recording, not yet decoded. before: a result of an earlier call that
+    says it already; else spools: the rows, under the name `begun`."""
+
+    recording: Recording
+    key: str
+    digest: str
+    before: Done | None = None
+    begun: str = ""
+    spools: Sequence[Spool] = ()
+
+    @property
+    def brief(self) -> bool:
+        """Whether all of it fits in memory, beside what the next recording takes."""
+        return all(spool.on_disk == 0 for spool in self.spools)
+
+
 class Maker:
     """A model with options and an out folder: makes results of recordings."""
 
@@ -97,10 +115,10 @@ class Maker:
         self.made_by = self._made_by()
         self.voices = overview.voices_of(saved)
 
-    def make(
+    def hear(
         self, recording: Recording, tell: Callable[[float], None], stop: Callable[[], bool]
-    ) -> Made:
-        """A recording's result, with all its files: of an earlier call, or made now.
+    ) -> Heard:
+        """Run the model over a recording, from where an earlier try stopped; or find it done.
 
         tell: is told how many of its seconds are done. stop: whether to stop.
 
@@ -111,23 +129,8 @@ class Maker:
         digest = recording.digest()
         key = self._key(recording, digest)
         before = self._before(recording, key)
-        if before is None:
-            done, lost = self._predicted(recording, key, digest, tell, stop)
-        else:
-            done, lost = self._annotated(before)
-            if done != self.results.find(recording.name, key):
-                self.results.keep(done)
-        return Made(done, before is not None, tuple(sorted(lost)))
-
-    def _predicted(
-        self,
-        recording: Recording,
-        key: str,
-        digest: str,
-        tell: Callable[[float], None],
-        stop: Callable[[], bool],
-    ) -> tuple[Done, set[str]]:
-        """Run the model over a recording, from where an earlier try stopped."""
+        if before is not None:
+            return Heard(recording, key, digest, before)
         begun = _digest_of([key, __version__, _ROWS])
         spools = [Spool(self.results.spool(begun) / str(n)) for n in range(len(self.engine.walks))]
 
@@ -142,13 +145,22 @@ class Maker:
             listen(self.engine.walks, recording, spools, told)
         if not all(spool.done for spool in spools):
             raise AudioError(f"{recording.path or recording.name}: it holds no sound")
-        self.results.begin(begun, recording, digest)
-        rows = self.engine.rows(spools)
-        done, lost = self._annotated(self._result(recording, key, digest, rows))
+        return Heard(recording, key, digest, None, begun, spools)
+
+    def finish(self, heard: Heard) -> Made:
+        """A recording's result, with all its files. May be called in a thread of its own."""
+        if heard.before is not None:
+            done, lost = self._annotated(heard.before)
+            if done != self.results.find(done.name, heard.key):
+                self.results.keep(done)
+            return Made(done, True, tuple(sorted(lost)))
+        self.results.begin(heard.begun, heard.recording, heard.digest)
+        rows = self.engine.rows(heard.spools)
+        done, lost = self._annotated(self._result(heard.recording, heard.key, heard.digest, rows))
         done = replace(done, notices=(*done.notices, *self.results.clear(done)))
         self.results.keep(done)  # last: what is kept has all its files
-        self.results.end(begun)
-        return done, lost
+        self.results.end(heard.begun)
+        return Made(done, False, tuple(sorted(lost)))
 
     def _result(self, recording: Recording, key: str, digest: str, rows: Stretches) -> Done:
         """What a recording's rows say, and the files that are written from them."""

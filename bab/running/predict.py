@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from bab.core.record import now, versions
 from bab.core.types import Prediction, Tell
 from bab.results.segments import write_segments
 from bab.running import outputs, overview
-from bab.running.jobs import Answer, answered, side_by_side
+from bab.running.jobs import Answer, Answers, in_turn, side_by_side
 from bab.running.kept import STATE, Results
 from bab.running.maker import FILE, Maker, PredictOptions
 from bab.running.outputs import Done
@@ -124,17 +124,17 @@ class _Work:
         outputs.refuse_foreign(self.results, self.lengths, self.maker.formats, self.out)
         jobs = min(self.maker.asked.jobs, len(self.listed))
         try:
-            for recording, answer in self._side_by_side(jobs) if jobs > 1 else self._in_turn():
-                self._take(recording, answer)
+            with closing(self._side_by_side(jobs) if jobs > 1 else self._in_turn()) as answers:
+                for recording, answer in answers:
+                    self._take(recording, answer)
         finally:
             self._write_tables()
         return self.result
 
-    def _in_turn(self) -> Iterator[tuple[Recording, Answer]]:
-        for recording in self.listed:
-            yield recording, answered(self.maker, recording, self._tell, self.stop)
+    def _in_turn(self) -> Answers:
+        return in_turn(self.maker, self.listed, self._tell, self.stop)
 
-    def _side_by_side(self, jobs: int) -> Iterator[tuple[Recording, Answer]]:
+    def _side_by_side(self, jobs: int) -> Answers:
         plan = (self.folder, replace(self.maker.asked, precision=self.maker.precision), self.out)
         return side_by_side(self.listed, jobs, plan, self._tell, self.stop)
 

@@ -29,7 +29,7 @@ class Spool:
         """folder: of this recording, model, options and walk alone."""
         self.folder = folder
         self.done = 0  # rows, of which so many are on disk:
-        self._kept = 0
+        self.on_disk = 0
         self._waiting: list[NDArray[np.floating]] = []
         self._size = 0  # bytes
         self._seconds = 0.0  # of audio on disk
@@ -40,7 +40,7 @@ class Spool:
                 path.unlink(missing_ok=True)  # damaged, or after a gap: made again
                 continue
             self.done += len(rows)
-        self._kept = self.done
+        self.on_disk = self.done
 
     def add(self, rows: Rows) -> None:
         """Keep rows; they are on disk after a while, or when `flush` is called."""
@@ -60,11 +60,11 @@ class Spool:
         values = np.concatenate(self._waiting)
         self.folder.mkdir(parents=True, exist_ok=True)
         with (
-            atomic_path(self.folder / f"rows-{self._kept:012d}.npy") as temporary,
+            atomic_path(self.folder / f"rows-{self.on_disk:012d}.npy") as temporary,
             temporary.open("wb") as file,
         ):
             np.save(file, values, allow_pickle=False)
-        self._kept += len(values)
+        self.on_disk += len(values)
         self._waiting, self._size = [], 0
 
     def read(self) -> Iterator[NDArray[np.floating]]:

@@ -6,13 +6,13 @@ import json
 import math
 import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import forks
 import pytest
 
 from bab.benching import grid, search
@@ -104,7 +104,7 @@ def test_interrupted_it_goes_on(here: Path) -> None:
     command = [sys.executable, "-m", "bab.cli", "bench", "--encoders", "fbank", "--tasks", "vtc"]
     command += ["--seeds", "0,1", "--set", "train.steps=60", "--set", "train.save_every=5"]
     command += ["--set", "train.eval_every=60"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = forks.Forked(command)
     deadline = time.monotonic() + 90
     while not list(here.glob("runs/vtc/*/*/*/checkpoints/step-*")):
         assert time.monotonic() < deadline
@@ -115,7 +115,7 @@ def test_interrupted_it_goes_on(here: Path) -> None:
     assert "the same command goes on" in said and "Traceback" not in said
     assert collect(here / "runs")[0] == []
     assert list(here.glob("runs/vtc/*/*/*/checkpoints/step-*"))
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = forks.run(command)
     assert done.returncode == 0, done.stderr
     assert [r.seed for r in sorted(collect(here / "runs")[0], key=lambda r: r.seed)] == [
         0,
@@ -129,7 +129,7 @@ def test_a_worker_that_is_killed_takes_only_its_own_run_with_it(here: Path) -> N
     command = [sys.executable, "-m", "bab.cli", "bench", "--encoders", "fbank", "--tasks", "vtc"]
     command += ["--seeds", "0,1", "--set", "train.steps=60", "--set", "train.save_every=5"]
     command += ["--set", "train.eval_every=60"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = forks.Forked(command)
     deadline = time.monotonic() + 90
     while not list(here.glob("runs/vtc/*/*/*/checkpoints/step-*")):
         assert time.monotonic() < deadline

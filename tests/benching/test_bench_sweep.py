@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import forks
 import pytest
 from safetensors.torch import load_file
 
@@ -133,7 +133,7 @@ def test_stopped_in_the_middle_of_a_sweep_it_goes_on(here: Path, how: signal.Sig
     command = [sys.executable, "-m", "bab.cli", "bench", "--encoders", "fbank", "--seeds", "0,1"]
     command += ["--tasks", "classify@donateacry"]
     command += [part for one in sets for part in ("--set", one)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=here)
+    process = forks.Forked(command, cwd=here)
     deadline = time.monotonic() + 90
     while len(list(here.glob("runs/classify/*/*/*/checkpoints/best-*"))) < 2:
         assert time.monotonic() < deadline
@@ -149,7 +149,7 @@ def test_stopped_in_the_middle_of_a_sweep_it_goes_on(here: Path, how: signal.Sig
         assert collect(here / "runs")[0] == []
         left = list(here.glob("runs/classify/*/*/*/checkpoints/step-*"))
         assert len(left) == 2 and len({path.name for path in left}) == 1
-        again = subprocess.run(command, capture_output=True, text=True, cwd=here)
+        again = forks.run(command, cwd=here)
         assert again.returncode == 0, again.stderr
     else:
         assert process.returncode == 0, said

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import forks
 import pytest
 from places import ROOT
 
@@ -129,9 +130,7 @@ BROKEN = """
 def bab(*arguments: str, site: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([site, str(ROOT)])
     command = [sys.executable, "-m", "bab", *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}, check=False
-    )
+    return forks.run(command, env=os.environ | {"PYTHONPATH": path})
 
 
 def test_a_crash_is_one_line_and_debug_shows_the_traceback(install, tmp_path):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
+import forks
 import pytest
 from conftest import write_distribution
 from places import ROOT
@@ -42,7 +43,7 @@ def shell(*arguments: str, site: Path | None = None, cwd: Path | None = None) ->
     paths = [str(site)] if site else []
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([*paths, str(ROOT)])}
     command = [sys.executable, "-m", "bab.cli", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd)
+    done = forks.run(command, env=environment, cwd=cwd)
     return Said(done.returncode, done.stdout, done.stderr)
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import forks
 import pytest
 import torch
 import transformers
@@ -29,17 +28,13 @@ from bab.core.trainer import Bundle, Trainer, parameter_groups, schedule
 from bab.data.sampling import Share
 
 WORKER = TESTS / "train_worker.py"
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def train(out: Path, *options: str, processes: int = 1) -> dict[str, torch.Tensor]:
     """Run the worker to its end; the final weights."""
     out.mkdir(exist_ok=True)
-    launch = [sys.executable]
-    if processes > 1:
-        launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command = [*launch, str(WORKER), str(out), *options]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, str(WORKER), str(out), *options]
+    done = forks.run(command) if processes == 1 else forks.ranks(processes, command)
     assert done.returncode == 0, done.stderr
     return load_file(out / "final.safetensors")
 
@@ -127,7 +122,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(tmp_path: Path) -> Non
     kills = 0
     command = [sys.executable, str(WORKER), str(out), *options, "--delay", "0.05"]
     for _ in range(4):
-        process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+        process = forks.Forked(command)
         before = checkpoint.latest(out / "checkpoints")
         deadline = time.monotonic() + 60
         # Let it get past the newest checkpoint, then a random moment further.
@@ -137,7 +132,8 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(tmp_path: Path) -> Non
             time.sleep(0.01)
         time.sleep(draw.uniform(0, 0.3))
         process.send_signal(signal.SIGKILL)
-        kills += process.wait() == -signal.SIGKILL
+        process.communicate(60)
+        kills += process.returncode == -signal.SIGKILL
     assert kills >= 3
     train(out, *options)
     assert (out / "final.safetensors").read_bytes() == (expected / "final.safetensors").read_bytes()

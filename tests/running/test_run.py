@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
+import forks
 import numpy as np
 import pytest
 from pyannote.core import Annotation, Segment, Timeline
@@ -131,12 +132,12 @@ def test_interrupted_or_killed_it_goes_on_to_the_same_bytes(go: Go, tmp_path: Pa
     codes = []
     for number in (signal.SIGINT, signal.SIGKILL):
         before = sorted(folder.glob("checkpoints/step-*"))
-        process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        process = forks.Forked(command, cwd=tmp_path)
         deadline = time.monotonic() + 90
         while sorted(folder.glob("checkpoints/step-*")) == before and time.monotonic() < deadline:
             time.sleep(0.005)
         process.send_signal(number)
-        codes.append((process.communicate()[1], process.returncode))
+        codes.append((process.communicate(60)[1], process.returncode))
     assert codes[0][1] == 130 and "the same command goes on from here" in codes[0][0], codes[0]
     assert "Traceback" not in codes[0][0]
     assert codes[1][1] == -signal.SIGKILL

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 
+import forks
 import numpy as np
 import pytest
 import soundfile
@@ -256,11 +255,9 @@ def test_several_processes_share_the_work_and_agree_with_one(tmp_path):
         "sys.exit(main(sys.argv[1:]))\n"
     )
     asked = ["targets", "--corpus", f"manifest:{clips}", "--clusters", "8", "--out"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    for head, out in (([], "one"), (launch, "two")):
-        command = [sys.executable, *head, str(worker), *asked, str(tmp_path / out)]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    for count, out in enumerate(("one", "two"), start=1):
+        command = [sys.executable, str(worker), *asked, str(tmp_path / out)]
+        done = forks.run(command) if count == 1 else forks.ranks(count, command)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("Targets: ") == 1
     one, two = TargetStore(tmp_path / "one"), TargetStore(tmp_path / "two")

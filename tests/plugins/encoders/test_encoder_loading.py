@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,24 @@ def encoder(folder: Path) -> bab.Encoder:
     cls = bab.load("encoders", "hubert")
     made: bab.Encoder = cls.load(str(folder), cls.Options(), offline=True)
     return made
+
+
+def test_nothing_is_imported_where_tensors_are_made_empty(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers imports a model's module, and with it torchaudio, when it is first named: a
+    constant of torchaudio's would stay without a value, and fbank fail in that process."""
+
+    where = set()
+
+    class Named:
+        def __getattr__(self, name: str) -> object:
+            where.add(torch.empty(1).device.type)
+            return getattr(transformers, name)
+
+    monkeypatch.setitem(sys.modules, "transformers", Named())
+    encoder(folder)
+    assert where == {"cpu"}
 
 
 @pytest.mark.parametrize("lost", ["", "masked_spec_embed"])

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
+import forks
 import pytest
 import torch
 from places import TESTS
 from safetensors.torch import load_file
 
 WORKER = TESTS / "objectives_worker.py"
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def train(
@@ -21,11 +19,8 @@ def train(
 ) -> dict[str, torch.Tensor]:
     """20 steps; the weights after them, and as `before.NAME` those from before."""
     out.mkdir()
-    launch = [sys.executable]
-    if processes > 1:
-        launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command = [*launch, str(WORKER), kind, str(out), "--accumulation", str(accumulation)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, str(WORKER), kind, str(out), "--accumulation", str(accumulation)]
+    done = forks.run(command) if processes == 1 else forks.ranks(processes, command)
     assert done.returncode == 0, done.stderr
     return load_file(out / "final.safetensors")
 

@@ -158,9 +158,11 @@ def _empty(
     given = {modern(name) for name in weights.tensors or {}}
     if not given:
         return None
+    # Named out here: what transformers imports at a name's first use makes tensors of its own.
+    model = getattr(transformers, cls)
     with torch.device("meta"):
         try:
-            empty = getattr(transformers, cls)(deepcopy(made))
+            empty = model(deepcopy(made))
         except Exception:  # it computes with its weights already
             return None
     states = {modern(name): name for name in empty.state_dict()}
