@@ -26,12 +26,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import bab
-from bab.benching import launched
 from bab.benching.grid import Cell, RunGrid
 from bab.benching.requests import Request, Requests
 from bab.core.atomic import write_json
-from bab.launching import fleet
-from bab.launching.job import End, end_path
 
 _QUEUE = (2.0, 30.0)  # seconds that a job waits before it begins
 
@@ -40,16 +37,15 @@ class Died(BaseException):
     """The command that watches is killed."""
 
 
-class Engine(bab.Launcher):
+class Engine:
     """A pretended cluster, and the time of all that is simulated."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        super().__init__(None)
         self.draw = random.Random(args.seed)
         self.args = args
         self.now, self.dies = 0.0, float("inf")
         self.events: list[tuple[float, int, Callable[[], None]]] = []
-        self.works: dict[str, bab.Work] = {}
+        self.works: dict[str, Any] = {}
         self.states: dict[str, str] = {}
         self.made: dict[str, int] = {}  # request -> how often it was worked through
         self.lost, self.working, self.last = 0, 0.0, 0.0
@@ -83,14 +79,14 @@ class Engine(bab.Launcher):
 
     # --- a launcher
 
-    def submit(self, work: bab.Work) -> str:
+    def submit(self, work: Any) -> str:
         number = str(len(self.works))
         self.works[number], self.states[number] = work, "queued"
         self.after(self.draw.uniform(*_QUEUE), lambda: self.begins(number))
         return number
 
-    def poll(self, ids: Sequence[str]) -> Mapping[str, bab.Standing]:
-        return {one: bab.Standing(self.states.get(one, "ended")) for one in ids}  # type: ignore[arg-type]
+    def poll(self, ids: Sequence[str]) -> Mapping[str, Any]:
+        return {one: bab.Standing(self.states.get(one, "ended")) for one in ids}
 
     def cancel(self, ids: Sequence[str]) -> None:
         self.states.update(dict.fromkeys(ids, "ended"))
@@ -110,6 +106,8 @@ class Engine(bab.Launcher):
         if request is None and requests.waiting():
             self.after(0.5, lambda: self.takes(number))
         elif request is None:
+            from bab.launching.job import End, end_path
+
             self.states[number] = "ended"
             write_json(end_path(file), End(0, False, 1.0, "here", "")._asdict())
         else:
@@ -142,11 +140,14 @@ def length(args: argparse.Namespace, name: str) -> float:
 
 def simulate(args: argparse.Namespace, folder: Path, dies: float) -> None:
     """One bench from its beginning to its end."""
+    from bab.benching import launched
+    from bab.launching import fleet
+
     cells = tuple(Cell(f"e{i}", "vtc") for i in range(args.runs))
     grid = RunGrid(cells, runs=str(folder))
     engine = Engine(args)
     engine.dies = dies
-    launched.time = fleet.time = engine  # type: ignore[assignment]
+    launched.time = fleet.time = engine
     opened = SimpleNamespace(name="made-up", cancel=False, on_interrupt="leave")
     launch: Any = opened
     launch.open = lambda: engine
@@ -156,7 +157,7 @@ def simulate(args: argparse.Namespace, folder: Path, dies: float) -> None:
     while not over:
         bench = launched.Launched(grid, args.workers, lambda line: None, launch)
         records = SimpleNamespace(take=lambda *_: None, result=lambda: None)
-        bench.bench = records  # type: ignore[assignment]
+        bench.bench = records
         try:
             bench.run(lambda slot, job, event: heard.append(job.label))
             over = True
