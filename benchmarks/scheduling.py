@@ -21,13 +21,13 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import bab
 from bab.benching.grid import Cell, RunGrid
-from bab.benching.requests import Request, Requests
 from bab.core.atomic import write_json
 
 _QUEUE = (2.0, 30.0)  # seconds that a job waits before it begins
@@ -101,15 +101,14 @@ class Engine:
         """As `Puller.work`: the next request, or the end."""
         work = self.works[number]
         file = Path(work.argv[-1])
-        requests = Requests(file.parent.parent)
+        requests = import_module("bab.benching.requests").Requests(file.parent.parent)
         request = requests.take(work.name)
         if request is None and requests.waiting():
             self.after(0.5, lambda: self.takes(number))
         elif request is None:
-            from bab.launching.job import End, end_path
-
+            job = import_module("bab.launching.job")
             self.states[number] = "ended"
-            write_json(end_path(file), End(0, False, 1.0, "here", "")._asdict())
+            write_json(job.end_path(file), job.End(0, False, 1.0, "here", "")._asdict())
         else:
             lasts = length(self.args, request.name)
             if self.lives and self.draw.random() < 2 * self.args.lost / self.args.runs:
@@ -122,7 +121,7 @@ class Engine:
         self.states[number] = "ended"
         self.lost += 1
 
-    def ends(self, number: str, requests: Requests, request: Request, lasts: float) -> None:
+    def ends(self, number: str, requests: Any, request: Any, lasts: float) -> None:
         run = request.runs[0]
         facts = {"status": "done", "folder": "", "reason": "", "searched": False, "select": ""}
         requests.end_run(request, {"seed": run.seed, "rate": run.rate, **facts})
@@ -140,9 +139,7 @@ def length(args: argparse.Namespace, name: str) -> float:
 
 def simulate(args: argparse.Namespace, folder: Path, dies: float) -> None:
     """One bench from its beginning to its end."""
-    from bab.benching import launched
-    from bab.launching import fleet
-
+    launched, fleet = import_module("bab.benching.launched"), import_module("bab.launching.fleet")
     cells = tuple(Cell(f"e{i}", "vtc") for i in range(args.runs))
     grid = RunGrid(cells, runs=str(folder))
     engine = Engine(args)
