@@ -92,31 +92,34 @@ def _json_rows(path: Path, faults: Faults) -> Iterator[tuple[int, list[str]]]:
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    from pyarrow import ArrowException
-
-    try:
-        with checked_parquet(path) as table:
-            header = list(table.schema_arrow.names)
-            yield 1, header
-            number = 2
-            for batch in table.iter_batches():
-                columns = (batch.column(i).to_pylist() for i in range(len(header)))
-                texts = [_texts(path, number, *pair) for pair in zip(header, columns, strict=True)]
-                for cells in zip(*texts, strict=True):
-                    yield number, list(cells)
-                    number += 1
-    except (ArrowException, OSError, ValueError) as error:
-        raise CorpusError(f"{path}: can't be read as a Parquet table: {error}.") from error
+    with checked_parquet(path) as table:
+        header = list(table.schema_arrow.names)
+        yield 1, header
+        number = 2
+        for batch in table.iter_batches():
+            columns = (batch.column(i).to_pylist() for i in range(len(header)))
+            texts = [_texts(path, number, *pair) for pair in zip(header, columns, strict=True)]
+            for cells in zip(*texts, strict=True):
+                yield number, list(cells)
+                number += 1
 
 
 @contextmanager
 def checked_parquet(path: Path) -> Iterator[Any]:
-    """A Parquet table, whose checksums hold."""
-    check_parquet(path, "make it again")
-    from pyarrow import parquet
+    """A Parquet table, whose checksums hold.
 
-    with parquet.ParquetFile(path, page_checksum_verification=True) as table:
-        yield table
+    Raises:
+        CorpusError: it can't be read, or one of them doesn't hold.
+        BabError: without the library that reads it.
+    """
+    check_parquet(path, "make it again")
+    from pyarrow import ArrowException, parquet
+
+    try:
+        with parquet.ParquetFile(path, page_checksum_verification=True) as table:
+            yield table
+    except (ArrowException, OSError, ValueError) as error:
+        raise CorpusError(f"{path}: can't be read as a Parquet table: {error}.") from error
 
 
 def _texts(path: Path, number: int, key: str, values: list[Any]) -> list[str]:
