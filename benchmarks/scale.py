@@ -6,8 +6,9 @@
     python benchmarks/scale.py --rates rates.json
 
 --measure takes a folder of recordings (docs/scale.md: the 18 constructed home recordings, of 10
-minutes each), runs bab's own commands on 10 and on 40 minutes of them, as FLAC at 16 kHz, and takes
-the difference, so that starting up isn't counted. Time is processor time of one thread.
+minutes each), runs bab's own commands on 10 and on 40 minutes of them (base models: 2.5 and 10), as
+FLAC at 16 kHz, and takes the difference, so that starting up isn't counted. Time is processor time
+of one thread. What the file of rates knows already isn't measured again.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ MEASURED: dict[str, float] = {}
 # Audio hours per hour of one GPU (H100 class), in bf16: predicted from counted operations, never
 # measured; the lower and the upper end.
 PREDICTED = {"pretrain": (3000.0, 4500.0), "forward": (9000.0, 13500.0)}
+FRAMES = 179_950  # of an audio hour in windows, at 20 ms; fp32, 13 states of 768 values
 PASSES = 3  # times that pretraining hears the corpus
 
 
@@ -53,90 +55,106 @@ def size(path: Path) -> int:
     return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
 
 
-def material(source: Path, folder: Path) -> list[float]:
-    """short/ and long/, with 10 and 40 minutes of FLAC; the hours of each."""
+def material(source: Path, folder: Path) -> dict[str, float]:
+    """short/, middle/ and long/ with 2.5, 10 and 40 minutes of FLAC; the hours of each."""
     import numpy as np
     import soundfile
 
     from bab import read_audio
 
     files = sorted(p for p in source.rglob("*") if p.suffix in (".ogg", ".wav", ".flac"))[:4]
-    hours = []
-    for name, some in (("short", files[:1]), ("long", files)):
+    hours = {}
+    for name, some, share in (("short", 1, 4), ("middle", 1, 1), ("long", 4, 1)):
         (folder / name).mkdir()
-        wave = np.concatenate([read_audio(path, 0.0, None, 16000) for path in some])
+        wave = np.concatenate([read_audio(path, 0.0, None, 16000) for path in files[:some]])
+        wave = wave[: len(wave) // share]
         soundfile.write(folder / name / "day.flac", wave, 16000)
-        hours.append(len(wave) / 16000 / 3600)
+        hours[name] = len(wave) / 16000 / 3600
     return hours
 
 
-def measure(source: Path) -> dict[str, float]:
+class Meter:
+    """Runs bab's commands in a folder, and takes their time."""
+
+    def __init__(self, folder: Path, hours: dict[str, float], out: Path) -> None:
+        self.folder, self.hours, self.out = folder, hours, out
+        self.rates: dict[str, float] = json.loads(out.read_text()) if out.exists() else {}
+
+    def keep(self, name: str, value: float) -> None:
+        self.rates[name] = value
+        self.out.write_text(json.dumps(self.rates, indent=1) + "\n")
+
+    def rate(self, what: str, command: list[str], parts: tuple[str, str]) -> None:
+        """Audio hours per hour of processor time; what is known already isn't measured again."""
+        if what in self.rates:
+            return
+        times = []
+        for part in parts:
+            shutil.rmtree(self.folder / "cache", ignore_errors=True)
+            times.append(spent([word.replace("PART", part) for word in command], self.folder))
+        span = self.hours[parts[1]] - self.hours[parts[0]]
+        self.keep(what, span * 3600 / (times[1] - times[0]))
+        print(f"{what}: {self.rates[what]:.1f} ({times[0]:.1f} s, {times[1]:.1f} s)", flush=True)
+
+    def left(self, what: str, place: str, part: str) -> None:
+        """Bytes per audio hour, and files, that a command has left."""
+        path = self.folder / place
+        self.keep(f"{what} bytes", size(path) / self.hours[part])
+        self.keep(f"{what} files", sum(p.is_file() for p in path.rglob("*")))
+
+
+def measure(source: Path, out: Path) -> None:
     """The rates of this machine."""
-    rates: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         hours = material(source, folder)
-        span = hours[1] - hours[0]
-        rates["flac bytes"] = size(folder / "long") / hours[1]
-
-        def rate(what: str, command: list[str]) -> None:
-            """Audio hours per hour of processor time."""
-            times = []
-            for part in ("short", "long"):
-                shutil.rmtree(folder / "cache", ignore_errors=True)
-                times.append(spent([word.replace("PART", part) for word in command], folder))
-            rates[what] = span * 3600 / (times[1] - times[0])
-            print(f"{what}: {rates[what]:.1f} ({times[0]:.1f} s, {times[1]:.1f} s)", flush=True)
-
-        every = ["--use", "all", "--jobs", "1"]
+        meter = Meter(folder, hours, out)
+        meter.keep("flac bytes", size(folder / "long") / hours["long"])
+        cheap, dear = ("middle", "long"), ("short", "middle")
         for vad in ("energy", "silero"):
-            asked = ["--corpus", "audio:PART", "--vad", vad, "--out", f"{vad}-PART.parquet"]
-            rate(f"prepare {vad}", ["prepare", *asked, *every])
-        rates["segments"] = _rows(folder / "energy-long.parquet") / hours[1]
-        rates["prepare bytes"] = (folder / "energy-long.parquet").stat().st_size / hours[1]
-        fit = ["--clusters", "100", "--sample-frames", "30000"]
-        spent(["targets", "--corpus", "audio:short", "--out", "mfcc", *fit], folder)
+            asked = ["prepare", "--corpus", "audio:PART", "--vad", vad, "--use", "all"]
+            asked += ["--jobs", "1", "--out", f"{vad}-PART.parquet"]
+            meter.rate(f"prepare {vad}", asked, cheap)
+        segments(meter)
+        fit = ["--clusters", "100", "--sample-frames", "5000"]
         again = ["targets", "--corpus", "audio:PART", "--centroids"]
-        rate("targets mfcc", [*again, "mfcc", "--out", "t-PART"])
-        rates["targets bytes"] = size(folder / "t-long") / hours[1]
-        rates["targets files"] = sum(p.is_file() for p in (folder / "t-long").rglob("*"))
+        spent(["targets", "--corpus", "audio:short", "--out", "mfcc", *fit], folder)
+        meter.rate("targets mfcc", [*again, "mfcc", "--out", "t-PART"], cheap)
+        meter.left("targets", "mfcc", "short")
         base = ["--encoder", "hubert:random", "--layer", "6"]
         spent(["targets", "--corpus", "audio:short", "--out", "base", *fit, *base], folder)
-        rate("targets base", [*again, "base", "--out", "b-PART", *base])
-        train = ["--set", "train.steps=30", "--set", "train.eval_every=30"]
-        asked = ["--encoder", "hubert:random", "--task", "vtc", "--seed", "0", *train]
-        spent(["run", *asked], folder)
-        rates["features bytes"] = size(folder / "cache" / "features") / _heard(folder)
+        meter.rate("targets base", [*again, "base", "--out", "b-PART", *base], dear)
+        train = ["--set", "train.steps=20", "--set", "train.eval_every=20"]
+        asked = ["run", "--encoder", "hubert:random", "--task", "vtc", "--set", "layers=last"]
+        spent([*asked, *train], folder)
         trained = str(next(folder.glob("runs/**/record.json")).parent)
-        rate("predict base", ["predict", trained, "PART", "--out", "p-PART", "--device", "cpu"])
-        rates["predict bytes"] = size(folder / "p-long") / hours[1]
-        rates["predict files"] = sum(p.is_file() for p in (folder / "p-long").rglob("*"))
-        rates["pretrain base"] = _pretraining(folder)
-        print(f"pretrain base: {rates['pretrain base']:.2f}")
-    return rates
+        meter.rate("predict base", ["predict", trained, "PART", "--out", "p-PART"], dear)
+        meter.left("predict", "p-middle", "middle")
+        pretraining(meter)
 
 
-def _rows(path: Path) -> int:
+def segments(meter: Meter) -> None:
+    """How many segments `bab prepare` lists in an hour, and in how many bytes."""
     from pyarrow import parquet
 
-    return int(parquet.ParquetFile(path).metadata.num_rows)
+    command = ["prepare", "--corpus", "audio:long", "--vad", "energy", "--use", "all"]
+    spent([*command, "--out", "made.parquet"], meter.folder)
+    path = meter.folder / "made.parquet"
+    rows = parquet.ParquetFile(path).metadata.num_rows
+    meter.keep("segments", rows / meter.hours["long"])
+    meter.keep("prepare bytes", path.stat().st_size / meter.hours["long"])
 
 
-def _heard(folder: Path) -> float:
-    """Audio hours whose features are kept."""
-    record = json.loads(next(folder.glob("runs/**/record.json")).read_text())
-    return float(sum(part["hours"] for part in record["data"]["splits"].values()))
-
-
-def _pretraining(folder: Path) -> float:
+def pretraining(meter: Meter) -> None:
     """Audio hours per hour of processor time: steps of 2 crops of 8 s, start-up taken off."""
-    times = []
-    for steps in (2, 10):
-        asked = ["--encoder", "wav2vec2:random", "--objective", "contrastive"]
-        asked += ["--corpus", "audio:long", "--steps", str(steps), "--set", "train.batch=2"]
-        asked += ["--set", "train.eval_every=1000", "--set", "audio.crop=8"]
-        times.append(spent(["pretrain", *asked], folder))
-    return 8 * 2 * 8 / (times[1] - times[0])
+    if "pretrain base" in meter.rates:
+        return
+    asked = ["pretrain", "--encoder", "wav2vec2:random", "--objective", "contrastive"]
+    asked += ["--corpus", "audio:long", "--set", "audio.crop=8"]
+    asked += ["--set", "train.batch=2", "--set", "train.eval_every=1000"]
+    times = [spent([*asked, "--steps", str(steps)], meter.folder) for steps in (2, 8)]
+    meter.keep("pretrain base", 6 * 2 * 8 / (times[1] - times[0]))
+    print(f"pretrain base: {meter.rates['pretrain base']:.2f} ({times[0]:.1f} s, {times[1]:.1f} s)")
 
 
 # ------------------------------------------------------------------------------------- the tables
@@ -187,7 +205,7 @@ def storage(rates: dict[str, float], hours: float, recordings: int) -> None:
         ("manifest of `bab prepare`", "prepare", rows),
         ("targets", "targets", f"{rates['targets files']:g} an hour"),
         ("predictions", "predict", f"{rates['predict files'] * recordings:,.0f}"),
-        ("features, all layers of a base model", "features", "bounded by `cache.budget_gb`"),
+        ("features, all layers of a base model", "features", "at most `cache.budget_gb`"),
     ]
     print("| what | bytes per audio hour | all of it | files |\n|---|--:|--:|---|")
     for name, key, files in kinds:
@@ -207,7 +225,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.measure:
         print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-        args.out.write_text(json.dumps(measure(args.measure.resolve()), indent=1) + "\n")
+        measure(args.measure.resolve(), args.out.absolute())
         print(f"load {os.getloadavg()[0]:.1f}; {args.out}")
         return
     rates: dict[str, Any] = json.loads(args.rates.read_text()) if args.rates else MEASURED
