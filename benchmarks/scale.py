@@ -25,11 +25,25 @@ from typing import Any
 
 HOURS = 16  # of a daylong recording
 # Audio hours per hour of one core, and bytes per audio hour; docs/scale.md says when and on what.
-MEASURED: dict[str, float] = {}
+MEASURED: dict[str, float] = {
+    "prepare energy": 2107.0,
+    "prepare silero": 52.1,
+    "targets mfcc": 742.4,
+    "targets base": 1.0,
+    "predict base": 1.0,
+    "pretrain base": 1.0,
+    "flac bytes": 56_763_819.0,
+    "segments": 253.5,
+    "prepare bytes": 15_202.5,
+    "targets bytes": 362_325.0,
+    "targets files": 1,  # one an hour or more, and four of the store
+    "predict bytes": 1.0,
+    "predict files": 1.0,
+    "features bytes": 13 * 768 * 4 * 50 * 3600,  # counted: states, values, fp32, frames
+}
 # Audio hours per hour of one GPU (H100 class), in bf16: predicted from counted operations, never
 # measured; the lower and the upper end.
 PREDICTED = {"pretrain": (3000.0, 4500.0), "forward": (9000.0, 13500.0)}
-FRAMES = 179_950  # of an audio hour in windows, at 20 ms; fp32, 13 states of 768 values
 PASSES = 3  # times that pretraining hears the corpus
 
 
@@ -120,7 +134,8 @@ def measure(source: Path, out: Path) -> None:
         again = ["targets", "--corpus", "audio:PART", "--centroids"]
         spent(["targets", "--corpus", "audio:short", "--out", "mfcc", *fit], folder)
         meter.rate("targets mfcc", [*again, "mfcc", "--out", "t-PART"], cheap)
-        meter.left("targets", "mfcc", "short")
+        if (folder / "t-long").exists():
+            meter.left("targets", "t-long", "long")
         base = ["--encoder", "hubert:random", "--layer", "6"]
         spent(["targets", "--corpus", "audio:short", "--out", "base", *fit, *base], folder)
         meter.rate("targets base", [*again, "base", "--out", "b-PART", *base], dear)

@@ -99,7 +99,7 @@ def parted(clips: list[Clip], table: Clips, where: list[int]) -> list[dict]:
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(corpora(), st.lists(st.integers(0, 2), min_size=1, max_size=5), st.integers(0, 3))
 def test_columns_say_what_a_list_says(clips, where, seed):
     table = columns(clips)
@@ -143,7 +143,7 @@ def test_columns_say_what_a_list_says(clips, where, seed):
     assert ask.after(table, lambda path: 40.0, 0.5) == late
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(corpora(broken=True), st.lists(st.integers(0, 2), min_size=1, max_size=5))
 def test_what_is_broken_is_told_alike(clips, where):
     one, two = parted(clips, columns(clips), where)

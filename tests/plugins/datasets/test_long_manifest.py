@@ -110,7 +110,7 @@ def written(header: list[str], rows: list[list[str]], delimiter: str, end: str) 
     return out.getvalue()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     tables(),
     st.sampled_from([("csv", ","), ("tsv", "\t")]),
