@@ -14,7 +14,7 @@ import pytest
 from bab.cli import main
 from bab.scaffold.package import TRIED, kind_named, names_of, source_of, write_package
 
-WORDS = ("encoder", "head", "objective", "task", "corpus", "observer", "format")
+WORDS = ("encoder", "head", "objective", "task", "corpus", "observer", "format", "launcher")
 STEPS = ["--set", "train.steps=4", "--set", "train.eval_every=2", "--quiet", "--offline"]
 
 
@@ -50,6 +50,17 @@ def installed(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     return install
+
+
+def test_the_command_names_what_it_wrote(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", "encoder", "my-own"]) == 0
+    said = capsys.readouterr().out
+    there = {
+        str(p.relative_to(tmp_path)) for p in Path("my-own").absolute().rglob("*") if p.is_file()
+    }
+    listed = {line.strip() for line in said.partition("It works")[0].splitlines() if line.strip()}
+    assert listed == {name for name in there if "/wav/" not in name} and listed
 
 
 @pytest.mark.parametrize("kind", WORDS)
