@@ -1,6 +1,6 @@
 """bab: pretrain, adapt and compare self-supervised audio encoders. Nothing heavy is imported here.
 
-`bab.run(...)`, `bab.load(...)`, `bab.table(...)`, the seven contracts, and all else that a plugin
+`bab.run(...)`, `bab.load(...)`, `bab.table(...)`, the contracts, and all else that a plugin
 needs, are loaded on first use. docs/plugins.md says what each name is for.
 """
 
@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from bab.core.interfaces import Objective as Objective
     from bab.core.interfaces import Scorer as Scorer
     from bab.core.interfaces import Task as Task
+    from bab.core.launchers import Launcher as Launcher
+    from bab.core.launchers import Standing as Standing
+    from bab.core.launchers import Work as Work
     from bab.core.names import fitted as fitted
     from bab.core.observers import hookimpl as hookimpl
     from bab.core.options import Options as Options
@@ -113,6 +116,7 @@ _SAME = {  # module -> names that are called the same there
     "NotApplicableError PluginError did_you_mean",
     "bab.core.grid": "Grid",
     "bab.core.interfaces": "Corpus Encoder Head Objective Scorer Task",
+    "bab.core.launchers": "Launcher Standing Work",
     "bab.core.names": "fitted",
     "bab.core.observers": "hookimpl",
     "bab.core.options": "Options",

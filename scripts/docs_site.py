@@ -29,6 +29,7 @@ GUIDES = {  # kind -> the page that says more of each, in a section of its name
     "datasets": "corpora.md",
     "formats": "formats.md",
     "models": "models.md",
+    "launchers": "clusters.md",
 }
 NAMES = {"datasets": "corpora", "models": "readers of models"}
 ORDER: list[tuple[str, list[str]]] = [
@@ -38,7 +39,7 @@ ORDER: list[tuple[str, list[str]]] = [
         [
             "encoders.md", "tasks.md", "corpora.md", "formats.md", "bench.md", "audit.md",
             "predict.md", "summaries.md", "embed.md", "explain.md", "models.md", "export.md",
-            "pretraining.md", "pretraining-data.md", "speed.md", "five-systems.md",
+            "pretraining.md", "pretraining-data.md", "clusters.md", "speed.md", "five-systems.md",
         ],
     ),
     ("Protocols and metrics", ["protocols.md", "metrics.md", "intervals.md", "records.md"]),

@@ -27,18 +27,19 @@ ARROWS: Mapping[str, set[str]] = {
     "config": {"core"},
     "machine": {"core"},
     "data": {"core", "audio", "checking"},
-    "targets": {"core", "audio", "checking", "data", "machine"},
+    "targets": {"core", "starting", "audio", "checking", "data", "machine"},
     "running": {"core", "starting", "audio", "checking", "data", "config", "results", "machine"},
     "explaining": {"core", "audio", "data", "config", "results", "running"},
     "pretraining": {
         "core", "starting", "audio", "checking", "data", "config", "targets", "machine",
     },
     "auditing": {"core", "audio", "data", "config", "results", "running"},
-    "benching": {"core", "config", "running", "results", "machine"},
+    "launching": {"core", "config", "starting"},
+    "benching": {"core", "starting", "config", "running", "results", "machine", "launching"},
     "exporting": {"core", "audio", "data", "config", "running", "results"},
     "api": {
         "core", "config", "running", "pretraining", "benching", "auditing", "explaining", "results",
-        "plugins",
+        "launching", "plugins",
     },
     "kit": {"core", "audio", "data", "results"},
     "scaffold": {"core"},
@@ -47,13 +48,14 @@ ARROWS: Mapping[str, set[str]] = {
     "cli": {
         "core", "starting", "api", "audio", "checking", "data", "config", "running", "targets",
         "pretraining",
-        "benching", "exporting", "explaining", "auditing", "hub", "results", "plugins", "testing",
-        "scaffold",
+        "launching", "benching", "exporting", "explaining", "auditing", "hub", "results", "plugins",
+        "testing", "scaffold",
     },
 }  # fmt: skip
 # Of plugins.
 FOLDERS = (
-    "datasets", "encoders", "formats", "heads", "models", "objectives", "observers", "tasks",
+    "datasets", "encoders", "formats", "heads", "launchers", "models", "objectives", "observers",
+    "tasks",
 )  # fmt: skip
 CORE_CEILING = 3000  # lines
 CEILING = 420  # lines of any file

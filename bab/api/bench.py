@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,9 +14,13 @@ from bab.benching.asked import asked_grid
 from bab.benching.grid import Job, RunGrid
 from bab.benching.grid import jobs as planned
 from bab.core.atomic import StrPath
+from bab.core.errors import ConfigError
 from bab.core.record import Record
+from bab.launching.asked import Launch, split_sets
 
 if TYPE_CHECKING:
+    from bab.benching.launched import Launched
+    from bab.benching.pool import Pool
     from bab.results.audit import Audit
 
 
@@ -65,6 +69,7 @@ def bench(
     force: bool = False,
     audit: bool = False,
     quiet: bool = False,
+    launcher: str | Launch | None = None,
 ) -> Bench:
     """Run every encoder on every task: `bab bench`.
 
@@ -82,22 +87,25 @@ def bench(
         jobs: runs at a time.
         audit: beside results, what recording traits alone get.
         quiet: progress as plain lines.
+        launcher: where runs are made (`bab list launchers`); its keys are `launcher.KEY` in `set`.
 
     Raises:
         BabError: a user's mistake, with its remedy.
         InterruptedRunError: Ctrl-C; what was finished stands, and the same call goes on.
     """
-    from bab.benching.pool import Pool
 
     given = {"encoders": encoders, "tasks": tasks, "seeds": seeds, "lr": lr, "jobs": jobs}
     given |= {"runs": None if runs is None else str(runs)}
     named = {k: _listed(v) for k, v in given.items() if v is not None}
     place = None if grid is None else Path(grid)
-    asked, workers = asked_grid(place, named, texts(set), force)
+    own, rest = split_sets(texts(set))
+    launch = Launch(launcher, own) if isinstance(launcher, str) else launcher
+    asked, workers = asked_grid(place, named, rest, force)
+    made_by = _maker(asked, workers, launch, own)
     began = time.monotonic()
     show = Overview(asked, quiet)
     try:
-        result = Pool(asked, workers, show.say).run(show.event)
+        result = made_by(show.say).run(show.event)
     finally:
         show.close()
     failures = []
@@ -112,6 +120,30 @@ def bench(
             show.say(f"no audit: {line}")
     summary = show.count(time.monotonic() - began)
     return Bench(result.records, tuple(failures), tuple(audits), summary, Path(asked.runs))
+
+
+def _maker(
+    grid: RunGrid, workers: int, launch: Launch | None, sets: Sequence[str]
+) -> Callable[[Callable[[str], None]], Pool | Launched]:
+    """What makes the runs: worker processes here, or jobs of a launcher; it is handed what tells of
+    searches.
+
+    Raises:
+        ConfigError: keys that mean nothing here, or that the launcher doesn't have.
+    """
+    if launch is None or launch.name == "local":
+        from bab.benching.pool import Pool
+
+        if sets or (launch and launch.sets):
+            text = (*sets, *(launch.sets if launch else ()))[0]
+            raise ConfigError(f"--set {text}: name another launcher (--launcher slurm); of worker "
+                "processes here --jobs alone is asked")  # fmt: skip
+        return lambda settled: Pool(grid, workers, settled)
+    from bab.benching.launched import Launched
+
+    there = replace(launch, sets=[*sets, *launch.sets])
+    there.open()  # a mistyped key is found before anything begins
+    return lambda settled: Launched(grid, workers, settled, there)
 
 
 def _listed(value: Any) -> Any:

@@ -10,22 +10,21 @@ from __future__ import annotations
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from bab.benching import grid as planning
 from bab.benching.grid import Job, Outcome, Result, RunGrid
 from bab.benching.search import Bench
 from bab.core.errors import InterruptedRunError
+from bab.starting.signals import terminable
 
 _PATIENCE = 120.0  # seconds that workers have to save what they are at
 Event = dict[str, Any]
@@ -123,7 +122,7 @@ class Pool:
         Raises:
             InterruptedRunError: Ctrl-C or SIGTERM; the workers saved what they were at.
         """
-        with _terminable():
+        with terminable():
             try:
                 for slot in range(min(self.count, len(self.pending))):
                     self._hire(slot)
@@ -225,18 +224,3 @@ def _features(job: Job | None) -> str:
     """Jobs that agree in this need the same features."""
     assert job is not None
     return job.cell.label
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends this process as Ctrl-C does; so does Ctrl-C where a shell had it ignored."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

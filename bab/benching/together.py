@@ -17,13 +17,13 @@ from bab.core import registry
 from bab.core.checkpoint import newest
 from bab.core.components import build_task
 from bab.core.errors import BusyError
-from bab.core.folders import locked
 from bab.core.trainer import Training
 from bab.running.context import Context
 from bab.running.fold import make_training
 from bab.running.folder import clear, finished
 from bab.running.runner import life_of, open_run
 from bab.running.session import Session
+from bab.starting.folders import locked
 
 
 def objection(config: RunConfig) -> str:

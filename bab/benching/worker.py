@@ -28,6 +28,7 @@ from bab.core import registry
 from bab.core.errors import BabError, BusyError, InterruptedRunError, NotApplicableError
 from bab.core.observers import hookimpl
 from bab.core.record import Record, RunInfo
+from bab.launching.job import CHANGED
 from bab.results.record import load, save
 from bab.running.runner import run
 from bab.running.session import Session
@@ -179,6 +180,8 @@ def _attempt(
         if failed:
             raise BabError(failed)
         record, folder = _run(config, wanted.force, reporter, session, fresh)
+        if reporter.info is not None:  # made now, not found
+            _note_code(record, folder)
     except InterruptedRunError:
         raise
     except BusyError as error:
@@ -192,6 +195,14 @@ def _attempt(
         return status, _record(wanted, config, reporter.info, status, reason), reason, searched
     _forget_failures(wanted)
     return record.status, folder, "", searched
+
+
+def _note_code(record: Record, folder: Path) -> None:
+    """Say in the record where a launcher's job began with other code than was submitted."""
+    note = os.environ.get(CHANGED, "")
+    if note:
+        record.notices.append(note)
+        save(record, folder)
 
 
 def _forget_failures(wanted: RunRequest) -> None:

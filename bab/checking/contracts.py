@@ -13,6 +13,7 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {  # contract -> what its class can't d
     "Task": ("fit", "targets", "decode", "write"),
     "Corpus": ("clips",),
     "ModelReader": ("read",),
+    "Launcher": ("submit", "poll", "cancel"),
 }
 
 _WIDER: Mapping[type, Any] = {  # the type of a contract's attribute -> what serves as well

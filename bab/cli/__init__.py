@@ -152,7 +152,9 @@ def _called(arguments: Sequence[str]) -> object:
         PluginError: a stranger's code raised something.
     """
     try:
-        return cli.main(args=list(arguments), prog_name="bab", standalone_mode=False)
+        return cli.main(
+            args=list(arguments), prog_name="bab", standalone_mode=False, obj=list(arguments)
+        )
     except (click.ClickException, click.Abort, BabError, BrokenPipeError):
         raise
     except (Exception, SystemExit) as error:

@@ -127,6 +127,13 @@ def _options(kind: str, bare: str, sets: Sequence[str]) -> dict[str, Any] | None
     from bab.config.resolve import component_config
     from bab.core.errors import ConfigError
 
+    if kind == "launchers":
+        from bab.launching.asked import open_launcher, split_sets
+
+        own, others = split_sets(sets)
+        if others:
+            raise ConfigError(f"--set {others[0]}: a launcher's options are launcher.KEY=VALUE")
+        return dict(open_launcher(bare, own).options.model_dump())
     section = _SECTIONS.get(kind)
     if section is None:
         if sets:

@@ -59,6 +59,9 @@ def described(kind: str, name: str) -> Described:
     if kind == "formats":
         title = "Options (bab convert --set from.KEY=VALUE)"
         tables.append((title, tuple(options(cls.Options)) or (("none", ""),)))
+    if kind == "launchers":
+        title = "Options (--set launcher.KEY=VALUE, or [launcher] in bab.toml)"
+        tables.append((title, tuple(options(cls.Options)) or (("none", ""),)))
     return Described(
         kind,
         name,
@@ -173,6 +176,7 @@ def _facts(kind: str, cls: Any) -> Iterator[Row]:
         "datasets": ("provides", "unit"),
         "formats": ("suffixes", "keeps"),
         "models": ("where",),
+        "launchers": ("where",),
     }
     for name in names.get(kind, ()):
         value = getattr(cls, name)

@@ -27,7 +27,8 @@ _SLOW = 1.0  # seconds
 def list_command(kind: str | None) -> None:
     """List components, or the plugins that bring them.
 
-    KIND is encoders, heads, objectives, tasks, datasets, observers, formats, models, or plugins.
+    KIND is encoders, heads, objectives, tasks, datasets, observers, formats, models, launchers,
+    or plugins.
     Listing components imports none of them; `bab list plugins` imports all, and says what fails to
     load and why, and what takes long to import; it exits 1 where something fails.
 

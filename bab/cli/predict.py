@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bab.cli.display import DEVICES
 from bab.cli.echo import echo
+from bab.cli.launched import in_shards, shard_option, takes_launcher
 from bab.core.errors import counted, lasting
+
+if TYPE_CHECKING:
+    from bab.cli.display import Ticker
 
 
 @click.command("predict")
@@ -70,11 +77,13 @@ from bab.core.errors import counted, lasting
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Recordings at once, each in a process with a model of its own.",
+    help="Recordings at once, each in a process with a model of its own; or a launcher's jobs.",
 )
 @click.option("--offline", is_flag=True, help="Never ask a model hub.")
 @click.option("--trust-code", is_flag=True, help="Let a hub model's code run.")
 @click.option("--quiet", is_flag=True, help="Only the result, and what went wrong.")
+@shard_option
+@takes_launcher
 @click.pass_context
 def predict_command(
     context: click.Context,
@@ -95,6 +104,8 @@ def predict_command(
     offline: bool,
     trust_code: bool,
     quiet: bool,
+    shard: Any,
+    launch: Any,
 ) -> None:
     """Use a trained model on recordings of any length.
 
@@ -105,12 +116,16 @@ def predict_command(
     the same command goes on where it was stopped. What can't be read is named at the end, and the
     exit status is 1.
 
+    With --launcher, jobs of a cluster each take a share of the recordings, --jobs at a time
+    (docs/clusters.md); then the tables of all are written here.
+
     \b
     Examples:
       bab predict runs/vtc/rttm-sample/fbank/0123456789ab home1.wav home2.m4a --out predictions
       bab predict RUN_FOLDER /data/homes --out predictions --preset high-precision
       bab predict RUN_FOLDER @files.txt --out predictions --format eaf,textgrid --threshold KCHI=.6
       bab predict segma:VTC-2 /data/homes --out predictions
+      bab predict RUN_FOLDER /data/homes --out predictions --launcher slurm --jobs 40
     """
     from bab.cli.display import ticker
     from bab.running.maker import PredictOptions
@@ -132,7 +147,11 @@ def predict_command(
         trust_code=trust_code,
     )
     with ticker(quiet) as display:
-        result = predict(run_folder, files, out, asked, display.tell, display.say)
+        if launch is not None:
+            if not _by_jobs(launch, out, jobs, display):
+                return
+            asked = replace(asked, jobs=1)
+        result = predict(run_folder, files, out, asked, display.tell, display.say, shard)
     for line in result.notices:
         echo(f"note: {line}", err=True)
     before = f" ({result.again} done before)" if result.again else ""
@@ -143,6 +162,20 @@ def predict_command(
         for path, why in result.left.items():
             echo(f"  {why if path in why else f'{path}: {why}'}", err=True)
         context.exit(1)
+
+
+def _by_jobs(launch: Any, out: Path, jobs: int, display: Ticker) -> bool:
+    """Have jobs predict all that they can; False where they were only to be cancelled."""
+    from bab.running.kept import STATE
+    from bab.running.predict import SHARDS
+    from bab.starting.folders import held
+
+    state = out / STATE
+    with held(state):
+        done = in_shards(launch, state / "jobs", jobs, [("shard", (), jobs)], display)
+        if done:
+            shutil.rmtree(state / SHARDS, ignore_errors=True)
+        return done
 
 
 def _threshold(text: str) -> tuple[str, float]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
 from bab.cli.complete import named
 from bab.cli.echo import echo
+from bab.cli.launched import in_shards, shard_option, takes_launcher
 
 
 def _renamed(context: click.Context, param: click.Parameter, value: str | None) -> None:
@@ -41,7 +43,11 @@ def _renamed(context: click.Context, param: click.Parameter, value: str | None) 
     show_default=True,
     help="What finds speech: a model, or a rule on energy.",
 )
-@click.option("--jobs", type=click.IntRange(1), help="Processes; default: one per core.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    help="Processes, default: one per core; or a launcher's jobs, default: 1.",
+)
 @click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="The corpora's options.")
 @click.option(
     "--use",
@@ -52,6 +58,8 @@ def _renamed(context: click.Context, param: click.Parameter, value: str | None) 
 )
 @click.option("--hear", hidden=True, expose_value=False, callback=_renamed, help="Now --use.")
 @click.option("--skip-bad", is_flag=True, help="Leave out unreadable audio files.")
+@shard_option
+@takes_launcher
 def prepare_command(
     corpora: tuple[str, ...],
     out: Path,
@@ -60,6 +68,8 @@ def prepare_command(
     sets: tuple[str, ...],
     use: str,
     skip_bad: bool,
+    shard: Any,
+    launch: Any,
 ) -> None:
     """Find the speech in long recordings and list it in segments of 2 to 30 s.
 
@@ -71,6 +81,7 @@ def prepare_command(
     Examples:
       bab prepare --corpus hindibabynet:/data/homes --out segments.parquet
       bab prepare --corpus childproject:/data/a --corpus rttm:/data/b --vad energy --out ab.parquet
+      bab prepare --corpus rttm:/data/b --out segments.parquet --launcher slurm --jobs 40
       bab pretrain --corpus manifest:segments.parquet --encoder wav2vec2:base \\
           --objective contrastive
     """
@@ -83,20 +94,28 @@ def prepare_command(
     from bab.data.vad import Name
 
     refuse_other_sets(("corpus",), sets)
+    if jobs is None:  # a job has as many cores as its launcher was asked for
+        one = int(os.environ.get("OMP_NUM_THREADS", "1"))
+        jobs = 1 if launch else one if shard else os.cpu_count() or 1
     with ticker() as display:
+        if launch is not None:
+            place = prepare.parts_of(out) / "jobs"
+            if not in_shards(launch, place, jobs, [("shard", (), jobs)], display):
+                return
         try:
             prepared = prepare.prepare(
                 open_corpora(corpora, sets_of("corpus", sets)),
                 out,
                 cast(Name, vad),
-                jobs or os.cpu_count() or 1,
+                1 if launch else jobs,
                 skip_bad,
                 display.tell,
                 cast(Literal["train", "all"], use),
+                shard,
             )
         except (KeyboardInterrupt, click.Abort):
             raise InterruptedRunError(
                 f"stopped; the same command goes on where it stopped ({out}.parts)"
             ) from None
     echo(prepare.describe(prepared))
-    echo(f"Manifest: {out}")
+    echo(f"Manifest: {out}" if shard is None else f"Shard {shard}: {prepare.parts_of(out)}")

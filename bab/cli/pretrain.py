@@ -11,6 +11,7 @@ import click
 from bab.cli.complete import named
 from bab.cli.display import leads
 from bab.cli.echo import echo
+from bab.cli.launched import as_job, takes_launcher
 
 
 @click.command("pretrain")
@@ -50,6 +51,7 @@ from bab.cli.echo import echo
 @click.option("--runs", metavar="FOLDER", help="Where runs are kept; default: runs.")
 @click.option("--observer", "observers", metavar="NAME", multiple=True, help="Add an observer.")
 @click.option("--quiet", is_flag=True, default=None, help="Progress as a few plain lines.")
+@takes_launcher
 def pretrain_command(
     recipe: Path | None,
     sets: tuple[str, ...],
@@ -57,13 +59,16 @@ def pretrain_command(
     force: bool,
     targets: str | None,
     corpora: tuple[str, ...],
+    launch: Any,
     **options: Any,
 ) -> None:
     """Pretrain an encoder, from scratch or from a checkpoint, on audio without labels.
 
     The encoder is written to the run's `model` folder, in transformers' format with all that the
     objective needs to go on: name that folder after the colon in any other command. An interrupted
-    run goes on where it stopped; `torchrun -m bab pretrain ...` uses several processes.
+    run goes on where it stopped; `torchrun -m bab pretrain ...` uses several processes. With
+    --launcher it is one job of a cluster, over launcher.nodes machines (docs/clusters.md), and
+    what it prints is shown here.
 
     \b
     Examples:
@@ -71,13 +76,18 @@ def pretrain_command(
       bab targets --corpus hindibabynet:/data/hbn --clusters 500 --out targets/mfcc
       bab pretrain --encoder hubert:random --objective masked --corpus hindibabynet:/data/hbn \\
         --targets targets/mfcc
+      bab pretrain recipe.yaml --launcher slurm --set launcher.nodes=2 --set launcher.gpus=4
       bab run --encoder hubert:runs/pretrain/hbn/hubert-random/0123456789ab/model --task vtc
     """
     from bab.api.runs import pretrain_keys
     from bab.config.resolve import pretrain_config
 
     options |= pretrain_keys(corpora, targets)
-    report(pretrain_config(recipe, options, sets, observers), force)
+    config = pretrain_config(recipe, options, sets, observers)
+    if launch is not None:
+        as_job(launch, Path(config.runs) / ".jobs")
+        return
+    report(config, force)
 
 
 def report(config: Any, force: bool) -> None:

@@ -10,6 +10,7 @@ import click
 from bab.cli.complete import named
 from bab.cli.display import DEVICES
 from bab.cli.echo import echo
+from bab.cli.launched import in_shards, shard_option, takes_launcher
 
 
 @click.command("targets")
@@ -68,7 +69,11 @@ from bab.cli.echo import echo
 @click.option("--offline", is_flag=True, help="Never ask a model hub.")
 @click.option("--trust-code", is_flag=True, help="Let a hub model's code run.")
 @click.option("--skip-bad", is_flag=True, help="Leave out unreadable audio files.")
-def targets_command(out: Path, **options: Any) -> None:
+@click.option("--jobs", type=click.IntRange(1), default=1, help="Of a launcher; default: 1.")
+@click.option("--stage", type=click.Choice(["sample", "fit", "label"]), help="As jobs do it.")
+@shard_option
+@takes_launcher
+def targets_command(out: Path, launch: Any, jobs: int, **options: Any) -> None:
     """Cluster frames of MFCCs or of an encoder's layer, and label every frame of a corpus.
 
     Labels are on the raster of a 20 ms encoder, stored by the content of the audio. An interrupted
@@ -81,6 +86,7 @@ def targets_command(out: Path, **options: Any) -> None:
           --clusters 500 --out targets/iter2
       bab targets --corpus rttm:/data/homes --centroids targets/iter1 --out targets/homes
       torchrun --nproc-per-node 4 -m bab targets --corpus kaldi:/data/corpus --out targets/iter1
+      bab targets --corpus kaldi:/data/corpus --out targets/iter1 --launcher slurm --jobs 40
     """
     from bab.cli.display import ticker
     from bab.core.errors import InterruptedRunError
@@ -88,6 +94,11 @@ def targets_command(out: Path, **options: Any) -> None:
 
     rank = process()[0]
     with ticker() as display:
+        if launch is not None:
+            stages = [("sample", ("--stage", "sample"), jobs), ("fit", ("--stage", "fit"), 0)]
+            stages.append(("label", ("--stage", "label"), jobs))
+            if not in_shards(launch, out / "jobs", jobs, stages, display):
+                return
         try:
             quiet = lambda stage, done, total, unit: None  # noqa: E731
             meta = _make(out, options, display.tell if rank == 0 else quiet)
@@ -95,7 +106,7 @@ def targets_command(out: Path, **options: Any) -> None:
             raise InterruptedRunError(
                 f"stopped; the same command goes on where it stopped ({out})"
             ) from None
-    if rank == 0:
+    if rank == 0 and not options["stage"]:
         echo(describe(meta))
         echo(f"Targets: {out}")
 
@@ -119,6 +130,10 @@ def _make(out: Path, options: dict[str, Any], tell: Any) -> dict[str, Any]:
     bad = bad_files(clips, lambda done, total: tell("checking files", done, total, "files"))
     refuse_bad(bad, options["skip_bad"])
     rank, world, _ = process()
+    if options["shard"] is not None:
+        rank, world = options["shard"].number - 1, options["shard"].count
+    if options["shard"] is not None and not options["stage"]:
+        raise ConfigError("--shard: name the stage too: --stage sample, or label")
     asked = TargetOptions(
         clusters or 100,
         options["seed"],
@@ -128,6 +143,7 @@ def _make(out: Path, options: dict[str, Any], tell: Any) -> dict[str, Any]:
         options["skip_bad"],
         rank,
         world,
+        options["stage"] or "",
     )
     described = {
         "corpora": list(options["corpora"]),

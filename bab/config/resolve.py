@@ -132,7 +132,9 @@ def _asked(
     toml = (folder or Path()) / "bab.toml"
     if toml.is_file():
         name, values = read(toml)
-        asked.append((name, {k: v for k, v in values.items() if k not in {*others, "plugin"}}))
+        asked.append(
+            (name, {k: v for k, v in values.items() if k not in {*others, "plugin", "launcher"}})
+        )
     if recipe is not None:
         name, values = read(recipe)
         asked.append((name, {k: v for k, v in values.items() if k != "kind"}))

@@ -30,6 +30,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "observers": ("observer", ""),
     "formats": ("format", "Format"),
     "models": ("model", "ModelReader"),
+    "launchers": ("launcher", "Launcher"),
 }
 OWN = "bab"  # the distribution whose components the bare names are
 FILES = "BAB_PLUGIN_FILES"  # in the environment, so that workers have it: paths of one-file plugins

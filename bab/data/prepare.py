@@ -25,6 +25,7 @@ from bab.core.types import Clip, Tell
 from bab.data import check, sealed, segments, vad
 from bab.data.check import refuse_bad
 from bab.data.cross_corpus import names_apart, prefixed
+from bab.data.shards import Shard
 from bab.data.workers import workers
 
 _KEY = b"bab.prepare"  # of the table's metadata
@@ -75,10 +76,13 @@ def prepare(
     skip_bad: bool,
     tell: Tell,
     use: Literal["train", "all"] = "train",
+    shard: Shard | None = None,
 ) -> Prepared:
     """Write the manifest, or finish what was begun; one that is there already isn't made again.
 
     use: `all` names no split of a corpus that names none, so that all of it may be trained on.
+    shard: find the speech in a share of the recordings alone, and write no manifest: the call
+    without one does that, and finds what the shards have left.
 
     Raises:
         BabError: what it needs isn't installed; no speech at all.
@@ -97,7 +101,11 @@ def prepare(
     done = _known(out, plan)
     if done is not None:
         return done
-    parts = out.with_name(out.name + ".parts")
+    parts = parts_of(out)
+    if shard is not None:
+        own = shard.of(range(len(good)), [one.clip.duration for one in good])
+        good, keys = [good[i] for i in own], [keys[i] for i in own]
+        return _summary(good, _detected(good, keys, parts, name, jobs, tell), [], [])
     heard = _detected(good, keys, parts, name, jobs, tell)
     failed = {r.clip.path: h.why for r, h in zip(good, heard, strict=True) if h.why}
     refuse_bad(failed, skip_bad)
@@ -111,6 +119,11 @@ def prepare(
     shutil.rmtree(parts, ignore_errors=True)
     sweep_beside(out)
     return summary
+
+
+def parts_of(out: Path) -> Path:
+    """Where what is found stands until all is."""
+    return out.with_name(out.name + ".parts")
 
 
 def gather(

@@ -20,7 +20,7 @@ from bab.checking.blame import naming
 from bab.checking.encoders import check_made
 from bab.config.corpora import open_corpora, open_corpus
 from bab.config.pretrain import PretrainConfig
-from bab.core import folders, registry
+from bab.core import registry
 from bab.core.components import build_encoder, freeze, identity
 from bab.core.errors import ConfigError, PluginError
 from bab.core.interfaces import Corpus, Encoder, Objective
@@ -33,6 +33,7 @@ from bab.pretraining.data import gather, refuse_twice
 from bab.pretraining.labels import targets_for
 from bab.pretraining.running import RESULT, Running
 from bab.pretraining.watch import PROBES
+from bab.starting import folders
 from bab.starting.lifecycle import lifecycle
 from bab.targets.store import TargetStore
 

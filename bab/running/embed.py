@@ -26,7 +26,6 @@ from bab.core import names
 from bab.core.atomic import write_json, write_text
 from bab.core.device import refuse_precision, resolve_device
 from bab.core.errors import AudioError, BabError, ConfigError, InterruptedRunError
-from bab.core.folders import locked
 from bab.core.interfaces import Encoder
 from bab.core.record import now, versions
 from bab.core.types import Permissions, Tell
@@ -41,6 +40,7 @@ from bab.running.recordings import Named, Recording, recordings, seconds_of
 from bab.running.spool import Spool, spooling
 from bab.running.vectors import KINDS, Few, paths_of, write
 from bab.running.walking import listen
+from bab.starting.folders import locked
 from bab.starting.lifecycle import stopper
 
 FILE, INDEX, TABLE = "embedding.json", "index.csv", "embeddings"

@@ -8,12 +8,12 @@ import shutil
 from pathlib import Path
 
 from bab.config.run import RunConfig
-from bab.core.folders import LOCK, place
 from bab.core.names import short
 from bab.core.record import Record
 from bab.core.registry import origin
 from bab.results.record import RECORD, load
 from bab.running.parts import Parts
+from bab.starting.folders import LOCK, place
 
 
 def run_id(config: RunConfig, parts: Parts, digest: str) -> str:

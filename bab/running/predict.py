@@ -16,9 +16,9 @@ from pathlib import Path
 
 from bab.core.atomic import write_json
 from bab.core.errors import BabError, counted
-from bab.core.folders import locked
 from bab.core.record import now, versions
 from bab.core.types import Prediction, Tell
+from bab.data.shards import Shard
 from bab.results.segments import write_segments
 from bab.running import outputs, overview
 from bab.running.jobs import Answer, Answers, in_turn, side_by_side
@@ -26,9 +26,11 @@ from bab.running.kept import STATE, Results
 from bab.running.maker import FILE, Maker, PredictOptions
 from bab.running.outputs import Done
 from bab.running.recordings import Named, Recording, recordings, seconds_of
+from bab.starting.folders import locked
 from bab.starting.lifecycle import stopper
 
 _USUAL = PredictOptions()
+SHARDS = "shards"  # below the state: each shard holds a folder of its own
 _OFTEN = 20.0  # seconds between two writings of the tables of all recordings
 
 
@@ -57,6 +59,7 @@ def predict(
     asked: PredictOptions = _USUAL,
     tell: Tell = lambda stage, done, total, unit: None,
     say: Callable[[str], None] = lambda line: None,
+    shard: Shard | None = None,
 ) -> Predicted:
     """Run the model of a finished run over recordings of any length.
 
@@ -66,6 +69,8 @@ def predict(
         out: the folder that gets the predictions.
         asked: how.
         tell: is told how much audio is done; say: gets a line for each recording.
+        shard: a share of the recordings alone, while other processes do the others; no table is
+            written: the call without one does that, and does what they have left.
 
     Raises:
         BabError: no model there, nothing to predict, an unknown preset, class or format.
@@ -78,8 +83,13 @@ def predict(
     if asked.enrol is not None:
         listed = [*_enrolled(maker, left, names), *listed]
     maker.out.mkdir(parents=True, exist_ok=True)
-    with stopper() as stop, locked(maker.out / STATE, True, _folders(maker.out, listed)):
-        work = _Work(maker, folder, listed, tell, say, stop)
+    place, beside = maker.out / STATE, _folders(maker.out, listed)
+    if shard is not None:
+        listed = shard.of(listed, [seconds_of(one) for one in listed])
+        # What is half written in the out folder may be another machine's.
+        place, beside = place / SHARDS / f"{shard.number}-of-{shard.count}", set()
+    with stopper() as stop, locked(place, True, beside):
+        work = _Work(maker, folder, listed, tell, say, stop, shard is None)
         return work.run(left)
 
 
@@ -99,8 +109,11 @@ class _Work:
         tell: Tell,
         say: Callable[[str], None],
         stop: Callable[[], bool],
+        tables: bool = True,
     ) -> None:
+        """tables: write those of all recordings."""
         self.maker, self.folder, self.listed = maker, folder, listed
+        self.whole = tables
         self.saved, self.out, self.results = maker.saved, maker.out, maker.results
         self.made_by = maker.made_by
         self.tell, self.say, self.stop = tell, say, stop
@@ -123,7 +136,8 @@ class _Work:
                 for recording, answer in answers:
                     self._take(recording, answer)
         finally:
-            self._write_tables()
+            if self.whole:
+                self._write_tables()
         return self.result
 
     def _in_turn(self) -> Answers:
@@ -157,7 +171,7 @@ class _Work:
                 self.result.files[done.name] = done.seconds
         self.done += self.lengths[recording.name]
         self._tell(0.0)
-        if time.monotonic() - self._written > self._pause:
+        if self.whole and time.monotonic() - self._written > self._pause:
             self._write_tables()
 
     def _tell_rounded(self) -> None:

@@ -29,6 +29,7 @@ TRIED: Mapping[str, str] = {
     "datasets": "bab run --encoder fbank --task classify --corpus NAME",
     "observers": "bab run --encoder fbank --task gender --observer NAME",
     "formats": "bab convert home.rttm home.MODULE",
+    "launchers": "bab bench --encoders fbank --tasks gender --launcher NAME",
 }
 _TONES = 24  # files of a corpus's sample
 

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 from bab.core.device import accelerator
 from bab.core.errors import InterruptedRunError
-from bab.core.folders import locked
 from bab.core.observers import Watchers, observers
 from bab.core.record import Record, RunInfo
 from bab.core.types import Tell
+from bab.starting.folders import locked
 
 Result = TypeVar("Result")
 

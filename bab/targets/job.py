@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,12 +24,17 @@ from bab.core.types import Segment, Tell
 from bab.targets.features import FrameFeatures, Piece, passes
 from bab.targets.store import Stretch, key_of, shard_name
 
+Stage = Literal["", "sample", "fit", "label"]
 WAIT = 0.2  # seconds between looks at what other processes have made
 
 
 @dataclass(frozen=True)
 class TargetOptions:
-    """What is asked of `make`. sample_frames bounds memory, sample_hours the work of the fit."""
+    """What is asked of `make`. sample_frames bounds memory, sample_hours the work of the fit.
+
+    stage: only that, by processes that don't wait for one another: the sample and the labels of a
+    share (rank of world), the fit by one; "" = all.
+    """
 
     clusters: int
     seed: int = 0
@@ -39,6 +44,7 @@ class TargetOptions:
     skip_bad: bool = False
     rank: int = 0
     world: int = 1
+    stage: Stage = ""
 
 
 @dataclass

@@ -106,9 +106,7 @@ def codebook(job: TargetJob) -> Tensor:
         if options.rank == 0 and not has(path, job.plan):
             write(path, {"centroids": given.numpy()}, job, job.plan)
     elif not has(path, job.plan):
-        picked = _picked(job)
-        files = [job.folder / "sample" / f"{i:05d}.safetensors" for i in range(len(picked))]
-        _sample(job, picked, files)
+        files = sample(job)
         if options.rank == 0:
             wait(job, files, job.plan, "sampling")
             job.tell("k-means", 0, 1, "fits")
@@ -117,6 +115,17 @@ def codebook(job: TargetJob) -> Tensor:
             job.tell("k-means", 1, 1, "fits")
     wait(job, [path], job.plan, "")
     return centroids(job.folder)[0]
+
+
+def sample(job: TargetJob) -> list[Path]:
+    """Draw this process's share of the frames that are fitted on; the files of all shares. None
+    where the centroids are given, or there already."""
+    if job.options.given is not None or has(job.folder / CENTROIDS, job.plan):
+        return []
+    picked = _picked(job)
+    files = [job.folder / "sample" / f"{i:05d}.safetensors" for i in range(len(picked))]
+    _sample(job, picked, files)
+    return files
 
 
 def _picked(job: TargetJob) -> list[Picked]:

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from bab.core import atomic
 from bab.core.errors import BabError, ConfigError
-from bab.core.folders import locked
 from bab.core.sealed import DamagedError
 from bab.core.types import Clip, Segment, Tell
 from bab.data.content import content_id
 from bab.data.sealed import read_json, write_json
 from bab.machine.processes import share_cpus
+from bab.starting.folders import locked
 from bab.targets import kmeans
 from bab.targets.features import FrameFeatures, pieces
 from bab.targets.job import (
@@ -60,7 +60,7 @@ def make(
     described: further facts for targets.json. Every process of a group is given the same.
 
     Returns:
-        What targets.json holds.
+        What targets.json holds; of a stage, nothing.
 
     Raises:
         ConfigError: the folder holds targets that were made otherwise.
@@ -77,13 +77,26 @@ def make(
     # A folder of its own: the others of this group may be writing beside it, and aren't swept away.
     with locked(folder / _BUSY, options.rank == 0):
         _refuse_other(job)
-        centres = kmeans.codebook(job)
-        identity = digest(job.plan, centres.numpy().tobytes().hex())
-        _label(job, centres, identity)
-        if options.rank == 0:
-            wait(job, [shard_path(job, i) for i in range(len(job.shards))], identity, "labelling")
-            _finish(job, centres, described, identity)
-        return _await_meta(job)
+        return _made(job, described)
+
+
+def _made(job: TargetJob, described: dict[str, Any]) -> dict[str, Any]:
+    """Do what is left of a job, or of the stage that is asked for."""
+    options = job.options
+    if options.stage == "sample":
+        kmeans.sample(job)
+        return {}
+    centres = kmeans.codebook(job)
+    if options.stage == "fit":
+        return {}
+    identity = digest(job.plan, centres.numpy().tobytes().hex())
+    _label(job, centres, identity)
+    if options.stage == "label":
+        return {}
+    if options.rank == 0:
+        wait(job, [shard_path(job, i) for i in range(len(job.shards))], identity, "labelling")
+        _finish(job, centres, described, identity)
+    return _await_meta(job)
 
 
 def _begin(

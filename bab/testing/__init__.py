@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from bab.testing.encoders import EncoderContract as EncoderContract
     from bab.testing.formats import FormatContract as FormatContract
     from bab.testing.heads import HeadContract as HeadContract
+    from bab.testing.launchers import LauncherContract as LauncherContract
     from bab.testing.models import ModelContract as ModelContract
     from bab.testing.objectives import ObjectiveContract as ObjectiveContract
     from bab.testing.observers import ObserverContract as ObserverContract
@@ -19,6 +20,7 @@ _CLASSES = {
     "EncoderContract": "encoders",
     "FormatContract": "formats",
     "HeadContract": "heads",
+    "LauncherContract": "launchers",
     "ModelContract": "models",
     "ObjectiveContract": "objectives",
     "ObserverContract": "observers",

@@ -132,6 +132,13 @@ def _model(asked: Asked, cls: Any, options: Any) -> Suite:
     return Suite(CHECKS, ModelCase(asked.name, asked.where, asked.folder))
 
 
+def _launcher(asked: Asked, cls: Any, options: Any) -> Suite:
+    from bab.testing.launchers import CHECKS, LauncherCase
+
+    cls(options).poll(["0"])  # an engine that isn't up is no fault of the plugin's
+    return Suite(CHECKS, LauncherCase(cls, options, asked.folder))
+
+
 _SUITES = {
     "encoders": _encoder,
     "datasets": _corpus,
@@ -141,4 +148,5 @@ _SUITES = {
     "observers": _observer,
     "formats": _format,
     "models": _model,
+    "launchers": _launcher,
 }

@@ -20,7 +20,7 @@ from bab.core.atomic import (
     write_json,
     write_text,
 )
-from bab.core.folders import locked
+from bab.starting.folders import locked
 
 GONE = 2**30  # no process has such a number
 

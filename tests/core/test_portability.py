@@ -69,7 +69,7 @@ def test_a_folder_is_held_where_flock_is_missing(tmp_path):
         "import sys; sys.modules['fcntl'] = None\n"
         "from pathlib import Path\n"
         "from bab.core.errors import BusyError\n"
-        "from bab.core.folders import locked\n"
+        "from bab.starting.folders import locked\n"
         "with locked(Path('x'), True):\n"
         "    try:\n"
         "        with locked(Path('x'), True): print('both')\n"

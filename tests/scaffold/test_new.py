@@ -14,7 +14,7 @@ import pytest
 from bab.cli import main
 from bab.scaffold.package import TRIED, kind_named, names_of, source_of, write_package
 
-WORDS = ("encoder", "head", "objective", "task", "corpus", "observer", "format")
+WORDS = ("encoder", "head", "objective", "task", "corpus", "observer", "format", "launcher")
 STEPS = ["--set", "train.steps=4", "--set", "train.eval_every=2", "--quiet", "--offline"]
 
 

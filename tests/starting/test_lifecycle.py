@@ -10,8 +10,8 @@ import pytest
 
 import bab
 from bab.core.errors import InterruptedRunError
-from bab.core.folders import locked
 from bab.core.record import RunInfo
+from bab.starting.folders import locked
 from bab.starting.lifecycle import lifecycle
 
 

@@ -18,9 +18,9 @@ from target_files import RATE, clip_of, corpus_of, mfcc_reference, noise, run_ma
 from bab.audio import reading
 from bab.cli.targets import targets_command
 from bab.core.errors import BabError, BusyError, ConfigError
-from bab.core.folders import locked
 from bab.core.types import Segment
 from bab.plugins.datasets.kaldi import Kaldi
+from bab.starting.folders import locked
 from bab.targets import features as frame_features
 from bab.targets import kmeans
 from bab.targets import make as making

@@ -20,10 +20,11 @@ WHERE = {
 }
 OPTIONS: dict[str, dict[str, Any]] = {"classify": {"labels": ("reason",)}}
 NO_SAMPLE = ("datasets", "hf")  # its own tests make one
+ENGINES = (("launchers", "slurm"), ("launchers", "ray"))  # tests/launching/test_engines.py
 EVERY = [
     (entry.kind, entry.name)
     for entry in registry.entries()
-    if entry.distribution == "bab" and (entry.kind, entry.name) != NO_SAMPLE
+    if entry.distribution == "bab" and (entry.kind, entry.name) not in (NO_SAMPLE, *ENGINES)
 ]
 
 

@@ -21,20 +21,13 @@ def place(runs: str, what: str, corpus: str, encoder: str, identifier: str) -> P
 
 
 @contextmanager
-def locked(folder: Path, main: bool, beside: Iterable[Path] = ()) -> Iterator[None]:
-    """Hold the run's folder, so that two processes never write into it. The lock goes with the
-    process, so a killed one leaves none behind; what its writers left is swept.
-
-    main: of several processes of one run, only the first holds it. beside: folders that are
-    written to as well, but are not the run's alone: what lies below them isn't swept, nor what
-    another process may be writing there.
+def held(folder: Path) -> Iterator[None]:
+    """Hold a folder, so that two processes never write into it. The lock goes with the process, so
+    a killed one leaves none behind.
 
     Raises:
         BusyError: another process does.
     """
-    if not main:
-        yield
-        return
     folder.mkdir(parents=True, exist_ok=True)
     lock: FileLock | SoftFileLock = FileLock(folder / LOCK, blocking=False)
     try:
@@ -47,12 +40,32 @@ def locked(folder: Path, main: bool, beside: Iterable[Path] = ()) -> Iterator[No
             lock.acquire()
     except Timeout:
         raise BusyError(f"another bab process is at work in {folder}: wait for it") from None
-    swept = [(folder, "**/.tmp-*", True), *((one, ".tmp-*", False) for one in beside)]
     try:
-        for one in swept:
-            sweep(*one)
         yield
     finally:
-        for one in swept:
-            sweep(*one)
         lock.release()
+
+
+@contextmanager
+def locked(folder: Path, main: bool, beside: Iterable[Path] = ()) -> Iterator[None]:
+    """Hold the run's folder; what writers that were killed have left is swept.
+
+    main: of several processes of one run, only the first holds it. beside: folders that are
+    written to as well, but are not the run's alone: what lies below them isn't swept, nor what
+    another process may be writing there.
+
+    Raises:
+        BusyError: another process does.
+    """
+    if not main:
+        yield
+        return
+    swept = [(folder, "**/.tmp-*", True), *((one, ".tmp-*", False) for one in beside)]
+    with held(folder):
+        try:
+            for one in swept:
+                sweep(*one)
+            yield
+        finally:
+            for one in swept:
+                sweep(*one)
