@@ -94,7 +94,8 @@ def test_the_script_asks_for_what_was_set(here: Path) -> None:
                             account="lab", constraint="a100", memory="16G", grace=60)  # fmt: skip
     script = Slurm(options).script(work(here))
     for line in ("partition=gpu", "time=1:00:00", "gpus-per-node=2", "cpus-per-task=4", "qos=a",
-                 "nodes=1", "signal=B:TERM@60", "account=lab", "constraint=a100", "mem=16G", f"chdir={here}", "requeue"):  # fmt: skip
+                 "nodes=1", "signal=B:TERM@60", "account=lab", "constraint=a100", "mem=16G",
+                 f"chdir={here}", "requeue"):  # fmt: skip
         assert f"\n#SBATCH --{line}\n" in script, line
     plain = Slurm(Slurm.Options()).script(work(here))
     assert "--mem" not in plain and "--account" not in plain and "TERM@120" in plain
