@@ -1,7 +1,8 @@
 """Kill bab at random moments, go on with the same command, and compare: `python scripts/kills.py`.
 
-Each job is run once without a break; then again in another folder, where it is killed (SIGKILL, to
-it and its children) after random times, and at last left to its end. What both wrote must be equal
+Each job is run once without a break; then again in another folder, where it is stopped (SIGKILL to
+it and its children, or SIGTERM or SIGHUP to it alone, after which it must end by itself and leave
+no child) after random times, and at last left to its end. What both wrote must be equal
 to the byte: weights, predictions, manifests, targets, and a record's scores. Needs no more than
 the shipped recordings; prints a line for each job, and the counts.
 """
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +27,10 @@ SAMPLE = ROOT / "bab" / "plugins" / "datasets" / "samples" / "rttm"
 BAB = [sys.executable, "-m", "bab.cli"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 TRAIN = "train.steps=120 train.eval_every=40 train.save_every=10 train.lr=0.01"
+TUNE = (
+    "mode=finetune train.steps=12 train.eval_every=4 train.save_every=2 train.batch=2 "
+    "train.accumulation=1 view.train_seconds=1.0"
+)
 SMALL = (
     "{hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64, "
     "conv_dim: [32, 32, 32, 32, 32, 32, 32], num_conv_pos_embeddings: 16, "
@@ -49,10 +55,12 @@ def _sets(pairs: list[str]) -> list[str]:
     return [word for pair in pairs for word in ("--set", pair)]
 
 
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)
+_PATIENCE = 120.0  # seconds in which a signal must end it, on a busy machine
 # Name -> the command; MODEL stands for a finished run's folder.
 JOBS: dict[str, list[str]] = {
     "run": [*BAB, *run("")],
-    "fine-tune": [*BAB, *run("mode=finetune train.steps=40", "hubert:random-tiny")],
+    "fine-tune": [*BAB, *run(TUNE, "hubert:random-tiny")],
     "k-fold": [*BAB, *run("protocol=kfold folds=3")],
     "torchrun": [*TORCHRUN, "-m", "bab.cli", *run("train.accumulation=2")],
     "contrastive": [*BAB, *pretrain("wav2vec2:random-tiny", "contrastive", "objective.codes=16")],
@@ -112,21 +120,50 @@ def whole(command: list[str], folder: Path) -> float:
     return time.monotonic() - began
 
 
-def killed(command: list[str], folder: Path, most: float, kills: int, draw: random.Random) -> int:
-    """Kill it so many times, unless it ends before; then let it end. How often it was killed."""
+def stop(process: subprocess.Popen[bytes], how: signal.Signals) -> str:
+    """Stop it; what it did then that it shouldn't, or ""."""
+    if how is signal.SIGKILL:
+        os.killpg(process.pid, how)
+        process.wait()
+        return ""
+    process.send_signal(how)
+    said = ""
+    try:
+        # 130: it saved what it had; so does Python end that was interrupted in an import (by
+        # SIGINT, which shells call 130). Before that nobody listens; torchrun ends with 1.
+        if process.wait(_PATIENCE) not in (130, -signal.SIGINT, -how, 1):
+            said = f"exit {process.returncode} after {how.name}"
+    except subprocess.TimeoutExpired:
+        said = f"still there {_PATIENCE} s after {how.name}"
+    time.sleep(1.0)
+    try:  # whose group has somebody left
+        os.killpg(process.pid, signal.SIGKILL)
+        said = said or f"a child was left by {how.name}"
+    except ProcessLookupError:
+        pass
+    process.wait()
+    return said
+
+
+def killed(
+    command: list[str], folder: Path, most: float, kills: int, draw: random.Random
+) -> tuple[Counter[str], list[str]]:
+    """Stop it so many times, unless it ends before; then let it end. How often by which signal, and
+    what was wrong."""
     folder.mkdir(parents=True)
-    count = 0
+    counts: Counter[str] = Counter()
+    wrong: list[str] = []
     for _ in range(kills):
         process = start(command, folder)
         try:
-            process.wait(draw.uniform(0.3 * most, most))
+            process.wait(draw.uniform(0.1 * most, 0.6 * most))
             break
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            count += 1
+            how = draw.choices(SIGNALS, (2, 1, 1))[0]
+            wrong += filter(None, [stop(process, how)])
+            counts[how.name] += 1
     whole(command, folder)
-    return count
+    return counts, wrong
 
 
 def main() -> int:
@@ -136,7 +173,8 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=3, help="most kills in each round")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    draw, kills, unequal, rounds = random.Random(asked.seed), 0, [], 0
+    draw, kills = random.Random(asked.seed), Counter[str]()
+    unequal, odd_ends, rounds = [], [], 0
     with tempfile.TemporaryDirectory(prefix="bab-kills-") as top:
         model = ""
         for name in asked.jobs.split(","):
@@ -148,15 +186,23 @@ def main() -> int:
             expected = outcome(Path(top) / name / "whole")
             for number in range(asked.rounds):
                 folder = Path(top) / name / str(number)
-                count = killed(command, folder, seconds, asked.kills, draw)
+                counts, wrong = killed(command, folder, seconds, asked.kills, draw)
                 got = outcome(folder)
                 odd = sorted(k for k in expected | got if expected.get(k) != got.get(k))
-                kills, rounds = kills + count, rounds + 1
+                kills, rounds = kills + counts, rounds + 1
                 unequal += [f"{name} {number}: {', '.join(odd[:5])}"] if odd else []
+                odd_ends += wrong
                 told = f"UNEQUAL: {', '.join(odd[:5])}" if odd else f"{len(got)} files equal"
-                print(f"{name} ({seconds:.0f} s): {count} kills, {told}", flush=True)
-    print(f"\n{kills} kills in {rounds} rounds; {rounds - len(unequal)} ended equal")
-    return 1 if unequal else 0
+                told = "; ".join([told, *wrong])
+                print(f"{name} ({seconds:.0f} s): {_listed(counts)}: {told}", flush=True)
+    print(f"\n{_listed(kills)} in {rounds} rounds; {rounds - len(unequal)} ended equal")
+    print(f"{len(odd_ends)} didn't end as they should" if odd_ends else "all ended as they should")
+    return 1 if unequal or odd_ends else 0
+
+
+def _listed(counts: Counter[str]) -> str:
+    each = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    return f"{counts.total()} kills ({each})" if counts else "0 kills"
 
 
 if __name__ == "__main__":

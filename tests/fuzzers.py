@@ -27,6 +27,7 @@ import pyarrow
 import soundfile
 import torch
 from made_models import made
+from made_records import edit as edit_record
 from made_records import make as made_record
 
 from bab.benching import asked
@@ -232,6 +233,7 @@ def _made(folder: Path) -> list[Fuzzer]:
     parts |= {"confusion": {"voice": {"KCHI": {"KCHI": 3, "FEM": 1}, "FEM": {"FEM": 2}}}}
     shown = {"metrics": {"f1": 0.6, "f1/KCHI": 0.8}, "intervals": {"f1": [0.5, 0.7]}}
     record = save_record(made_record(presets={"f1": shown}, **parts), folder)
+    edit_record(record)  # without its checksum, which would stop most of the faults
     run = made(folder / "run", "vtc", encoder="fbank") / "model"
     spec = json.loads((run / "model.json").read_text())
     del spec["checksum"], spec["weights"]

@@ -27,7 +27,7 @@ ARROWS: Mapping[str, set[str]] = {
     "config": {"core"},
     "machine": {"core"},
     "data": {"core", "audio", "checking"},
-    "targets": {"core", "audio", "checking", "data", "machine"},
+    "targets": {"core", "starting", "audio", "checking", "data", "machine"},
     "running": {"core", "starting", "audio", "checking", "data", "config", "results", "machine"},
     "explaining": {"core", "audio", "data", "config", "results", "running"},
     "pretraining": {

@@ -6,6 +6,7 @@ Decoding, tuning on dev, metrics and intervals are the task's own, as of a run.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from bab.auditing import folds, traits
 from bab.auditing.folds import Question
 from bab.config.run import RunConfig
-from bab.core.atomic import atomic_path
+from bab.core.atomic import write_bytes
 from bab.core.caches import cache_root
 from bab.core.errors import BabError, NotApplicableError, counted
 from bab.core.interfaces import Corpus, Task
@@ -23,6 +24,7 @@ from bab.core.record import Record, now, versions
 from bab.core.seeds import derive
 from bab.core.types import Clip, Tell
 from bab.data.content import contents
+from bab.data.sealed import seal, unsealed
 from bab.results import audit as results
 from bab.results.audit import FOLDER, MAJORITY, NAMES, SHUFFLED, TRAITS, Audit, Trait
 from bab.results.summary import Column, arrange
@@ -123,13 +125,17 @@ def _measured(data: Data, tell: Tell, clips: Sequence[Clip]) -> traits.Floats:
         )
     finally:
         if len(known) > before:
-            with atomic_path(file) as temporary, temporary.open("wb") as out:
-                np.savez(out, keys=np.array(list(known)), rows=np.array(list(known.values())))
+            out = io.BytesIO()
+            np.savez(out, keys=np.array(list(known)), rows=np.array(list(known.values())))
+            write_bytes(file, seal(out.getvalue()))
 
 
 def _recalled(file: Path) -> dict[str, list[float]]:
     try:
-        with np.load(file, allow_pickle=False) as held:
+        data = unsealed(file.read_bytes())
+        if data is None:
+            return {}
+        with np.load(io.BytesIO(data), allow_pickle=False) as held:
             return dict(zip(held["keys"].tolist(), held["rows"].tolist(), strict=True))
     except (OSError, ValueError, KeyError, EOFError):  # none yet, or damaged
         return {}

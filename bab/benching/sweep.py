@@ -22,34 +22,39 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
+from bab.benching.affine import Tensors, affine
 from bab.core import checkpoint
 from bab.core.checkpoint import State
 from bab.core.errors import InterruptedRunError
+from bab.core.loader import Prefetcher
 from bab.core.trainer import Bundle, Training, adamw, counted, schedule, weighted
 from bab.core.types import Batch, Features
 from bab.running.model import Answered, Model
 
 _SAVE_SECONDS = 60.0  # between two savings of all members
-Tensors = dict[str, Tensor]  # by parameter name, each with the members first: [M, ...]
 
 
-def unfit(members: Sequence[Training]) -> str:
+def unfit(members: Sequence[Training], dim: int = 0) -> str:
     """Why these can't be trained together exactly; "" where they can.
 
-    Together go those that differ in nothing but the learning rate and the seed, of heads that get
-    one frame per clip and draw nothing at random, under objectives without weights of their own.
+    Together go those that differ in nothing but the learning rate and the seed, of linear heads
+    that get one frame per clip, or map each frame by itself, and draw nothing at random, under
+    objectives without weights of their own. dim: the width of a frame, where they map each one.
     """
     first = members[0]
     plain = replace_rate(first)
     if any(replace_rate(member) != plain for member in members):
         return "they differ in more than the learning rate and the seed"
-    if first.model.encoder is not None or not first.model.pool:
-        return "the head does not get one cached frame per clip"
     assert isinstance(first.model, Model)
-    if not first.model.head.linear:
+    framed = not first.model.pool
+    if first.model.encoder is not None or (framed and not dim):
+        return "the head does not get one cached frame per clip"
+    if not framed and not first.model.head.linear:
         return "the head is not linear after pooling"
     if any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in first.model.modules()):
         return "the head has dropout"
+    if framed and not affine(first.model.head, dim):
+        return "the head gets more than one cached frame per clip, and is not linear on each"
     if any(True for _ in first.objective.parameters()):
         return "the objective has weights of its own"
     if first.config.patience is not None:
@@ -96,7 +101,9 @@ class Sweep:
             for _, where in self.rates
         ]
         self.optimizer = self._optimizer(resumed)
-        self.base = copy.deepcopy(models[0]).to("meta")
+        first = models[0]
+        assert isinstance(first, Model)
+        self.base: Model = copy.deepcopy(first).to("meta")
 
     def _resumed(self, i: int) -> torch.optim.Optimizer:
         """Put a member where its newest checkpoint stands; its optimizer of that moment."""
@@ -134,8 +141,9 @@ class Sweep:
         """
         first, steps = self.members[0], self.config.steps
         began = saved = time.perf_counter()
-        for step in range(self.states[0].step, steps):
-            self._step(step)
+        ahead = Prefetcher(self._made, self.states[0].step, steps, self.config.workers)
+        for step, parts in ahead:
+            self._step(step, parts)
             done, stopping = step + 1, first.stop()
             if done == steps or done % self.config.eval_every == 0:
                 self._evaluate(done)
@@ -156,22 +164,23 @@ class Sweep:
         states = self._save()
         return [states[place] for place in self.places]
 
-    def _step(self, step: int) -> None:
+    def _made(self, step: int) -> list[Batch]:
+        """The micro-batches of a step, of one seed after the other."""
         by_seed = {member.seed: member for member in self.members}
+        return [part for member in by_seed.values() for part in member.batches(step)]
+
+    def _step(self, step: int, parts: Sequence[Batch]) -> None:
+        by_seed = {member.seed: member for member in self.members}
+        each = len(parts) // len(by_seed)
         made = {
-            seed: [part.to(self.device) for part in member.batches(step)]
-            for seed, member in by_seed.items()
+            seed: [part.to(self.device) for part in parts[i * each : (i + 1) * each]]
+            for i, seed in enumerate(by_seed)
         }
         divisors = {
             seed: {k: n or 1.0 for k, n in counted(by_seed[seed].objective, parts).items()}
             for seed, parts in made.items()
         }
-        total = torch.zeros((), device=self.device)
-        for index in range(len(made[self.members[0].seed])):
-            parts = [made[member.seed][index] for member in self.members]
-            logits = self._forward(parts)
-            for counts, members in self._alike(divisors):
-                total = total + self._loss(members, counts, parts, logits)
+        total = self._total(made, divisors)
         raw = torch.autograd.grad(total, list(self.parameters.values()))
         own = self.parameters.items()
         gradients = {k: _like(g, p) for (k, p), g in zip(own, raw, strict=True)}
@@ -186,6 +195,19 @@ class Sweep:
         for member, state in zip(self.members, self.states, strict=True):
             state.step = step + 1
             state.audio_seconds += seconds[member.seed]
+
+    def _total(self, made: dict[int, list[Batch]], divisors: dict[int, dict[str, float]]) -> Tensor:
+        """What the gradient is taken of: the sum of the members' losses.
+
+        made, divisors: micro-batches, and the counts of terms over them, by seed.
+        """
+        total = torch.zeros((), device=self.device)
+        for index in range(len(made[self.members[0].seed])):
+            parts = [made[member.seed][index] for member in self.members]
+            logits = self._forward(parts)
+            for counts, members in self._alike(divisors):
+                total = total + self._loss(members, counts, parts, logits)
+        return total
 
     def _alike(
         self, divisors: dict[int, dict[str, float]]
@@ -252,13 +274,17 @@ class Sweep:
         self.optimizer.step()
 
     def _evaluate(self, step: int) -> None:
+        for i, judged in self._judged(step):
+            if self.states[i].judge(*judged):
+                member = self.members[i]
+                checkpoint.save_best(member.folder, self._bundle(i), step, member.run)
+
+    def _judged(self, step: int) -> Iterator[tuple[int, tuple[dict[str, float], float]]]:
+        """What dev says of each member that is still alive."""
         for i, member in enumerate(self.members):
-            if not self.alive[i] or member.evaluate is None:
-                continue
-            bundle, state = self._bundle(i), self.states[i]
-            bundle.eval()
-            if state.judge(*member.evaluate(step)):
-                checkpoint.save_best(member.folder, bundle, step, member.run)
+            if self.alive[i] and member.evaluate is not None:
+                self._bundle(i).eval()
+                yield i, member.evaluate(step)
 
     @torch.no_grad()
     def _bundle(self, i: int) -> Bundle:

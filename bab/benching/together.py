@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from bab.benching.frames import FrameSweep
 from bab.benching.sweep import Sweep, unfit
 from bab.config.run import RunConfig
 from bab.core import registry
@@ -29,11 +30,9 @@ def objection(config: RunConfig) -> str:
     """Why runs like this one can't be trained together, as far as their configuration tells; ""
     where `unfit` has the last word."""
     head = registry.load("heads", config.head.name)
-    if config.mode != "probe" or head.closed_form or not head.linear:
-        return "only linear heads on frozen features are trained together"
     task = build_task(config.task.name, config.task.options)
-    if not task.one_output:
-        return "only heads of whole clips are trained together"
+    if config.mode != "probe" or head.closed_form or (task.one_output and not head.linear):
+        return "only linear heads on frozen features are trained together"
     if config.train.patience is not None or config.train.precision != "fp32":
         return "runs that stop early or compute in half precision are trained one by one"
     return ""
@@ -82,7 +81,6 @@ def _train(runs: Sequence[Context], session: Session) -> str:
     features = session.features(first.config, first.parts, accelerator, clips)
     for run in runs:
         run.features = features
-    first.fill()
     for index, fold in enumerate(first.data.folds):
         known = first.fold(index)[0].known
         trainings = []
@@ -90,10 +88,12 @@ def _train(runs: Sequence[Context], session: Session) -> str:
             own, place = run.fold(index)
             own.known = known  # the examples of a fold are the same for all
             trainings.append(make_training(own, fold, index, place)[0])
-        if reason := unfit(trainings):
+        if reason := unfit(trainings, first.parts.encoder.dim):
             return reason
+        first.fill()
+        kind = Sweep if first.parts.pooled else FrameSweep
         for group in _level(trainings):
-            Sweep(group).fit()
+            kind(group).fit()
     return ""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 
@@ -20,6 +19,5 @@ def echo_table(text: str) -> None:
     """Markdown on standard output; on a narrow terminal, folded."""
     from bab.results.folding import folded
 
-    narrow = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()
-    width = shutil.get_terminal_size((0, 0)).columns if narrow else 0
+    width = shutil.get_terminal_size((0, 0)).columns if sys.stdout.isatty() else 0
     echo(folded(text, width))

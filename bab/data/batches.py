@@ -64,17 +64,21 @@ class WaveSource:
 
 Targets = Callable[[Clip, int], Tensor]
 _REMEMBERED = 50_000  # clips
+_REMEMBERED_BYTES = 64 * 2**20  # of their targets
 
 
 def remembered(targets: Targets) -> Targets:
-    """The same, of each clip asked for once; for targets that are a clip's, not its frames'."""
+    """The same, of each clip asked for once, as far as there is room; for clips that are always
+    asked for the same frames."""
     known: dict[int, tuple[Clip, Tensor]] = {}  # with the clip, so that its identity stays its own
+    left = [_REMEMBERED_BYTES]
 
     def look(clip: Clip, frames: int) -> Tensor:
         one = known.get(id(clip))
         if one is None:
             one = (clip, targets(clip, frames))
-            if len(known) < _REMEMBERED:
+            left[0] -= one[1].nbytes
+            if len(known) < _REMEMBERED and left[0] >= 0:
                 known[id(clip)] = one
         return one[1]
 

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +27,7 @@ from bab.data.splits import Fold
 StrPath = str | os.PathLike[str]
 _DIGEST = 16  # bytes: 128 bits
 _TELL = 0.1  # seconds between two words of progress
-_ENTRY = re.compile(r"(\d+) (\d+) ([0-9a-f]{32})\n")
+_ENTRY = re.compile(r"((\d+) (\d+) ([0-9a-f]{32}))(?: ([0-9a-f]{8}))?\n")
 
 
 def content_memo() -> Path:
@@ -62,7 +63,8 @@ def content_id(path: StrPath, memo: Path | None = None) -> str:
     digest = hashed.hexdigest()
     unchanged = (after.st_size, after.st_mtime_ns) == (state.st_size, state.st_mtime_ns)
     if unchanged and time.time_ns() - state.st_mtime_ns > SETTLED_NS:
-        _remember(entry, f"{state.st_size} {state.st_mtime_ns} {digest}\n")
+        told = f"{state.st_size} {state.st_mtime_ns} {digest}"
+        _remember(entry, f"{told} {_sum(told)}\n")
     return digest
 
 
@@ -145,9 +147,13 @@ def _recall(entry: Path, state: os.stat_result) -> str | None:
         match = _ENTRY.fullmatch(entry.read_text("ascii"))
     except (OSError, ValueError):
         return None
-    if match is None or (int(match[1]), int(match[2])) != (state.st_size, state.st_mtime_ns):
+    if match is None or (int(match[2]), int(match[3])) != (state.st_size, state.st_mtime_ns):
         return None
-    return match[3]
+    return match[4] if match[5] in (None, _sum(match[1])) else None  # earlier versions wrote none
+
+
+def _sum(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 def _remember(entry: Path, text: str) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from bab.core.errors import ConfigError
+from bab.core.errors import ConfigError, counted
 from bab.core.seeds import derive
 
 _POOL = 50  # batches that are sorted by length together: enough to group, few enough to stay random
@@ -130,8 +130,9 @@ class Share:
         """
         if len(indices) < self.world * self.accumulation:
             raise ConfigError(
-                f"a batch of {len(indices)} examples can't be cut into {self.world} processes x "
-                f"{self.accumulation} micro-batches: raise train.batch or lower train.accumulation"
+                f"a batch of {counted(len(indices), 'example')} can't be cut into {self.world} "
+                f"process{'es' * (self.world > 1)} x {self.accumulation} micro-batch"
+                f"{'es' * (self.accumulation > 1)}: raise train.batch or lower train.accumulation"
             )
         own = indices[self.rank :: self.world]
         return [list(own[i :: self.accumulation]) for i in range(self.accumulation)]

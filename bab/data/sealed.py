@@ -1,4 +1,5 @@
-"""JSON objects and Parquet tables that hold their own checksum (`bab.core.sealed`: safetensors).
+"""JSON objects, bytes and Parquet tables that hold their own checksum (`bab.core.sealed`:
+safetensors).
 
 What has none, of other tools or earlier versions, is taken as it is.
 """
@@ -21,8 +22,13 @@ ENTRY, _MARK = "checksum", "bab:"  # of a JSON object, and how its value begins
 
 def write_json(path: Path, value: Mapping[str, Any], indent: int | None = 2) -> None:
     """Write a JSON object with its checksum, atomically."""
+    atomic.write_json(path, sealed(value), indent=indent)
+
+
+def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with its checksum, as `write_json` writes it."""
     plain = json.loads(json.dumps(atomic.finite(value)))
-    atomic.write_json(path, {**plain, ENTRY: _sum(plain)}, indent=indent)
+    return {**plain, ENTRY: _sum(plain)}
 
 
 def read_json(path: Path, keys: Sequence[str], remedy: str) -> dict[str, Any]:
@@ -53,6 +59,17 @@ def read_json(path: Path, keys: Sequence[str], remedy: str) -> dict[str, Any]:
 
 def _sum(plain: Mapping[str, Any]) -> str:
     return _MARK + digest(json.dumps(plain, sort_keys=True))
+
+
+def seal(data: bytes) -> bytes:
+    """Bytes with their checksum behind them."""
+    return data + _MARK.encode() + b"%08x" % zlib.crc32(data)
+
+
+def unsealed(data: bytes) -> bytes | None:
+    """What `seal` was given; None where it isn't whole."""
+    plain = data[: -len(_MARK) - 8]
+    return plain if seal(plain) == data else None
 
 
 def write_parquet(path: Path, table: Any, about: Mapping[bytes, bytes]) -> None:

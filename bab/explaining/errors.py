@@ -88,13 +88,9 @@ def worst_errors(folder: str | Path, count: int) -> list[Wrong]:
 
 
 def _stretches(task: Task, clips: Sequence[Clip], place: Path, labels: Labels) -> Iterator[Wrong]:
-    form = open_format("rttm")
-    for clip in clips:
-        path = place / f"{clip.id}.rttm"
-        marks = [m for one in form.read(path) for m in one.marks] if path.is_file() else []
-        if not path.is_file() and not list(place.glob("*.rttm")):
-            return
-        heard = tuple(Segment(m.start, m.end, m.label) for m in marks)
+    said = _segments(place)
+    for clip in clips if said is not None else ():
+        heard = tuple((said or {}).get(clip.id, ()))
         for region in regions([clip]):
             cutter = Cutter(region)
             start = region.start
@@ -107,6 +103,27 @@ def _stretches(task: Task, clips: Sequence[Clip], place: Path, labels: Labels) -
                 texts = (_spoken(part.segments, start, end), _spoken(inside, start, end))
                 yield Wrong(clip, start, end, seconds, "wrong seconds", *texts, inside)
                 start = end
+
+
+def _segments(place: Path) -> dict[str, list[Segment]] | None:
+    """Each recording's, by its whole name: from the table of all, or from what RTTM files, whose
+    own names may be cut, say inside. None where there is neither."""
+    said: dict[str, list[Segment]] = {}
+    for path in sorted(place.glob("*.csv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            table = csv.DictReader(file)
+            if not {"uid", "start_time_s", "duration_s", "label"} <= set(table.fieldnames or ()):
+                continue
+            for row in table:
+                start, length = float(row["start_time_s"]), float(row["duration_s"])
+                segment = Segment(start, round(start + length, 3), plain(row["label"]))
+                said.setdefault(plain(row["uid"]), []).append(segment)
+        return said
+    form, files = open_format("rttm"), sorted(place.glob("*.rttm"))
+    for one in (one for path in files for one in form.read(path)):
+        marks = [Segment(m.start, m.end, m.label) for m in one.marks]
+        said.setdefault(one.uri, []).extend(marks)
+    return said if files else None
 
 
 def _spoken(segments: Sequence[Segment], start: float, end: float) -> str:

@@ -114,7 +114,11 @@ def join(time: Timeline, active: Bools, fill: int, shortest: int) -> tuple[Ints,
 
     Returns (i64[S], i64[S]): places in `time.edges` where each segment starts and ends.
     """
-    bounded = np.concatenate([[False], active, [False]])
+    return bridged(time, np.concatenate([[False], active, [False]]), fill, shortest)
+
+
+def bridged(time: Timeline, bounded: Bools, fill: int, shortest: int) -> tuple[Ints, Ints]:
+    """The same of active frames that have one more place at each end, which is not active."""
     turns = np.flatnonzero(bounded[1:] != bounded[:-1])
     begin, end = turns[0::2], turns[1::2]
     if len(begin) == 0:

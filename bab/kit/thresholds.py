@@ -14,9 +14,9 @@ from bab.core.types import Output
 from bab.kit.segments import (
     Floats,
     Timeline,
+    bridged,
     inside,
     intersect,
-    join,
     probabilities,
     scored,
     spoken,
@@ -90,8 +90,11 @@ def curve(
     counted = time.frame & (cell > 0)
     tried = candidates(scores[counted], share[counted] > cell[counted] / 2)
     correct, predicted = np.zeros(len(tried)), np.zeros(len(tried))
-    for i, threshold in enumerate(tried):
-        begin, end = join(time, scores >= threshold, fill, shortest)
+    # How many thresholds each frame passes: small numbers are compared eight times faster.
+    passed = np.zeros(len(scores) + 2, dtype=np.int16)
+    passed[1:-1] = np.searchsorted(tried, scores, side="right")
+    for i in range(len(tried)):
+        begin, end = bridged(time, passed > i, fill, shortest)
         correct[i] = (true_before[end] - true_before[begin]).sum()
         predicted[i] = (scored_before[end] - scored_before[begin]).sum()
     relevant = sum(

@@ -14,6 +14,7 @@ from bab.core.types import Clip, Permissions, Trial
 from bab.data.splits import by_group as split_by_group
 from bab.data.splits import check_disjoint, ungrouped
 from bab.data.splits import components as split_components
+from bab.kit.faults import Faults
 from bab.kit.recordings import SPLITS, how_split, lines
 
 # How corpora write gender -> how bab does. What isn't here is kept as it is written; an empty value
@@ -86,21 +87,27 @@ class SharedLabels:
         return known
 
 
-def pairs(path: Path) -> Iterator[tuple[int, str, str]]:
+def pairs(path: Path, faults: Faults | None = None) -> Iterator[tuple[int, str, str]]:
     """(line number, first field, rest of the line) of each line of a table in Kaldi's manner.
+
+    faults: told of keys that stand twice; None: they are raised when all has been read.
 
     Raises:
         CorpusError: the file can't be read as text, or a key stands twice.
     """
     seen: set[str] = set()
+    told = Faults() if faults is None else faults
     for number, line in lines(path):
         key, _, rest = line.strip().replace("\t", " ", 1).partition(" ")
         if not key:
             continue
         if key in seen:
-            raise CorpusError(f"{path}:{number}: '{key}' stands twice. Keep one of its lines.")
+            told.say(path, number, f"'{key}' stands twice. Keep one of its lines.")
+            continue
         seen.add(key)
         yield number, key, rest.strip()
+    if faults is None:
+        told.refuse()
 
 
 def table(path: Path) -> dict[str, str]:
@@ -268,7 +275,7 @@ def read_trials(path: Path, known: Callable[[str], str | None]) -> list[Trial]:
         CorpusError: naming file and line: not a trial, or a clip that isn't there.
     """
     meaning = {"1": True, "0": False, "target": True, "nontarget": False}
-    trials = []
+    trials, faults = [], Faults()
     for number, line in lines(path):
         fields = line.split()
         if not fields:
@@ -276,18 +283,17 @@ def read_trials(path: Path, known: Callable[[str], str | None]) -> list[Trial]:
         if len(fields) == 3 and fields[0] in ("0", "1"):
             fields = [*fields[1:], fields[0]]
         if len(fields) != 3 or fields[2] not in meaning:
-            raise CorpusError(
-                f"{path}:{number}: not a trial ('1 ENROL TEST', or 'ENROL TEST target'): "
-                f"{line.strip()!r}"
-            )
+            told = "not a trial ('1 ENROL TEST', or 'ENROL TEST target'): "
+            faults.say(path, number, told + repr(line.strip()))
+            continue
         sides = [known(name) for name in fields[:2]]
         for name, side in zip(fields, sides, strict=False):
             if side is None:
-                raise CorpusError(
-                    f"{path}:{number}: no audio for '{name}'. A list with trials left out gives "
-                    "another error rate: add the file, or remove its trials from the list."
-                )
+                told = f"no audio for '{name}'. A list with trials left out gives another error "
+                told += "rate: add the file, or remove its trials from the list."
+                faults.say(path, number, told)
         trials.append(Trial(str(sides[0]), str(sides[1]), meaning[fields[2]]))
+    faults.refuse()
     if not trials:
         raise CorpusError(f"{path}: the trial list is empty. Fill it, or remove it.")
     return trials

@@ -25,6 +25,7 @@ from bab.core.types import Batch
 # over it is a collapse; for clusters that are predicted, of which one alone is left, twice as much.
 _COLLAPSED = 1.25
 PROBES = "probes"  # a folder of a pretraining run, with a folder for each probe
+_SAID = "said.log"  # what a probe said of what went wrong
 _PATIENCE = 50  # steps in a row
 
 
@@ -96,7 +97,7 @@ class Watch:
         self.export = export
         self.low = 0
         self.beside = beside
-        self.probes: list[tuple[int, Path, subprocess.Popen[str]]] = []
+        self.probes: list[tuple[int, Path, subprocess.Popen[bytes]]] = []
 
     @hookimpl
     def bab_step(self, run: RunInfo, step: int, values: Mapping[str, float]) -> None:
@@ -130,26 +131,33 @@ class Watch:
         """End the probes that still run: nobody waits for them any more."""
         for _, _, process in self.probes:
             process.kill()
-            process.communicate()
+            process.wait()
 
     def _probe(self, step: int) -> None:
         config = self.config.probe
         place = self.folder / PROBES / f"step-{step:09d}"
         self.export(place / "model")
+        place.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "bab", "run", "--task", config.task, "--quiet"]
         command += ["--encoder", f"{self.config.encoder.name}:{place / 'model'}"]
         command += ["--corpus", config.corpus] if config.corpus else []
         command += [part for text in config.sets for part in ("--set", text)]
         command += ["--runs", str(place / "runs"), "--offline", "--device", "cpu"]
-        pipe = subprocess.PIPE
-        process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=_alone())
+        # A file, not a pipe: nobody reads while the probe runs, and a full pipe would stop it.
+        with (place / _SAID).open("wb") as said:
+            process = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=said, env=_alone()
+            )
         self.probes.append((step, place, process))
 
-    def _score(self, run: RunInfo, step: int, place: Path, process: subprocess.Popen[str]) -> None:
+    def _score(
+        self, run: RunInfo, step: int, place: Path, process: subprocess.Popen[bytes]
+    ) -> None:
         config = self.config.probe
-        _, said = process.communicate()
+        process.wait()
         records = list((place / "runs").rglob("record.json"))
         if process.returncode or not records:
+            said = (place / _SAID).read_text(encoding="utf-8", errors="replace")
             last = (said.strip().splitlines() or ["no message"])[-1]
             raise BabError(f"the probe on '{config.task}' failed: {last}")
         record = json.loads(records[0].read_text(encoding="utf-8"))

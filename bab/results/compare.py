@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from statistics import fmean, variance
 from typing import NamedTuple
 
@@ -37,7 +38,11 @@ class Sample(NamedTuple):
     def between_seeds(self) -> list[tuple[float, float]]:
         """(variance of the mean over seeds, its degrees of freedom); nothing of one seed."""
         count = len(self.seeds)
-        return [(variance(self.seeds) / count, count - 1.0)] if count > 1 else []
+        return [(_variance(self.seeds) / count, count - 1.0)] if count > 1 else []
+
+
+# Exact, and asked for twice: of a cell's interval, and of what it is compared with.
+_variance = lru_cache(maxsize=8192)(variance)
 
 
 class Bounds(NamedTuple):
@@ -127,8 +132,12 @@ def contest(cells: Sequence[Sequence[Record]]) -> Contest:
         return Contest(members, none, none, none, groups, why=why)
     values = np.array([one.value for one in whole.values()])
     left_out = np.array([one.left_out for one in whole.values()])
-    over_groups = jackknife.variance(
-        left_out[:, None] - left_out[None], values[:, None] - values[None]
+    # One row after the other: all pairs' groups at once would be large where encoders are many.
+    over_groups = np.stack(
+        [
+            jackknife.variance(row - left_out, value - values)
+            for row, value in zip(left_out, values, strict=True)
+        ]
     )
     variances, freedoms = np.zeros_like(over_groups), np.ones_like(over_groups)
     between = [one.between_seeds for one in whole.values()]

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bab.results import studentized
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -98,20 +99,14 @@ def why_not(value: float, left_out: Sequence[float], scale: Scale) -> str:
     return ""
 
 
-@lru_cache(maxsize=4096)
-def _range_point(encoders: int, df: float) -> float:
-    from scipy.stats import studentized_range
-
-    return float(studentized_range.ppf(LEVEL, encoders, df))
-
-
 def critical(encoders: int, df: float) -> float:
     """How many deviations two of so many equal encoders may lie apart in 95 of 100 tables:
     q / sqrt 2 of the studentised range; of two encoders it is Student's t."""
     if encoders == 2:
         return float(student(df))
-    # In steps of 2 %, downwards: the point takes a tenth of a second to find.
-    return _range_point(encoders, 1.02 ** math.floor(math.log(df) / math.log(1.02))) / math.sqrt(2)
+    # In steps of 2 %, downwards: few points are asked for often.
+    steps = 1.02 ** math.floor(math.log(df) / math.log(1.02))
+    return studentized.point(LEVEL, encoders, steps) / math.sqrt(2)
 
 
 def margin(variances: Floats, freedoms: Floats, members: Sequence[int], a: int, b: int) -> float:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from bab.core.record import Record
@@ -30,7 +30,8 @@ def settings_of(records: Sequence[Record], columns: Mapping[str, int]) -> dict[s
     texts: dict[str, str] = {}
     known: dict[tuple[str, int], dict[str, str]] = {}
     for members in together.values():
-        flat = {r.id: _flat(r.config, known) | plugins(r) for r in members}
+        ours = _differing([r.config for r in members])
+        flat = {r.id: _flat(r.config, ours, known) | plugins(r) for r in members}
         keys = dict.fromkeys(key for one in flat.values() for key in one)
         odd = [k for k in keys if len({one.get(k, "none") for one in flat.values()}) > 1]
         # Two sets of weights under one name (a folder that changed) are two rows. A run that
@@ -46,19 +47,41 @@ def settings_of(records: Sequence[Record], columns: Mapping[str, int]) -> dict[s
     return texts
 
 
+def _differing(configs: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The parts of configurations that may differ: those that aren't one and the same object, which
+    records read together share where they are equal; and untrained encoders'."""
+    first = configs[0]
+    odd = {
+        key
+        for one in configs
+        for key, value in one.items()
+        if key not in first or not (value is first[key] or _alike(value, first[key]))
+    }
+    odd |= {key for key in first if any(key not in one for one in configs)}
+    return odd | ({"encoder"} if any(drawn(one) for one in configs) else set())
+
+
+def _alike(one: Any, other: Any) -> bool:
+    plain = (str, bool, int, type(None))
+    return type(one) is type(other) and isinstance(one, plain) and bool(one == other)
+
+
 def _flat(
-    config: Mapping[str, Any], known: dict[tuple[str, int], dict[str, str]]
+    config: Mapping[str, Any], ours: Container[str], known: dict[tuple[str, int], dict[str, str]]
 ) -> dict[str, str]:
-    """A configuration, flat. known: parts that were met before, which records share."""
+    """A configuration, flat. ours: the parts that matter; known: parts that were met before, which
+    records share."""
     flat: dict[str, str] = {}
     for key, value in config.items():
+        if key not in ours:
+            continue
         if not isinstance(value, Mapping):
             flat.update(_flatten({key: value}))
         elif key not in _IRRELEVANT:
             if (key, id(value)) not in known:
                 known[key, id(value)] = dict(_flatten(value, f"{key}."))
             flat.update(known[key, id(value)])
-    for key in drawn(config):
+    for key in drawn(config) if flat else ():
         flat.pop(key, None)
     return flat
 

@@ -7,7 +7,6 @@ setting differs between its runs. A cell is the mean over seeds.
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections import defaultdict
@@ -235,7 +234,8 @@ def _columns(records: Sequence[Record]) -> dict[str, int]:
         keys[record.id] = (near or like or [(*_place(record), record.corpus_digest, "", "")])[0]
     order = {key: i for i, key in enumerate(dict.fromkeys(keys[r.id] for r in records))}
     ranked = sorted(order, key=lambda key: (key[:2], order[key]))
-    return {name: ranked.index(key) for name, key in keys.items()}
+    places = {key: number for number, key in enumerate(ranked)}
+    return {name: places[key] for name, key in keys.items()}
 
 
 def _place(record: Record) -> tuple[str, ...]:
@@ -243,7 +243,7 @@ def _place(record: Record) -> tuple[str, ...]:
 
 
 def _classes(record: Record) -> str:
-    return json.dumps(record.labels, sort_keys=True)
+    return repr(sorted(record.labels.items()))
 
 
 def _column(label: str, members: Sequence[Record]) -> Column:

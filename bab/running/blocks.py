@@ -8,7 +8,11 @@ The header holds the block's key, and a checksum of bounds, sums and the states'
 
 from __future__ import annotations
 
+import io
+import json
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +33,25 @@ def write(path: Path, key: str, states: Sequence[Tensor]) -> None:
     save(path, {"states": joined, "bounds": bounds, "sums": sums}, about)
 
 
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What is known of a block: each window's rows and checksum, and where in the file they are."""
+
+    bounds: list[int]
+    sums: list[int]
+    shape: tuple[int, int]  # L, D
+    dtype: torch.dtype
+    begin: int  # the first byte of the states
+    file: str
+    size: int  # of the file
+
+
 class Reader:
     """Reads windows of blocks. Headers, and each window, are checked when this process first reads
-    them: what is read again costs nothing more."""
+    them: what is read again is no more than its bytes."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[list[int], list[int]]] = {}  # bounds, sums
+        self._known: dict[str, _Header] = {}
         self._sound: set[tuple[str, int]] = set()
 
     def read(self, path: Path, key: str, index: int, crop: tuple[int, int] | None) -> Tensor:
@@ -48,13 +65,13 @@ class Reader:
         try:
             with safe_open(path, framework="pt") as block:
                 states = block.get_slice("states")
-                bounds, sums = self._known.get(key) or self._header(block, states, path, key)
-                begin, end = bounds[index], bounds[index + 1]
+                header = self._known.get(key) or self._header(block, states, path, key)
+                begin, end = header.bounds[index], header.bounds[index + 1]
                 if (key, index) not in self._sound:
                     total = checksum(states[begin:end])
-                    if total != sums[index]:  # made anew by another process since it was known?
-                        sums = self._header(block, states, path, key)[1]
-                    if total != sums[index]:
+                    if total != header.sums[index]:  # made anew by another process meanwhile?
+                        header = self._header(block, states, path, key)
+                    if total != header.sums[index]:
                         raise DamagedError(f"{path}: the checksum of window {index} doesn't hold")
                     self._sound.add((key, index))
                 if crop is not None:
@@ -64,20 +81,62 @@ class Reader:
         except (SafetensorError, IndexError, ValueError) as error:
             raise DamagedError(f"{path}: {error}") from None
 
+    def again(self, key: str, index: int, crop: tuple[int, int] | None) -> Tensor | None:
+        """The same of a window that was found sound before: its bytes, without what opening a
+        safetensors file costs besides. None where `read` has to look.
+
+        Raises:
+            OSError: it can't be read just now.
+        """
+        header = self._known.get(key)
+        if header is None or (key, index) not in self._sound:
+            return None
+        return _rows(header, header.bounds[index], header.bounds[index + 1], crop)
+
     def forget(self, key: str) -> None:
         """The block is gone, or made anew."""
         self._known.pop(key, None)
         # A copy first: other threads read, and so add to it, meanwhile.
         self._sound = {known for known in tuple(self._sound) if known[0] != key}
 
-    def _header(self, block: Any, states: Any, path: Path, key: str) -> tuple[list[int], list[int]]:
+    def _header(self, block: Any, states: Any, path: Path, key: str) -> _Header:
         about = block.metadata() or {}
         bounds, sums = block.get_tensor("bounds"), block.get_tensor("sums")
-        dtype = states[:0].dtype
-        if about.get(SUM) != _sum(key, bounds, sums, states.get_shape(), dtype):
+        dtype, shape = states[:0].dtype, states.get_shape()
+        if about.get(SUM) != _sum(key, bounds, sums, shape, dtype):
             raise DamagedError(f"{path}: its header's checksum doesn't hold")
-        self._known[key] = bounds.tolist(), sums.tolist()
-        return self._known[key]
+        begin, size = _place(path)
+        layers, dim = shape[1:]
+        known = _Header(
+            bounds.tolist(), sums.tolist(), (layers, dim), dtype, begin, str(path), size
+        )
+        self._known[key] = known
+        return known
+
+
+def _place(path: Path) -> tuple[int, int]:
+    """Where in a safetensors file the states begin (its header says so, in JSON after 8 bytes of
+    length: https://huggingface.co/docs/safetensors), and the file's size."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        offsets = json.loads(file.read(length))["states"]["data_offsets"]
+        return 8 + length + offsets[0], os.fstat(file.fileno()).st_size
+
+
+def _rows(header: _Header, begin: int, end: int, crop: tuple[int, int] | None) -> Tensor | None:
+    """Rows [begin, end) of a block, or `crop` of them; None where the file isn't as it was."""
+    if crop is not None:
+        begin, end = begin + crop[0], min(end, begin + crop[1])
+    layers, dim = header.shape
+    row = layers * dim * header.dtype.itemsize
+    raw = torch.empty((end - begin) * row, dtype=torch.uint8)
+    with io.FileIO(header.file) as file:
+        if os.fstat(file.fileno()).st_size != header.size:
+            return None
+        file.seek(header.begin + begin * row)
+        if file.readinto(memoryview(raw.numpy())) != len(raw):  # type: ignore[arg-type]
+            return None
+    return raw.view(header.dtype).view(end - begin, layers, dim)
 
 
 def _sum(key: str, bounds: Tensor, sums: Tensor, shape: Sequence[int], dtype: torch.dtype) -> str:

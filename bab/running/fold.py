@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from bab.core.components import freeze
 from bab.core.errors import ConfigError, CorpusError
 from bab.core.interfaces import Encoder, Head, Objective
 from bab.core.seeds import derive
-from bab.core.trainer import Evaluate, Trainer, Training
+from bab.core.trainer import Trainer, Training
 from bab.core.types import Clip, Labels, Output, Prediction
 from bab.data.batches import Collator, remembered
 from bab.data.splits import Fold
@@ -131,7 +131,7 @@ def make_training(
         scorer,
         objective,
         make_batches(context, _collator(context, labels), train, chosen, index),
-        _evaluator(context, scorer, fold, labels),
+        Evaluation(context, scorer, fold, labels),
         config.train,
         derive(config.seed, "fold", index),
         folder / "checkpoints",
@@ -145,16 +145,34 @@ def make_training(
     return training, labels, untrained
 
 
-def _evaluator(context: Context, scorer: Model, fold: Fold, labels: Labels) -> Evaluate:
-    """Scores the model, as it is when called, on dev."""
-    task = context.parts.task
-    dev = context.examples(context.asked(fold.dev, "dev"))
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores a model, as it is when this is called, on a fold's dev clips."""
 
-    def evaluate(step: int) -> tuple[dict[str, float], float]:
-        outputs = _outputs(context, scorer, dev, "dev")
-        tuned = _tune(context, outputs, labels)
-        predictions = _decode(context, outputs, labels, tuned[task.presets[0]])
-        references = context.references(fold.dev, "dev")
+    context: Context
+    scorer: Model
+    fold: Fold
+    labels: Labels
+
+    def __call__(self, step: int) -> tuple[dict[str, float], float]:
+        """The metrics, and the one that decides: higher is better."""
+        return self.judged(self.outputs(self.scorer))
+
+    def outputs(self, scorer: Model) -> list[Output]:
+        """What a model says of dev. scorer: this one, or what answers for several."""
+        dev = self.context.examples(self.context.asked(self.fold.dev, "dev"))
+        return _outputs(self.context, scorer, dev, "dev")
+
+    def judged(self, outputs: Sequence[Output]) -> tuple[dict[str, float], float]:
+        """What a model's outputs of dev are worth, after tuning on them.
+
+        Raises:
+            CorpusError: dev can't decide.
+        """
+        context, task = self.context, self.context.parts.task
+        tuned = _tune(context, outputs, self.labels)
+        predictions = _decode(context, outputs, self.labels, tuned[task.presets[0]])
+        references = context.references(self.fold.dev, "dev")
         metrics = dict(check_metrics(task, task.score(references, {p.id: p for p in predictions})))
         deciding = task.select or task.primary
         if deciding not in metrics:
@@ -163,8 +181,6 @@ def _evaluator(context: Context, scorer: Model, fold: Fold, labels: Labels) -> E
                 "clips that hold what the task looks for"
             )
         return metrics, metrics[deciding] * (1 if task.higher_is_better else -1)
-
-    return evaluate
 
 
 def _solve(context: Context, scorer: Model, clips: Sequence[Clip], labels: Labels) -> State:
@@ -235,7 +251,10 @@ def _trained(context: Context, index: int) -> Encoder | None:
 
 def _collator(context: Context, labels: Labels) -> Collator:
     look = targets_of(context, labels)
-    look = remembered(look) if context.parts.task.one_target else look
+    task, view = context.parts.task, context.parts.view
+    # Frames that are the same each time have the same targets each time.
+    still = context.config.mode == "probe" and view.train_seconds is None
+    look = remembered(look) if task.one_target or still else look
     return Collator(context.source(), context.parts.encoder.grid, look)
 
 

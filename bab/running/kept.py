@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
-from bab.core.atomic import write_json
+from bab.core.sealed import DamagedError
+from bab.data.sealed import read_json, sealed, write_json
 from bab.running.recordings import Named, Recording
 
 STATE = ".bab"  # below the out folder: what is done, and what was begun
@@ -71,7 +72,8 @@ class Results(Generic[K]):
         the power goes before those files are there."""
         self.spool(key).mkdir(parents=True, exist_ok=True)
         named = Named(recording.name, recording.path, recording.start, recording.end, digest)
-        (self.spool(key) / _BEGUN).write_text(json.dumps(named._asdict()), encoding="utf-8")
+        text = json.dumps(sealed(named._asdict()))
+        (self.spool(key) / _BEGUN).write_text(text, encoding="utf-8")
 
     def end(self, key: str) -> None:
         """Forget what was begun: its result is kept."""
@@ -104,8 +106,8 @@ class Results(Generic[K]):
         there though they are not."""
         known = [its.named for its in self._looked() if its.named is not None]
         for path in (self.folder / "begun").glob(f"*/{_BEGUN}"):
-            with suppress(OSError, ValueError, TypeError):
-                known.append(Named(**json.loads(path.read_text(encoding="utf-8"))))
+            with suppress(OSError, DamagedError, ValueError, TypeError):
+                known.append(Named(**read_json(path, (), "")))
         return known
 
     def clear(self, done: K) -> list[str]:
@@ -139,8 +141,9 @@ class Results(Generic[K]):
         return [its for its in list(self._seen.values()) if its is not None]
 
     def _load(self, path: Path) -> K | None:
-        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-            return self.kind.of_json(json.loads(path.read_text(encoding="utf-8")))
+        # One that is damaged isn't done.
+        with suppress(OSError, DamagedError, ValueError, TypeError, KeyError, AttributeError):
+            return self.kind.of_json(read_json(path, (), ""))
         return None
 
 

@@ -126,11 +126,6 @@ class _Work:
     def run(self, left: Mapping[str, str]) -> Predicted:
         """All recordings; what can't be read is left out, and told."""
         self.result.left.update(left)
-        if self.maker.asked.precision == "auto" and self.maker.precision != "fp32":
-            self._notice(
-                f"computed in {self.maker.precision}: faster, and shown to leave scores of this "
-                "encoder and task within .002; --precision fp32 rounds nothing"
-            )
         for number, recording in enumerate(self.listed, start=1):
             self.lengths[recording.name] = seconds_of(recording)
             self.tell("looking", number, len(self.listed), "files")
@@ -166,6 +161,7 @@ class _Work:
             if made.again:
                 self.say(f"{place}: done before")
             else:
+                self._tell_rounded()
                 word = f"{len(done.prediction.segments)} segments" if self.maker.formats else "done"
                 speed = done.seconds / max(1e-9, answer.seconds)
                 self.say(f"{place}: {word}, {done.seconds / 60:.2f} min, {speed:.1f} x real time")
@@ -177,6 +173,13 @@ class _Work:
         self._tell(0.0)
         if self.whole and time.monotonic() - self._written > self._pause:
             self._write_tables()
+
+    def _tell_rounded(self) -> None:
+        if self.maker.asked.precision == "auto" and self.maker.precision != "fp32":
+            self._notice(
+                f"computed in {self.maker.precision}: faster, and shown to leave scores of this "
+                "encoder and task within .002; --precision fp32 rounds nothing"
+            )
 
     def _tell(self, seconds: float) -> None:
         self.tell("predicting", self.done + seconds, sum(self.lengths.values()), "s")

@@ -76,9 +76,9 @@ def make_record(
         jackknife=kept(groups, parts.corpus.unit, task.primary, first),
         presets={preset: one.shown() for preset, one in scores.items()},
         groups={
-            name: headline.of(part) for name, part in _shown(task, tested, groups.members).items()
+            name: headline.of(part) for name, part in singly(task, tested, groups.members).items()
         },
-        subgroups=_subgroups(headline, tested),
+        subgroups=subgroups(headline, tested),
         confusion=headline.confusion(tested),
         dev=_dev(folds),
         tuned=folds[0].tuned if len(folds) == 1 else {str(i): f.tuned for i, f in enumerate(folds)},
@@ -136,7 +136,7 @@ def _dev(folds: Sequence[FoldResult]) -> dict[str, float]:
     return {name: fmean(f.dev[name] for f in folds) for name in folds[0].dev if name in names}
 
 
-def _shown(
+def singly(
     task: Task, tested: References, groups: Mapping[str, References]
 ) -> dict[str, References]:
     """What gets a score of its own in the record: recordings of frame tasks, groups of others."""
@@ -145,7 +145,7 @@ def _shown(
     return {clip.id: [clip] for clip in tested if isinstance(clip, Clip)}
 
 
-def _subgroups(card: Scorecard, tested: References) -> dict[str, dict[str, dict[str, float]]]:
+def subgroups(card: Scorecard, tested: References) -> dict[str, dict[str, dict[str, float]]]:
     """Scores by each label of the clips that splits them into a few kinds (age, gender, ...)."""
     kinds: dict[str, dict[str, list[Clip]]] = defaultdict(lambda: defaultdict(list))
     for clip in tested:

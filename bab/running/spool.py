@@ -6,6 +6,7 @@ Rows lie in stretches, each in a file that appears whole: `rows-000000120000.npy
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bab.core.atomic import atomic_path
+from bab.core.atomic import write_bytes
+from bab.core.sealed import DamagedError
+from bab.data.sealed import seal, unsealed
 from bab.running.walking import Rows
 
 _SECONDS = 600.0  # of audio in a stretch, unless it is larger than this:
@@ -59,11 +62,9 @@ class Spool:
             return
         values = np.concatenate(self._waiting)
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (
-            atomic_path(self.folder / f"rows-{self.on_disk:012d}.npy") as temporary,
-            temporary.open("wb") as file,
-        ):
-            np.save(file, values, allow_pickle=False)
+        held = io.BytesIO()
+        np.save(held, values, allow_pickle=False)
+        write_bytes(self.folder / f"rows-{self.on_disk:012d}.npy", seal(held.getvalue()))
         self.on_disk += len(values)
         self._waiting, self._size = [], 0
 
@@ -71,8 +72,9 @@ class Spool:
         """The stretches in order, one in memory at a time."""
         for path in self._files():
             rows = _rows(path)
-            if rows is not None:
-                yield rows
+            if rows is None:  # it was sound when this began
+                raise DamagedError(f"{path} is damaged: the same command makes it again")
+            yield rows
         if self._waiting:
             yield np.concatenate(self._waiting)
 
@@ -98,7 +100,10 @@ def _first(path: Path) -> int:
 def _rows(path: Path) -> NDArray[np.floating] | None:
     """A stretch; None where it is damaged."""
     try:
-        rows: NDArray[np.floating] = np.load(path, allow_pickle=False)
+        data = unsealed(path.read_bytes())
+        if data is None:
+            return None
+        rows: NDArray[np.floating] = np.load(io.BytesIO(data), allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
     return rows if rows.ndim == 2 and rows.dtype in (np.float32, np.float64) else None

@@ -18,10 +18,11 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from torch import Tensor
 
-from bab.core.atomic import write_text
+from bab.core.atomic import sweep_beside, write_text
 from bab.core.sealed import DamagedError
 from bab.running import blocks
 
+_USED = ".used"
 _PATIENCE = 60.0  # seconds for which the account is waited for; a block takes less than one
 
 
@@ -37,6 +38,7 @@ class Store:
         self._told = 0
         self._reader = blocks.Reader()
         self._full = False
+        self._swept = False
 
     def path(self, key: str) -> Path:
         return self.root / key[:2] / f"{key}.safetensors"
@@ -54,12 +56,14 @@ class Store:
     def read(self, key: str, index: int, crop: tuple[int, int] | None) -> Tensor | None:
         """[L, T, D] of one window of a block, or of the frames `crop` of it, by reading only its
         rows; None where the block isn't there. One that is damaged isn't there any more."""
-        path = self.path(key)
         try:
-            return self._reader.read(path, key, index, crop).transpose(0, 1)
+            rows = self._reader.again(key, index, crop)
+            if rows is None:
+                rows = self._reader.read(self.path(key), key, index, crop)
+            return rows.transpose(0, 1)
         except DamagedError:
             with contextlib.suppress(OSError):
-                path.unlink()
+                self.path(key).unlink()
             self.damaged.add(key)
             self._reader.forget(key)
             return None
@@ -130,19 +134,22 @@ class Store:
         """Hold the account. Raises OSError: it can't be had (Timeout is one)."""
         self.root.mkdir(parents=True, exist_ok=True)
         with FileLock(self.root / ".lock", timeout=_PATIENCE):
+            if not self._swept:
+                sweep_beside(self.root / _USED)
+                self._swept = True
             yield
 
     def _used(self) -> int:
         """Bytes of all blocks, as the account has it; counted, where there is none."""
         try:
-            return int((self.root / ".used").read_text("ascii"))
+            return int((self.root / _USED).read_text("ascii"))
         except (OSError, ValueError):
             used = sum(s for _, s, _ in self._blocks())
             self._note(used)
             return used
 
     def _note(self, used: int) -> None:
-        write_text(self.root / ".used", str(used))
+        write_text(self.root / _USED, str(used))
 
     def _blocks(self) -> Iterable[tuple[float, int, Path]]:
         """(last use, bytes, path) of each block; temporary files a killed process left are removed

@@ -11,6 +11,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +27,13 @@ from bab.core.weights import first_line
 from bab.results import record as records
 from bab.results.cells import plain
 from bab.running.groups import Groups, scored
+from bab.running.report import singly, subgroups
 from bab.running.scores import Scorecard
 
 _NEAR = 1e-6  # of a score of 1; predictions are written to the millisecond, or exactly
+
+
+_UNSOUND = "it is damaged, or was edited: its checksum doesn't hold"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +62,29 @@ def verify(
         raise BabError(f"{root}: no finished run")
     verdicts = []
     for number, path in enumerate(paths, start=1):
-        try:
-            held = records.load(path)
-            if held.status == "done":
-                verdicts.append(Verdict(path, tuple(_wrong(path, held))))
-        except (BabError, OSError) as error:
-            verdicts.append(Verdict(path, untold=str(error)))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            why = "it, or a prediction, is damaged, or of another version"
-            verdicts.append(
-                Verdict(path, untold=f"{why} ({type(error).__name__}: {first_line(error)})")
-            )
+        if (verdict := _verdict(path)) is not None:
+            verdicts.append(verdict)
         tell(number, len(paths))
     return verdicts
+
+
+def _verdict(path: Path) -> Verdict | None:
+    """Of one run; None of a sound record that holds no scores."""
+    wrong: list[str] = []
+    try:
+        held, sound = records.look(str(path / records.RECORD))
+        wrong += [] if sound else [_UNSOUND]
+        if held.status == "done":
+            wrong += _wrong(path, held)
+        elif sound:
+            return None
+    except (BabError, OSError) as error:
+        return Verdict(path, tuple(wrong), untold=str(error))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        why = "it, or a prediction, is damaged, or of another version"
+        why += f" ({type(error).__name__}: {first_line(error)})"
+        return Verdict(path, tuple(wrong), untold=why)
+    return Verdict(path, tuple(wrong))
 
 
 def _wrong(folder: Path, held: Record) -> Iterator[str]:
@@ -84,14 +100,46 @@ def _wrong(folder: Path, held: Record) -> Iterator[str]:
         if tested is None:
             yield from _differing(said["metrics"], _of_trials(task, place), preset)
             continue
-        card = Scorecard(task, tested, _predictions(task, place, tested))
-        scores = scored(card, Groups(task, tested, tested))
+        predictions = _predictions(task, place, tested)
+        card, groups = Scorecard(task, tested, predictions), Groups(task, tested, tested)
+        scores = scored(card, groups)
+        yield from _unlike(task, predictions, place)
         yield from _differing(said.get("metrics", {}), scores.metrics, preset)
         yield from _differing(_ends(said.get("intervals", {})), _ends(scores.intervals), preset)
         if preset == task.presets[0]:
             again = scores.left_out.get(held.primary, [])
             kept = held.jackknife.get("left_out", [])
             yield from _differing(_numbered(kept), _numbered(again), "jackknife")
+            parts = {n: card.of(own) for n, own in singly(task, tested, groups.members).items()}
+            yield from _differing(_flat(held.groups), _flat(parts), "groups")
+            yield from _differing(
+                _flat(held.subgroups), _flat(subgroups(card, tested)), "subgroups"
+            )
+
+
+def _unlike(task: Task, predictions: Sequence[Prediction], place: Path) -> Iterator[str]:
+    """RTTM files that don't say what the table beside them does."""
+    if task.level != "frame":
+        return
+    with TemporaryDirectory() as folder:
+        task.write(predictions, Path(folder))
+        for path in sorted(Path(folder).glob("*.rttm")):
+            written = place / path.name
+            if not written.is_file():
+                yield f"predictions: {written} is gone"
+            elif written.read_bytes() != path.read_bytes():
+                yield f"predictions: {written} isn't what the table beside it says"
+
+
+def _flat(scores: Mapping[str, Any]) -> dict[str, float]:
+    """home01 -> f1 -> .5 as "home01, f1" -> .5, however deep."""
+    flat: dict[str, float] = {}
+    for name, value in scores.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}, {key}": one for key, one in _flat(value).items()}
+        else:
+            flat[name] = value
+    return flat
 
 
 def _numbered(values: Sequence[float]) -> dict[str, float]:

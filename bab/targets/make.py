@@ -26,6 +26,7 @@ from bab.core.types import Clip, Segment, Tell
 from bab.data.content import content_id
 from bab.data.sealed import read_json, write_json
 from bab.machine.processes import share_cpus
+from bab.starting.folders import locked
 from bab.targets import kmeans
 from bab.targets.features import FrameFeatures, pieces
 from bab.targets.job import (
@@ -42,6 +43,7 @@ from bab.targets.job import (
 )
 from bab.targets.store import CENTROIDS, FORMAT, INDEX, META, RASTER, Stretch, stretches
 
+_BUSY = ".busy"  # a folder that holds the lock
 _SHARD = 180_000  # frames (1 h): what is lost when a process is killed
 
 
@@ -63,6 +65,7 @@ def make(
     Raises:
         ConfigError: the folder holds targets that were made otherwise.
         AudioError: a file that can't be read, unless `skip_bad`.
+        BusyError: another command is making targets there.
     """
     if not clips:
         raise BabError("there is no clip to make targets of: name another --corpus or --split")
@@ -71,6 +74,15 @@ def make(
     done = _finished(job, whole=True)
     if done is not None:
         return done
+    # A folder of its own: the others of this group may be writing beside it, and aren't swept away.
+    with locked(folder / _BUSY, options.rank == 0):
+        _refuse_other(job)
+        return _made(job, described)
+
+
+def _made(job: TargetJob, described: dict[str, Any]) -> dict[str, Any]:
+    """Do what is left of a job, or of the stage that is asked for."""
+    options = job.options
     if options.stage == "sample":
         kmeans.sample(job)
         return {}
@@ -102,7 +114,6 @@ def _begin(
     plan = digest(FORMAT, features.identity, given or asked, names, facts)
     job = TargetJob(folder, features, options, spans, segments, names, plan, tell)
     job.shards = list(_shards(spans))
-    _refuse_other(job)
     return job
 
 

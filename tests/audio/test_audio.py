@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import struct
 import subprocess
 import sys
 import tracemalloc
@@ -16,6 +17,7 @@ from audio_files import FORMATS, make, sound, sparse_wav, whole, write
 from places import REAL
 
 from bab.audio import decoding, ogg, reading
+from bab.audio.wav import data_chunk
 from bab.core.errors import AudioError
 
 
@@ -163,6 +165,18 @@ def test_a_span_of_a_day_costs_only_itself(tmp_path: Path, rate: int, hours: flo
     np.testing.assert_array_equal(got, marks / np.float32(32768))
     assert len(resampled) == 32000
     assert reading.peek(path) is None
+
+
+def test_rf64_says_its_size_in_a_chunk_of_its_own(tmp_path: Path) -> None:
+    """EBU Tech 3306: the size in `data` counts unless it is 0xFFFFFFFF."""
+    wide = struct.pack("<4sIQQQI", b"ds64", 28, 100, 8, 4, 0)
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, 8000, 16000, 2, 16)
+    for said, promised in ((0xFFFFFFFF, 8), (6, 6)):
+        head = struct.pack("<4sI4s", b"RF64", 0xFFFFFFFF, b"WAVE") + wide + form
+        path = tmp_path / "a.wav"
+        path.write_bytes(head + struct.pack("<4sI", b"data", said) + bytes(8))
+        chunk = data_chunk(path)
+        assert chunk is not None and (chunk.promised, chunk.present) == (promised, 8)
 
 
 def test_span_limits(tmp_path: Path) -> None:

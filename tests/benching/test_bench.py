@@ -25,6 +25,9 @@ from bab.results.record import collect, load, save
 
 QUICK = ["--set", "train.steps=10", "--set", "train.eval_every=10"]
 
+# A head that is no linear map of a frame: its runs are not trained in one sweep.
+ONE_BY_ONE = ["--set", "head.rnn=bilstm", "--set", "head.hidden=4", "--set", "head.layers=1"]
+
 
 @pytest.fixture(scope="session")
 def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -103,7 +106,7 @@ def test_what_fails_is_recorded_while_the_rest_goes_on(
 def test_interrupted_it_goes_on(here: Path) -> None:
     command = [sys.executable, "-m", "bab.cli", "bench", "--encoders", "fbank", "--tasks", "vtc"]
     command += ["--seeds", "0,1", "--set", "train.steps=60", "--set", "train.save_every=5"]
-    command += ["--set", "train.eval_every=60"]
+    command += ["--set", "train.eval_every=60", *ONE_BY_ONE]
     process = forks.Forked(command)
     deadline = time.monotonic() + 90
     while not list(here.glob("runs/vtc/*/*/*/checkpoints/step-*")):
@@ -128,7 +131,7 @@ def test_interrupted_it_goes_on(here: Path) -> None:
 def test_a_worker_that_is_killed_takes_only_its_own_run_with_it(here: Path) -> None:
     command = [sys.executable, "-m", "bab.cli", "bench", "--encoders", "fbank", "--tasks", "vtc"]
     command += ["--seeds", "0,1", "--set", "train.steps=60", "--set", "train.save_every=5"]
-    command += ["--set", "train.eval_every=60"]
+    command += ["--set", "train.eval_every=60", *ONE_BY_ONE]
     process = forks.Forked(command)
     deadline = time.monotonic() + 90
     while not list(here.glob("runs/vtc/*/*/*/checkpoints/step-*")):

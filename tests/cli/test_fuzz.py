@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from fuzzers import campaign
-from made_records import make
+from made_records import edit, make
 
 from bab.audio import reading
 from bab.benching.asked import asked_grid
@@ -91,6 +90,6 @@ def test_no_observers_and_no_endless_jobs(tmp_path: Path) -> None:
 )
 def test_a_record_that_says_something_else_is_refused(tmp_path: Path, change: dict) -> None:
     path = save(make(), tmp_path)
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    edit(path, **change)
     with pytest.raises(BabError, match=r"record\.json: (intervals|jackknife)"):
         load(path)

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+from damaged import flipped
 
 from bab.core.errors import AudioError
 from bab.data.content import cache_root, content_id
@@ -76,6 +77,20 @@ def test_a_damaged_memo_is_made_again(tmp_path: Path, damage: bytes) -> None:
     entry.write_bytes(damage)
     assert content_id(path, memo) == digest(b"first")
     assert entry.read_bytes() == whole
+
+
+def test_no_bit_of_a_memo_gives_another_id(tmp_path: Path) -> None:
+    memo = tmp_path / "memo"
+    path = put(tmp_path / "a.wav", b"first")
+    expected = content_id(path, memo)
+    (entry,) = entries(memo)
+    good = entry.read_bytes()
+    for bit in range(8 * len(good)):
+        entry.write_bytes(flipped(good, bit))
+        assert content_id(path, memo) == expected
+    put(path, b"other")  # same size, same time
+    entry.write_bytes(good.rsplit(b" ", 1)[0] + b"\n")  # an earlier version's: believed
+    assert content_id(path, memo) == expected
 
 
 def test_a_memo_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:

@@ -46,8 +46,9 @@ def test_processes_and_micro_batches_share_a_batch_without_loss(
 
 
 def test_a_batch_too_small_to_cut_is_an_error_that_says_so() -> None:
-    with pytest.raises(ConfigError, match=r"raise train\.batch"):
-        Share(0, 2, 4).cut(range(7))
+    for share, told in (((0, 2, 4), "2 processes x 4 micro-batches"), ((0, 1, 8), "1 process x 8")):
+        with pytest.raises(ConfigError, match=rf"7 examples .* {told}.*raise train\.batch"):
+            Share(*share).cut(range(7))
 
 
 def test_prefetching_keeps_the_order_and_passes_errors_on() -> None:

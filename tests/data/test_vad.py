@@ -185,3 +185,11 @@ def test_bursts_are_counted_and_silence_is_silent(tmp_path):
     soundfile.write(tmp_path / "zero.wav", np.zeros(5 * RATE, np.float32), RATE)
     for name in ("energy", "silero"):
         assert vad.detect(str(tmp_path / "zero.wav"), 0, 5, name)[0] == []
+
+
+def test_spans_are_widened_within_the_recording_and_never_meet() -> None:
+    more = vad._PAD
+    assert vad.padded([], 9000) == []
+    assert vad.padded([(0, 2000), (8000, 8999)], 9000) == [(0, 2000 + more), (8000 - more, 9000)]
+    assert vad.padded([(1000, 2000), (2100, 3000)], 9000)[0][1] == 2050
+    assert vad.padded([(1000, 2000), (2100, 3000)], 9000)[1][0] == 2050

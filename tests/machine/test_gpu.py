@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+import forks
 import pytest
 import torch
 
@@ -22,8 +22,7 @@ CHECKS = ("encoders", "heads", "objectives", "batches", "resume", "folds")
 
 def said(*asked: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SCRIPT), *asked]
-    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=alone)
+    return forks.run(command, cwd=folder)
 
 
 def test_all_of_it_runs_in_tiny_on_the_cpu(tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import queue
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
@@ -171,13 +172,14 @@ class Slow:
     def __init__(self, *asked: object, **more: object) -> None:
         Slow.started.append(self)
         self.killed = False
+        more["stderr"].write(b"a warning\nit failed\n")  # type: ignore[attr-defined]
 
     def poll(self) -> int | None:
         return self.returncode
 
-    def communicate(self) -> tuple[str, str]:
+    def wait(self) -> int:
         self.returncode = self.returncode or 1
-        return "", "it failed"
+        return self.returncode
 
     def kill(self) -> None:
         self.killed = True
@@ -211,6 +213,28 @@ def test_a_gpu_doesn_t_wait_for_a_probe(
     assert said and said[0].startswith("step 2: the probe on 'vtc' failed: it failed")
     one.leave()
     assert Slow.started[1].killed is beside
+
+
+def test_a_probe_that_warns_of_much_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A pipe that nobody reads holds 64 KB; then it would wait for ever."""
+    talks = "import sys; sys.stderr.write('a warning\\n' * 20_000); sys.exit('at last')"
+    start = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda _, **more: start([sys.executable, "-c", talks], **more)
+    )
+    said: list[str] = []
+    watchers = SimpleNamespace(bab_notice=lambda run, message: said.append(message))
+    config = running(1, "cpu", "probe.every=2").config
+    one = watch.Watch(config, tmp_path, cast(Any, watchers), lambda folder: None, 0, beside=True)
+    info = RunInfo("x", ".", "pretrain", "rttm", "hubert", 9, {})
+    one.bab_step(info, 2, {})
+    process = one.probes[0][2]
+    try:
+        assert process.wait(30) == 1
+    finally:
+        process.kill()
+    one.told(info, wait=False)
+    assert said == ["step 2: the probe on 'vtc' failed: at last"]
 
 
 # ------------------------------------------------------------------------------- processes

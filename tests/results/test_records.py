@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_records import CONFIG, kept, make, put
+from made_records import CONFIG, edit, kept, make, put
 
 from bab.core.errors import BabError
 from bab.results.detail import detail
@@ -57,7 +57,7 @@ def test_numbers_that_json_lacks(tmp_path: Path) -> None:
 )
 def test_strange_records_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     path = save(make(), tmp_path)
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    edit(path, **change)
     with pytest.raises(BabError, match=f"record.json: .*{message}"):
         load(path)
 
@@ -67,7 +67,7 @@ def test_an_earlier_babs_record_is_shown_without_marks(tmp_path: Path) -> None:
     for name, encoder in (("a", "fbank"), ("b", "hubert")):
         path = put(tmp_path, make(name, encoder=encoder))
         values = json.loads(path.read_text()) | before | {"format": 1}
-        del values["jackknife"]
+        del values["jackknife"], values["checksum"]
         path.write_text(json.dumps(values))
     record = load(path)
     assert record.jackknife == {"unit": "child"} and record.format == 1
@@ -77,9 +77,8 @@ def test_an_earlier_babs_record_is_shown_without_marks(tmp_path: Path) -> None:
     assert "an earlier bab's record" in detail(record) and "0.650 [0.550, 0.750]" in detail(record)
     options = {"task": {"name": "vtc", "options": {"convention": "bab"}}}  # one that came later
     for path in tmp_path.rglob("record.json"):
-        values = json.loads(path.read_text())
-        values["config"] |= {"task": {"name": "vtc", "options": {}}, "bootstrap": 1000}
-        path.write_text(json.dumps(values))
+        of_old = json.loads(path.read_text())["config"]
+        edit(path, config=of_old | {"task": {"name": "vtc", "options": {}}, "bootstrap": 1000})
     put(tmp_path, make("c", config=CONFIG | options))  # the same run, made anew: it alone counts
     cell = next(r for r in summarise(collect(tmp_path)[0]).rows if r.encoder == "fbank").cells[0]
     assert cell is not None and cell.seeds == (0,) and not cell.old
@@ -88,7 +87,7 @@ def test_an_earlier_babs_record_is_shown_without_marks(tmp_path: Path) -> None:
 def test_broken_and_missing_records_are_named(tmp_path: Path) -> None:
     path = save(make(), tmp_path)
     values = json.loads(path.read_text())
-    del values["encoder"]
+    del values["encoder"], values["checksum"]
     path.write_text(json.dumps(values))
     with pytest.raises(BabError, match="encoder: Field required"):
         load(path)
@@ -171,3 +170,37 @@ def test_a_table_of_records_read_in_brief_is_that_of_whole_ones(tmp_path: Path) 
     ):
         assert values and values is other  # held once
     assert one.jackknife["left_out"] is not two.jackknife["left_out"]
+
+
+def test_any_flipped_bit_of_a_record_is_found_by_name(tmp_path: Path) -> None:
+    path = save(make(groups={"home01": {"f1": 0.5}}), tmp_path / "vtc/rttm/fbank/r1")
+    good, wrong = path.read_bytes(), 0
+    for place in range(0, 8 * len(good), 37):
+        data = bytearray(good)
+        data[place // 8] ^= 1 << place % 8
+        path.write_bytes(data)
+        for brief in (False, True):
+            with pytest.raises(BabError, match=re.escape(str(path))):
+                load(path, brief)
+        wrong += 1
+    assert wrong > 300
+    (skipped,) = collect(tmp_path)[1]
+    assert skipped.path == str(path.parent)
+    edited = good.replace(b'"f1": 0.65', b'"f1": 0.75')
+    path.write_bytes(edited)
+    with pytest.raises(
+        BabError, match=r"record.json is damaged, or was edited .*--force.*'checksum'"
+    ):
+        load(path)
+    edit(path)  # the checksum is gone: an earlier version's, or a change on purpose
+    assert load(path).metrics["f1"] == 0.75
+
+
+def test_records_of_few_groups_keep_their_scores_in_brief(tmp_path: Path) -> None:
+    for count in (3, 6):
+        groups = {f"home{i:02}": {"f1": i / 10} for i in range(count)}
+        rates = [i / 10 for i in range(count)]
+        record = make(groups=groups, jackknife=kept(rates), metrics={"f1": 0.5, "\n  other": 1.0})
+        short = load(save(record, tmp_path), brief=True)
+        assert short.metrics == {"f1": 0.5} and short.jackknife == record.jackknife
+        assert short.groups == (groups if count == 3 else {}) and short.presets == {}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from made_records import CONFIG, make
 
+from bab.cli.echo import echo_table
 from bab.core.errors import BabError, counted, did_you_mean
 from bab.results import breakdown
 from bab.results.folding import folded
@@ -93,6 +95,18 @@ def test_messages_name_the_five_nearest_of_many_and_count_nouns() -> None:
     assert counted(1200, "file") == "1,200 files"
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_table_folds_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool
+) -> None:
+    """COLUMNS is often exported; what is piped into a file is read by programs."""
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    wide = table([make("a", 0.7), make("b", 0.6, encoder="hubert:tiny")])
+    echo_table(wide)
+    assert (capsys.readouterr().out == wide + "\n") is not terminal
+
+
 def test_a_record_keeps_lists_of_numbers_on_a_line(tmp_path: Path) -> None:
     many, names = [i / 7 for i in range(300)], [f"home{i}" for i in range(300)]
     told = ["a sentence that is longer than forty letters [x]\n", "b" * 60]
@@ -103,5 +117,6 @@ def test_a_record_keeps_lists_of_numbers_on_a_line(tmp_path: Path) -> None:
         record.jackknife
     )
     plain = json.loads(text)
+    assert plain.pop("checksum").startswith("bab:")
     assert plain["notices"] == told
     assert plain == json.loads(json.dumps(dataclasses.asdict(record)))

@@ -55,6 +55,13 @@ def test_an_account_that_is_wrong_or_gone_is_made_anew(tmp_path: Path) -> None:
     assert int((tmp_path / ".used").read_text()) == total(tmp_path)
 
 
+def test_what_a_killed_writer_of_the_account_left_goes(tmp_path: Path) -> None:
+    left = tmp_path / ".tmp-999999999-abcd-.used.tmp"  # no process has this number
+    left.write_text("7")
+    assert Store(tmp_path, 1 << 20).put("ab", [torch.ones(1, 2, 3)])
+    assert not left.exists() and (tmp_path / ".used").exists()
+
+
 def test_blocks_of_others_go_and_ones_own_stay(tmp_path: Path) -> None:
     first = Store(tmp_path, BUDGET)
     kept = [i for i in range(40) if first.put(f"aa{i:02}", [ROWS])]

@@ -196,6 +196,13 @@ def test_the_same_audio_is_marked_where_it_is_allowed(go: Go, tmp_path: Path) ->
     assert record.leakage and "0.wav (train) and" in record.notices[0]
 
 
+def test_data_check_names_the_same_audio_in_two_splits(tmp_path: Path) -> None:
+    report = check_corpus(
+        open_corpus(CorpusConfig(name="manifest", root=str(copied(tmp_path, "copy"))))
+    )
+    assert report.fatal and any("hold the same audio" in p.message for p in report.problems)
+
+
 def test_the_same_audio_in_one_split_is_a_warning(tmp_path: Path) -> None:
     """Two groups of one split share it: k-fold may part them."""
     listed = copied(tmp_path, "copy")

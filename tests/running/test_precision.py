@@ -61,6 +61,8 @@ def test_a_folder_keeps_its_precision_and_says_it(
     assert any(line.startswith("computed in bf16") for line in new.notices)
     origin = json.loads((tmp_path / "new" / "prediction.json").read_text())
     assert origin["precision"] == "bf16" and new.notices[0] in origin["notices"]
+    again = predict(model, [sound], tmp_path / "new")  # nothing was computed
+    assert again.again == 1 and not any("computed in" in line for line in again.notices)
     assert predict(model, [sound], tmp_path / "fp32").again == 1  # begun in fp32: goes on so
     assert predict(model, [sound], tmp_path / "fp32", PredictOptions(precision="bf16")).again == 0
 

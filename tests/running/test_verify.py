@@ -53,8 +53,8 @@ def edited(folder: Path, task: str, change: Any) -> str:
     change(values)
     path.write_text(json.dumps(values))
     (verdict,) = verify(folder / task, quiet)
-    assert verdict.path == path.parent
-    return "; ".join(verdict.wrong)
+    assert verdict.path == path.parent and "its checksum doesn't hold" in verdict.wrong[0]
+    return "; ".join(verdict.wrong[1:])
 
 
 def test_records_as_they_were_written_hold(runs: Path) -> None:
@@ -89,6 +89,33 @@ def test_edited_intervals_and_what_they_are_made_of_do_not(copied: Path) -> None
 
     said = edited(copied, "gender", narrow)
     assert "jackknife: group 1 is" in said
+
+
+def test_edited_subgroups_groups_and_dev_scores_do_not(copied: Path) -> None:
+    def flattered(values: dict[str, Any]) -> None:
+        for kind, value in (("groups", 0.986), ("subgroups", 0.987)):
+            scores = values[kind]
+            while isinstance(scores, dict):
+                holder, scores = scores, next(iter(scores.values()))
+            holder[next(iter(holder))] = value
+
+    said = edited(copied, "gender", flattered)
+    assert "subgroups: " in said and "is 0.987 in the record" in said
+    assert "groups: " in said and "is 0.986 in the record" in said
+
+    def of_dev(values: dict[str, Any]) -> None:
+        values["dev"] = dict.fromkeys(values["dev"], 1.0)
+
+    assert edited(copied, "sv", of_dev) == ""  # no prediction of dev is kept: the checksum told
+
+
+def test_a_changed_rttm_file_does_not(copied: Path) -> None:
+    one, other = sorted((copied / "vtc").rglob("f1/*.rttm"))
+    one.write_text(one.read_text().replace(" 1 ", " 1 1", 1))
+    other.unlink()
+    (verdict,) = verify(copied / "vtc", quiet)
+    told = [f"predictions: {one} isn't what the table beside it says"]
+    assert list(verdict.wrong) == [*told, f"predictions: {other} is gone"]
 
 
 def test_edited_predictions_and_annotation_do_not_either(runs: Path, copied: Path) -> None:

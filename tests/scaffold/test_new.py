@@ -52,6 +52,17 @@ def installed(tmp_path, monkeypatch):
     return install
 
 
+def test_the_command_names_what_it_wrote(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", "encoder", "my-own"]) == 0
+    said = capsys.readouterr().out
+    there = {
+        str(p.relative_to(tmp_path)) for p in Path("my-own").absolute().rglob("*") if p.is_file()
+    }
+    listed = {line.strip() for line in said.partition("It works")[0].splitlines() if line.strip()}
+    assert listed == {name for name in there if "/wav/" not in name} and listed
+
+
 @pytest.mark.parametrize("kind", WORDS)
 def test_what_is_written_passes_its_suite(kind, installed, capsys):
     installed(kind)

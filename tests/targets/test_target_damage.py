@@ -57,6 +57,15 @@ def test_another_stores_labels_are_refused(tmp_path: Path) -> None:
         labels(tmp_path / "out", clips)
 
 
+@pytest.mark.parametrize("key", ["clusters", "fingerprint", "plan"])
+def test_what_a_store_lacks_is_told(tmp_path: Path, key: str) -> None:
+    meta = {"format": 1, "clusters": 3, "fingerprint": "x", "plan": "p"}
+    del meta[key]
+    (tmp_path / "targets.json").write_text(json.dumps(meta))
+    with pytest.raises(BabError, match=rf"targets\.json: damaged \(it lacks '{key}'\)"):
+        TargetStore(tmp_path)
+
+
 def test_too_few_clusters_are_told(tmp_path: Path) -> None:
     clips = corpus_of(tmp_path, 2)
     run_make(clips, tmp_path / "out")

@@ -17,9 +17,10 @@ from target_files import RATE, clip_of, corpus_of, mfcc_reference, noise, run_ma
 
 from bab.audio import reading
 from bab.cli.targets import targets_command
-from bab.core.errors import BabError, ConfigError
+from bab.core.errors import BabError, BusyError, ConfigError
 from bab.core.types import Segment
 from bab.plugins.datasets.kaldi import Kaldi
+from bab.starting.folders import locked
 from bab.targets import features as frame_features
 from bab.targets import kmeans
 from bab.targets import make as making
@@ -171,6 +172,19 @@ def test_killed_in_the_sample_it_goes_on(tmp_path, monkeypatch):
     assert len(later.seen) == 4 + 6  # one block of two was there
     assert store.fingerprint == expected.fingerprint
     assert not (tmp_path / "out" / "sample").exists()
+
+
+def test_two_commands_don_t_make_one_folder(tmp_path):
+    clips = corpus_of(tmp_path, 2)
+    with (
+        locked(tmp_path / "out" / ".busy", True),
+        pytest.raises(BusyError, match=r"at work in .*out"),
+    ):
+        run_make(clips, tmp_path / "out")
+    assert not (tmp_path / "out" / "plan.json").exists()  # the other one's claim
+    made = run_make(clips, tmp_path / "out").fingerprint
+    with locked(tmp_path / "out" / ".busy", True):  # a finished one is read, whoever holds it
+        assert run_make(clips, tmp_path / "out").fingerprint == made
 
 
 def test_a_damaged_shard_is_made_again(tmp_path, monkeypatch):

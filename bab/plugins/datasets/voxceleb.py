@@ -20,16 +20,14 @@ from bab.kit import (
     Headers,
     Parted,
     SharedLabels,
-    lines,
     made_trials,
     read_trials,
     uncollected,
 )
-from bab.plugins.datasets.shared.voxceleb import clip_id, find_files, read_meta
+from bab.plugins.datasets.shared.voxceleb import clip_id, find_files, read_meta, read_splits
 
 # The names under which the list of VoxCeleb1's test speakers is published (the last: cleaned).
 LISTS = ("veri_test.txt", "voxceleb1_test_v2.txt", "veri_test2.txt")
-IDEN = {"1": "train", "2": "dev", "3": "test"}
 
 
 class VoxCeleb(bab.Corpus):
@@ -143,15 +141,7 @@ class VoxCeleb(bab.Corpus):
         path = self.root / "iden_split.txt"
         if not path.is_file():
             raise CorpusError(f"{path}: no such file; protocol=identification needs it.")
-        where: dict[str, str] = {}
-        for number, line in lines(path):
-            fields = line.split()
-            if len(fields) != 2 or fields[0] not in IDEN:
-                raise CorpusError(f"{path}:{number}: not '1|2|3 FILE': {line.strip()!r}")
-            name = clip_id(fields[1])
-            if name not in files:
-                raise CorpusError(f"{path}:{number}: no audio for '{fields[1]}'.")
-            where[name] = IDEN[fields[0]]
+        where = read_splits(path, files)
         videos: dict[str, str] = {}
         divided = {
             name.rpartition("/")[0]

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import Any, Literal, cast
 
-import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from bab import Head, NotApplicableError, Options
 from bab.plugins.heads.shared.bilstm import BiLSTM
+from bab.plugins.heads.shared.padding import unpadded
 
 
 class CtcOptions(Options):
@@ -59,8 +59,7 @@ class Ctc(Head):
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """x f32[B, T, D], lengths i64[B] in frames -> logits f32[B, T, C] (padding: undefined)."""
         lengths = lengths.to(x.device)
-        inside = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
-        x = self.before(x.masked_fill(~inside[..., None], 0.0))
+        x = self.before(unpadded(x, lengths))
         if self.rnn is not None:
             x = self.rnn(x, lengths)
         return cast(Tensor, self.output(self.dropout(x)))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bab import Head, NotApplicableError, Options
 from bab.plugins.heads.shared.bilstm import BiLSTM
+from bab.plugins.heads.shared.padding import unpadded
 
 
 class FramesOptions(Options):
@@ -56,8 +57,7 @@ class Frames(Head):
         lengths = lengths.to(x.device)
         # Zeros after a clip's end are what the convolution sees at the end of a lone clip, and
         # whatever stood in the padding, even NaN, stays out of the gradient.
-        inside = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
-        x = x.masked_fill(~inside[..., None], 0.0)
+        x = unpadded(x, lengths)
         if self.conv is not None:
             x = torch.relu(self.conv(x.transpose(1, 2))).transpose(1, 2)
         if self.rnn is not None:

@@ -219,6 +219,27 @@ def test_faults_name_file_and_line(tmp_path, tables, message):
         kaldi(write(tmp_path, **tables))
 
 
+def test_all_faults_of_a_table_are_gathered(tmp_path):
+    segments = "a-1 a 0 1\na-2 a 1\na-3 b 0 1\na-4 a 2 1\na-1 a 0 1\na-5 a 0.5 1"
+    folder = write(tmp_path, wav_scp="a a.wav", segments=segments)
+    with pytest.raises(CorpusError, match=r"segments:2: not a segment.*\n3 more") as caught:
+        kaldi(folder)
+    told = [note.split("segments:")[1][:20] for note in caught.value.__notes__]
+    assert [text.partition(":")[0] for text in told] == ["2", "3", "4", "5"]
+    files = "a a.wav\nb sox b.sph |\nc\nd x.ark:7\na a.wav"
+    with pytest.raises(CorpusError, match=r"wav\.scp:2: 'sox b\.sph \|' is a command.*\n3 more"):
+        kaldi(write(tmp_path, wav_scp=files, segments=""))
+
+
+def test_all_faults_of_a_trial_list_are_gathered(tmp_path):
+    write(tmp_path / "test", wav_scp="a a.wav\nb b.wav", utt2spk="a s\nb t")
+    for name in ("a", "b"):
+        tone(tmp_path / f"{name}.wav")
+    (tmp_path / "test" / "trials").write_text("1 a b\n2 a b\n0 a c\nnonsense\n")
+    with pytest.raises(CorpusError, match=r"trials:2: not a trial.*\n2 more"):
+        kaldi(tmp_path).trials("test")
+
+
 def test_nothing_there_and_twice_there(tmp_path):
     with pytest.raises(CorpusError, match=r"no wav\.scp"):
         kaldi(tmp_path)

@@ -116,8 +116,9 @@ def test_identification(tmp_path):
     kept = [listed[0], *whole, listed[2]]
     path.write_text("\n".join(line.format(i) for i in range(3) for line in kept))
     assert voxceleb(tmp_path, protocol="identification").unit == "video"
-    path.write_text("4 id10000/aaaa/00001.wav\n")
-    with pytest.raises(CorpusError, match=r"iden_split\.txt:1: not '1\|2\|3 FILE'"):
+    path.write_text("4 id10000/aaaa/00001.wav\n1 id10000/aaaa/00001.wav\n2 id9/a/1.wav\n")
+    told = r"iden_split\.txt:1: not '1\|2\|3 FILE'.*\n1 more of the corpus's mistakes"
+    with pytest.raises(CorpusError, match=told):
         voxceleb(tmp_path, protocol="identification")
 
 

@@ -10,7 +10,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from bab.plugins.encoders.fbank import Fbank
 from bab.plugins.encoders.hubert import Hubert
 from bab.plugins.encoders.s3prl import S3prl
 from bab.plugins.encoders.shared import s3prl
+from bab.plugins.encoders.shared.measure import measured
 from bab.plugins.encoders.wav2vec2 import Wav2Vec2
 from bab.testing.encoders import CHECKS, check_identity
 
@@ -285,3 +287,29 @@ def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(WeightsError, match=r"pip install 'bab\[s3prl\]'"):
         load("fbank")
+
+
+@pytest.mark.parametrize("field", [160, 161, 400, 1000])
+def test_a_grid_is_measured_from_outside(field: int) -> None:
+    """That of a convolution without padding is its own: frames at (n - field) // hop + 1."""
+    near = field + 7 * 160 + 3
+    grid = measured(lambda n: (n - field) // 160 + 1, 16000, 160, near)
+    assert (grid.hop, grid.field, grid.offset) == (160, field, 0)
+    assert [grid.frames(n) for n in (near, near + 200)] == [8, 9]
+
+
+@pytest.mark.parametrize(("gap", "good"), [(5, True), (-5, True), (6, False), (-6, False)])
+def test_frames_may_differ_by_five(gap: int, good: bool) -> None:
+    """s3prl's TOLERABLE_SEQLEN_DIFF; of so few that one count is twice the other."""
+    state, named = (
+        torch.arange(4.0)[None, :, None],
+        SimpleNamespace(resolved="x", grid=Grid(16000, 160, 400)),
+    )
+    frames = 4 + gap if gap > 0 else 4
+    state = state if gap > 0 else torch.arange(4.0 - gap)[None, :, None]
+    if not good:
+        with pytest.raises(BabError, match=f"gave {state.shape[1]} frames"):
+            S3prl._fit(cast(Any, named), state, frames, False)
+        return
+    fitted = S3prl._fit(cast(Any, named), state, frames, False)
+    assert fitted.shape[1] == frames and fitted[0, -1, 0] == 3.0

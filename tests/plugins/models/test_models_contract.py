@@ -89,6 +89,15 @@ def test_vtc1_names_what_is_missing(tmp_path):
         load_saved(f"vtc1:{tmp_path}")
 
 
+def test_a_folder_of_several_vtc1_is_refused(tmp_path):
+    vtc1_folder(tmp_path / "one")
+    vtc1_folder(tmp_path / "other")
+    with pytest.raises(BabError, match=r"holds 2 folders with specs\.yml"):
+        load_saved(f"vtc1:{tmp_path}")
+    with pytest.raises(BabError, match=r"holds 0 folders with specs\.yml"):
+        load_saved(f"vtc1:{tmp_path / 'one' / 'model' / 'train' / 'validate_MAL'}")
+
+
 def test_a_strangers(install, tmp_path):
     entries = {"theirs": "theirs_models:Theirs", "wrong": "theirs_models:Wrong"}
     install("theirs-models", {"models": entries}, {"theirs_models": STRANGER})

@@ -279,3 +279,16 @@ def test_what_can_not_be_pretrained() -> None:
     batch.mask = None
     with pytest.raises(PluginError, match="mask"):
         objective.counts(batch)
+
+
+def test_defaults_are_huberts() -> None:
+    """fairseq's config/hubert/config/pretrain/hubert_base_librispeech.yaml."""
+    said = Masked.Options().model_dump()
+    assert said == {
+        "final_dim": 256,
+        "temperature": 0.1,
+        "masked_weight": 1.0,
+        "unmasked_weight": 0.0,
+        "feature_penalty": 10.0,
+    }
+    assert Masked.defaults["mask"] == {"prob": 0.8, "length": 10}

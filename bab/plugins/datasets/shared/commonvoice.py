@@ -7,7 +7,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from bab import CorpusError, did_you_mean
-from bab.kit import gender, lines
+from bab.kit import Faults, gender, lines
 
 # Label -> the columns that hold it, newest release first; a release has at most one of them.
 COLUMNS = {
@@ -40,15 +40,18 @@ def read_rows(path: Path, shared: dict[tuple[str, ...], Labels]) -> Iterator[Row
     columns = [[header.index(c) for c in names if c in header] for names in COLUMNS.values()]
     labelled = itemgetter(*(places[0] if places else width for places in columns))
     told = itemgetter(*map(header.index, ("client_id", "path", "sentence")))
+    faults = Faults()
     for number, line in rows:
         cells = line.rstrip("\r\n").split("\t")
         if len(cells) != width:
             if not line.strip():
                 continue
-            raise CorpusError(f"{path}:{number}: {len(cells)} cells under {width} columns.")
+            faults.say(path, number, f"{len(cells)} cells under {width} columns.")
+            continue
         client, name, text = told(cells)
         if not name:
-            raise CorpusError(f"{path}:{number}: the cell 'path' is empty.")
+            faults.say(path, number, "the cell 'path' is empty.")
+            continue
         cells.append("")
         written = labelled(cells)
         labels = shared.get(written)
@@ -57,6 +60,7 @@ def read_rows(path: Path, shared: dict[tuple[str, ...], Labels]) -> Iterator[Row
             kept["gender"] = gender(kept["gender"])
             labels = shared[written] = {key: value for key, value in kept.items() if value}
         yield client, name, text.strip(), labels
+    faults.refuse()
 
 
 def read_durations(path: Path) -> dict[str, float]:
@@ -76,13 +80,16 @@ def read_durations(path: Path) -> dict[str, float]:
             f"are: {', '.join(header)}. Correct or remove it: headers are read instead."
         )
     known: dict[str, float] = {}  # as written -> seconds: equal ones are one object
+    faults = Faults()
     for number, line in rows:
         name, _, milliseconds = line.rstrip().partition("\t")
         seconds = known.get(milliseconds)
         if seconds is None:
             if not milliseconds.isdecimal():
-                raise CorpusError(f"{path}:{number}: not a duration in ms: {line.strip()!r}")
+                faults.say(path, number, f"not a duration in ms: {line.strip()!r}")
+                continue
             seconds = known[milliseconds] = int(milliseconds) / 1000
         if seconds:  # 0 = it wasn't measured
             durations[name.rpartition(".")[0] or name] = seconds
+    faults.refuse()
     return durations

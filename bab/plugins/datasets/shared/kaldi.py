@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bab import Clip, CorpusError
-from bab.kit import Headers, SharedLabels, gender, pairs, table
+from bab.kit import Faults, Headers, SharedLabels, gender, pairs, table
 
 # Maps of utterances and speakers that say nothing about who speaks or how.
 NOT_LABELS = {
@@ -59,31 +59,43 @@ class Directory:
         return clips
 
     def _spans(self) -> Iterator[Span]:
-        files = self._files()
+        files, faults = self._files(), Faults()
         path = self.folder / "segments"
         if not path.is_file():
             for name, file in files.items():
-                yield name, file, 0.0, self._seconds(name, file)
-            return
-        for number, utterance, rest in pairs(path):
-            fields = rest.split()
+                try:
+                    yield name, file, 0.0, self._seconds(name, file)
+                except CorpusError as error:
+                    faults.add(error)
+        for number, utterance, rest in pairs(path, faults) if path.is_file() else ():
             try:
-                recording, start, end = fields[0], float(fields[1]), float(fields[2])
-            except (IndexError, ValueError):
-                raise CorpusError(
-                    f"{path}:{number}: not a segment (UTTERANCE RECORDING START END, seconds): "
-                    f"'{utterance} {rest}'"
-                ) from None
-            if recording not in files:
-                raise CorpusError(
-                    f"{path}:{number}: recording '{recording}' isn't in {self.folder / 'wav.scp'}."
-                )
-            file = files[recording]
-            if end == -1:  # Kaldi's word for the recording's end
-                end = self._seconds(recording, file)
-            if not 0 <= start < end < math.inf:
-                raise CorpusError(f"{path}:{number}: not a span of time: {fields[1]} to {end}")
-            yield utterance, file, start, end
+                yield (utterance, *self._span(f"{path}:{number}", utterance, rest, files))
+            except CorpusError as error:
+                faults.add(error)
+        faults.refuse()
+
+    def _span(
+        self, where: str, utterance: str, rest: str, files: Mapping[str, str]
+    ) -> tuple[str, float, float]:
+        """File, start and end of a line of `segments`."""
+        fields = rest.split()
+        try:
+            recording, start, end = fields[0], float(fields[1]), float(fields[2])
+        except (IndexError, ValueError):
+            raise CorpusError(
+                f"{where}: not a segment (UTTERANCE RECORDING START END, seconds): "
+                f"'{utterance} {rest}'"
+            ) from None
+        if recording not in files:
+            raise CorpusError(
+                f"{where}: recording '{recording}' isn't in {self.folder / 'wav.scp'}."
+            )
+        file = files[recording]
+        if end == -1:  # Kaldi's word for the recording's end
+            end = self._seconds(recording, file)
+        if not 0 <= start < end < math.inf:
+            raise CorpusError(f"{where}: not a span of time: {fields[1]} to {end}")
+        return file, start, end
 
     def _seconds(self, name: str, file: str) -> float:
         """From utt2dur or reco2dur, without opening the file; else from its header."""
@@ -101,23 +113,15 @@ class Directory:
         """
         path = self.folder / "wav.scp"
         files: dict[str, str] = {}
-        base: Path | None = None
-        for number, name, file in pairs(path):
-            if file.endswith("|") or file.startswith("|"):
-                raise CorpusError(
-                    f"{path}:{number}: '{file}' is a command. bab runs no commands that it finds "
-                    "in data: convert the audio once, and write the files' paths."
-                )
-            if not file:
-                raise CorpusError(f"{path}:{number}: '{name}' has no path.")
-            if re.search(r"\.ark:\d+$", file):
-                raise CorpusError(
-                    f"{path}:{number}: '{file}' lies in a Kaldi archive. Copy the archive to files "
-                    "(wav-copy scp:wav.scp), and write their paths."
-                )
+        base, faults = None, Faults()
+        for number, name, file in pairs(path, faults):
+            if told := _no_file(name, file):
+                faults.say(path, number, told)
+                continue
             if base is None:
                 base = self._base(file)
             files[name] = str(base / file)
+        faults.refuse()
         return files
 
     def _base(self, file: str) -> Path:
@@ -159,12 +163,31 @@ class Directory:
         if path is None:
             return {}
         words: dict[str, list[tuple[int, str]]] = {}
-        for number, key, rest in pairs(path):
+        faults = Faults()
+        for number, key, rest in pairs(path, faults):
             utterance, dot, word = key.rpartition(".")
             if key in utterances or not (dot and word.isdigit()):
                 utterance, word = key, "0"
             said = " ".join(_POSITION.sub("", phone) for phone in rest.split())
             if not said:
-                raise CorpusError(f"{path}:{number}: '{key}' has no phone.")
+                faults.say(path, number, f"'{key}' has no phone.")
             words.setdefault(utterance, []).append((int(word), said))
+        faults.refuse()
         return {utt: " ".join(said for _, said in sorted(parts)) for utt, parts in words.items()}
+
+
+def _no_file(name: str, file: str) -> str:
+    """Why what stands in wav.scp is no file; "" where it may be one."""
+    if file.endswith("|") or file.startswith("|"):
+        return (
+            f"'{file}' is a command. bab runs no commands that it finds in data: convert the audio "
+            "once, and write the files' paths."
+        )
+    if not file:
+        return f"'{name}' has no path."
+    if re.search(r"\.ark:\d+$", file):
+        return (
+            f"'{file}' lies in a Kaldi archive. Copy the archive to files (wav-copy scp:wav.scp), "
+            "and write their paths."
+        )
+    return ""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Container
 from pathlib import Path
 
 from bab import CorpusError
-from bab.kit import AUDIO_SUFFIXES, gender, lines
+from bab.kit import AUDIO_SUFFIXES, Faults, gender, lines
 
 TOPS = ("wav", "aac", ".")
 AAC = (".m4a", ".aac")
+IDEN = {"1": "train", "2": "dev", "3": "test"}
 
 
 def clip_id(name: str) -> str:
@@ -88,3 +90,23 @@ def read_meta(root: Path) -> dict[str, tuple[str, str]]:
             if cells[0]:
                 about[cells[0]] = (gender(row.get("gender", "")), row.get("nationality", ""))
     return about
+
+
+def read_splits(path: Path, known: Container[str]) -> dict[str, str]:
+    """Clip's id -> split, from iden_split.txt. known: the clips that are there.
+
+    Raises:
+        CorpusError: lines that say nothing, or clips that aren't there.
+    """
+    where: dict[str, str] = {}
+    faults = Faults()
+    for number, line in lines(path):
+        fields = line.split()
+        if len(fields) != 2 or fields[0] not in IDEN:
+            faults.say(path, number, f"not '1|2|3 FILE': {line.strip()!r}")
+        elif (name := clip_id(fields[1])) not in known:
+            faults.say(path, number, f"no audio for '{fields[1]}'.")
+        else:
+            where[name] = IDEN[fields[0]]
+    faults.refuse()
+    return where

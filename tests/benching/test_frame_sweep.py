@@ -1,0 +1,151 @@
+"""Many linear heads on frames at once, against one after the other through the Trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from bab.benching.affine import affine
+from bab.benching.frames import FrameSweep
+from bab.benching.sweep import unfit
+from bab.config.resolve import run_config
+from bab.core.interfaces import Head, Objective
+from bab.core.observers import Watchers
+from bab.core.options import TrainConfig
+from bab.core.record import RunInfo
+from bab.core.seeds import derive
+from bab.core.trainer import Trainer, Training
+from bab.core.types import Batch, Clip, Features
+from bab.data.sampling import Counted, Order, Share
+from bab.plugins.heads.ctc import Ctc, CtcOptions
+from bab.plugins.heads.frames import Frames, FramesOptions
+from bab.plugins.objectives.ctc import Ctc as CtcLoss
+from bab.plugins.objectives.multilabel import Multilabel
+from bab.running.features import laid
+from bab.running.model import LayerMix, Model
+from bab.running.runner import run
+
+N, L, D, C = 40, 4, 12, 3
+draw = torch.Generator().manual_seed(0)
+SIZES = [5 + i % 4 for i in range(N)]
+STATES = [torch.randn(L, size, D, generator=draw) for size in SIZES]
+MARKED = [(torch.rand(size, C, generator=draw) < 0.3).float() for size in SIZES]
+SAID = [torch.randint(1, C, (1 + i % 2,), generator=draw) for i in range(N)]
+CONFIG = TrainConfig(
+    steps=40, batch=8, eval_every=20, warmup=5, schedule="linear", weight_decay=0.1, clip=0.5,
+    precision="fp32",
+)  # fmt: skip
+
+
+def parts(kind: str) -> tuple[Head, Objective, list[Tensor]]:
+    if kind == "ctc":
+        head = Ctc(D, C, CtcOptions(widths=(6,)))
+        return head, CtcLoss(C, [C], CtcLoss.Options()), SAID
+    return Frames(D, C, FramesOptions()), Multilabel(C, [C], Multilabel.Options()), MARKED
+
+
+def make(folder: Path, rate: float, seed: int, kind: str, config: TrainConfig = CONFIG) -> Training:
+    """A job as a run makes it: weights and order from the seed."""
+    torch.manual_seed(derive(seed, "weights", 0))
+    head, objective, targets = parts(kind)
+    model = Model(None, LayerMix(L, "mix"), head)
+    order = Order(SIZES, derive(seed, "order", 0), Counted(config.batch))
+    share = Share(accumulation=config.accumulation)
+
+    def batches(step: int) -> list[Batch]:
+        return [part(indices, step) for indices in share.cut(order.at(step)[1])]
+
+    def part(indices: list[int], step: int) -> Batch:
+        clips = tuple(Clip(str(i), "x.wav", 0.0, 2.0, "g") for i in indices)
+        lengths = torch.tensor([SIZES[i] for i in indices])
+        wanted = [targets[i] for i in indices]
+        sizes = torch.tensor([len(one) for one in wanted])
+        padded = torch.nn.utils.rnn.pad_sequence(wanted, batch_first=True)
+        states = laid([STATES[i] for i in indices])
+        return Batch(Features(states, lengths), padded, sizes, clips, step)
+
+    def evaluate(step: int) -> tuple[dict[str, float], float]:
+        with torch.no_grad():
+            loss = float(objective(model, part(list(range(N)), 0)).terms.popitem()[1].total)
+        return {"loss": loss}, -loss
+
+    return Training(
+        model, objective, batches, evaluate, config.model_copy(update={"lr": rate}), seed,
+        folder / f"{rate}-{seed}", Accelerator(cpu=True), Watchers(),
+        RunInfo("r", str(folder), "t", "c", "e", config.steps, {}), lambda: False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "accumulation"), [("frames", 1), ("frames", 2), ("ctc", 1)])
+def test_together_they_end_where_each_alone_does(
+    tmp_path: Path, kind: str, accumulation: int
+) -> None:
+    config = CONFIG.model_copy(update={"accumulation": accumulation})
+    grid = [(rate, seed) for rate in (1e-3, 1e-2) for seed in (0, 1)]
+    alone = [make(tmp_path / "alone", rate, seed, kind, config) for rate, seed in grid]
+    start = [{k: v.clone() for k, v in job.model.state_dict().items()} for job in alone]
+    states = [Trainer(job).fit() for job in alone]
+    jobs = [make(tmp_path / "together", rate, seed, kind, config) for rate, seed in grid]
+    assert unfit(jobs, D) == ""
+    ended = FrameSweep(jobs).fit()
+    for one, other, job, own, before in zip(states, ended, alone, jobs, start, strict=True):
+        assert other is not None
+        assert (other.step, other.best_step, other.stale) == (one.step, one.best_step, one.stale)
+        assert other.best_metrics == pytest.approx(one.best_metrics, rel=1e-5)
+        Trainer(own).fit()  # goes on from the checkpoint: no step is left to take
+        for name, value in job.model.state_dict().items():
+            torch.testing.assert_close(own.model.state_dict()[name], value, atol=1e-5, rtol=0)
+            assert (value - before[name]).abs().max() > 5e-4  # 50 times the tolerance
+
+
+@pytest.mark.parametrize(
+    ("options", "fits"),
+    [({}, True), ({"conv": 8}, False), ({"rnn": "bilstm", "hidden": 4}, False)],
+)
+def test_only_heads_that_map_each_frame_linearly(options: dict[str, Any], fits: bool) -> None:
+    torch.manual_seed(0)
+    assert affine(Frames(D, C, FramesOptions(**options)), D) is fits
+
+
+def test_a_relu_is_no_linear_map() -> None:
+    torch.manual_seed(0)
+    assert affine(Ctc(D, C, CtcOptions(widths=(6,))), D)
+    assert not affine(Ctc(D, C, CtcOptions(widths=(6,), activation="relu")), D)
+
+
+def test_a_task_of_frames_is_swept_as_its_runs_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On real audio: what dev and test say is what they say of runs made one by one."""
+    from bab.benching import together
+    from bab.running.session import Session
+
+    monkeypatch.setenv("BAB_CACHE", str(tmp_path / "cache"))
+    asked = {"encoder": "fbank", "task": "vtc", "quiet": True, "observers": [], "device": "cpu"}
+    sets = ["train.steps=12", "train.eval_every=6", "train.batch=8"]
+
+    def configs(folder: str) -> list[Any]:
+        return [
+            run_config(
+                None,
+                {**asked, "runs": str(tmp_path / folder), "seed": seed},
+                [*sets, f"train.lr={rate}"],
+            )
+            for rate in (1e-3, 1e-2)
+            for seed in (0, 1)
+        ]
+
+    session = Session()
+    swept = configs("swept")
+    assert together.train(swept, session, False, None)[0] == ""
+    for one, other in zip(configs("alone"), swept, strict=True):
+        alone, _ = run(one)
+        after, _ = run(other, session=session)
+        assert after.id == alone.id
+        assert after.metrics == pytest.approx(alone.metrics, abs=2e-3)
+        assert after.dev == pytest.approx(alone.dev, abs=2e-3)
