@@ -29,8 +29,8 @@ MEASURED: dict[str, float] = {
     "prepare energy": 2107.0,
     "prepare silero": 52.1,
     "targets mfcc": 742.4,
-    "targets base": 1.0,
-    "predict base": 1.0,
+    "targets base": 5.0,
+    "predict base": 6.0,  # half of the 11.9 of two cores in docs/predict.md
     "pretrain base": 1.0,
     "flac bytes": 56_763_819.0,
     "segments": 253.5,
