@@ -130,8 +130,9 @@ def stop(process: subprocess.Popen[bytes], how: signal.Signals) -> str:
     said = ""
     try:
         # 130: it saved what it had; so does Python end that was interrupted in an import (by
-        # SIGINT, which shells call 130). Before that nobody listens; torchrun ends with 1.
-        if process.wait(_PATIENCE) not in (130, -signal.SIGINT, -how, 1):
+        # SIGINT, which shells call 130). Before that nobody listens; torchrun ends with 1. Behind
+        # the last place where it could stop it comes to its end.
+        if process.wait(_PATIENCE) not in (130, -signal.SIGINT, -how, 1, 0):
             said = f"exit {process.returncode} after {how.name}"
     except subprocess.TimeoutExpired:
         said = f"still there {_PATIENCE} s after {how.name}"

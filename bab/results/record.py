@@ -10,6 +10,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -127,10 +128,13 @@ def look(file: str, brief: bool = False) -> tuple[Record, bool]:
         with open(file, "rb", buffering=0) as opened:  # noqa: PTH123  a table reads thousands
             data = opened.read()
         last = _LAST.search(data, max(0, len(data) - 64))
-        sound = last is not None and _sum(data[: last.start()]) == last[1].decode(
-            "utf-8", "replace"
-        )
-        values = _parsed_briefly(data) if brief and sound else _parsed(data)
+        sound = last is not None and _sum(data[: last.start()]).encode() == last[1]
+        values = None
+        if brief and sound:
+            with suppress(ValueError, LookupError, TypeError):
+                values = _parsed_briefly(data)
+        if values is None:
+            values = _parsed(data)
     except OSError as error:
         raise BabError(f"{file}: can't be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
@@ -149,8 +153,8 @@ def _parsed_briefly(data: bytes) -> Any:
         end = short.find(f'\n  "{behind}": '.encode(), start)
         short = short[:start] + short[end:] if 0 < start < end else short
     values = _parsed(short)
-    groups = values["jackknife"].get("groups", ())
-    return values if len(groups) >= MARKED else _parsed(data)  # fewer are listed, with their scores
+    # Scores of fewer groups are listed.
+    return values if len(values["jackknife"]["groups"]) >= MARKED else _parsed(data)
 
 
 def _parsed(data: bytes) -> Any:
