@@ -154,6 +154,7 @@ _LAZY = {name: (module, name) for module, names in _SAME.items() for name in nam
 _KIT = {  # module of bab.kit -> what plugins may import from bab.kit
     "agreement": "METRICS detection shares",
     "clips": "FINETUNE PROBE ClipTask column",
+    "columns": "Clips ClipsBuilder Repeated",
     "confusion": "confused",
     "corpora": "ListedCorpus",
     "faults": "Faults",

@@ -5,8 +5,9 @@
         [--cpu-time] [--keep-memory]
 
 Both are in one process, with the same weights, audio (equal lengths, no attention mask), masks,
-dropouts and AdamW. transformers' side is its `Wav2Vec2ForPreTraining` with what its pretraining
-script does on the way: `_compute_mask_indices`, `_sample_negative_indices`. bab's is the encoder,
+dropouts and AdamW (bab's in one kernel, as its trainer has it; transformers' as its script has it,
+which is torch's default). transformers' side is its `Wav2Vec2ForPreTraining` with what that script
+does on the way: `_compute_mask_indices`, `_sample_negative_indices`. bab's is the encoder,
 the objective, and its own masks and negatives. A timed step is masks, negatives, forward, backward,
 gradient norm, update. bab standardises the audio inside its step; transformers gets it done.
 
@@ -88,7 +89,8 @@ class Both:
         self.waves, self.standardised = Waves(samples, lengths), standardise(samples, lengths)
         self.shape = (args.batch, self.grid.frames(samples.shape[1]))
         self.our_weights = [*self.model.parameters(), *self.objective.parameters()]
-        self.our_optimizer = torch.optim.AdamW(self.our_weights, lr=5e-5)
+        # As bab's trainer has it; transformers' pretraining script takes torch's default.
+        self.our_optimizer = torch.optim.AdamW(self.our_weights, lr=5e-5, fused=True)
         self.their_optimizer = torch.optim.AdamW(self.theirs.parameters(), lr=5e-5)
 
     def train(self, mode: bool) -> None:

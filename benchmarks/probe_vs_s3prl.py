@@ -39,8 +39,10 @@ from pathlib import Path
 from typing import Any
 
 NEEDED = ("transformers", "scipy", "s3prl", "omegaconf", "pandas", "librosa", "sklearn",
-          "tensorboard", "editdistance", "tensorboardX", "sed_eval")  # fmt: skip
-INSTALL = "'bab[dev,s3prl]' pandas librosa tensorboard editdistance tensorboardX sed_eval"
+          "tensorboard", "editdistance", "tensorboardX", "sed_eval", "more_itertools")  # fmt: skip
+INSTALL = (
+    "'bab[dev,s3prl]' pandas librosa tensorboard editdistance tensorboardX sed_eval more_itertools"
+)
 RATE = 16_000
 SECONDS = 2
 CLASSES = 6
@@ -114,11 +116,11 @@ def make_corpus(folder: Path) -> None:
 
 def run_bab(work: Path, steps: int) -> dict[str, Any]:
     """One `bab run`, with no cached feature."""
-    from bab.config.resolve import from_command_line
+    from bab.config.resolve import run_config
     from bab.running.runner import run
 
     began, cpu = time.perf_counter(), time.process_time()
-    config = from_command_line(None, options(work), [*sets(steps), f"train.lr={LR}"])
+    config = run_config(None, options(work), [*sets(steps), f"train.lr={LR}"])
     record, _ = run(config)
     return {
         "seconds": time.perf_counter() - began,
@@ -175,14 +177,14 @@ def run_s3prl(work: Path, steps: int) -> dict[str, Any]:
 
 def run_grid(work: Path, steps: int, rates: Sequence[float], seeds: Sequence[int]) -> float:
     """Seconds of `bab bench` over one cell, with no cached feature."""
-    from bab.benching.grid import Cell, Grid
+    from bab.benching.grid import Cell, RunGrid
     from bab.benching.pool import Pool
 
     given = options(work)
     cell = Cell(given["encoder"], given["task"], given["corpus"])
     keys = {"device": given["device"]}
     runs = str(work / f"bench-{len(rates)}x{len(seeds)}")
-    grid = Grid((cell,), tuple(seeds), tuple(rates), keys, tuple(sets(steps)), runs)
+    grid = RunGrid((cell,), tuple(seeds), tuple(rates), keys, tuple(sets(steps)), runs)
     began = time.perf_counter()
     found = Pool(grid, 1, lambda line: None).run(lambda slot, job, event: None)
     if found.failures or len(found.records) != len(seeds):

@@ -39,7 +39,8 @@ ORDER: list[tuple[str, list[str]]] = [
         [
             "encoders.md", "tasks.md", "corpora.md", "formats.md", "bench.md", "audit.md",
             "predict.md", "summaries.md", "embed.md", "explain.md", "models.md", "export.md",
-            "pretraining.md", "pretraining-data.md", "clusters.md", "speed.md", "five-systems.md",
+            "pretraining.md", "pretraining-data.md", "clusters.md", "speed.md", "scale.md",
+            "five-systems.md",
         ],
     ),
     ("Protocols and metrics", ["protocols.md", "metrics.md", "intervals.md", "records.md"]),

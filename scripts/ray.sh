@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # A Ray cluster of two nodes on one machine, to try `--launcher ray`; for tests, not for work.
 #
 #   pip install 'bab[ray]'
@@ -40,7 +40,8 @@ case "${1:-}" in
         echo "launcher.address=127.0.0.1:$port"
         ;;
     lose)
-        kill -9 -- "-$(cat "$here/second.pid")"
+        # Ray's workers are in groups of their own, but in one session.
+        ps -o pid= -s "$(cat "$here/second.pid")" | xargs kill -9
         rm "$here/second.pid"
         ;;
     stop)
@@ -48,7 +49,7 @@ case "${1:-}" in
             [ -f "$file" ] || continue
             kill -- "-$(cat "$file")" 2>/dev/null || true
             sleep 2
-            kill -9 -- "-$(cat "$file")" 2>/dev/null || true
+            ps -o pid= -s "$(cat "$file")" | xargs -r kill -9 2>/dev/null || true
         done
         rm -rf "$here"
         ;;

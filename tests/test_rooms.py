@@ -20,15 +20,18 @@ PACKAGE = ROOT / "bab"
 ARROWS: Mapping[str, set[str]] = {
     "core": set(),
     "audio": {"core"},
-    "checking": {"core"},
+    "columns": {"core"},
+    "checking": {"core", "columns"},
     "hub": {"core"},
     "starting": {"core"},
     "results": {"core"},
     "config": {"core"},
     "machine": {"core"},
-    "data": {"core", "audio", "checking"},
+    "data": {"core", "audio", "columns", "checking"},
     "targets": {"core", "starting", "audio", "checking", "data", "machine"},
-    "running": {"core", "starting", "audio", "checking", "data", "config", "results", "machine"},
+    "running": {
+        "core", "starting", "audio", "columns", "checking", "data", "config", "results", "machine",
+    },
     "explaining": {"core", "audio", "data", "config", "results", "running"},
     "pretraining": {
         "core", "starting", "audio", "checking", "data", "config", "targets", "machine",
@@ -41,7 +44,7 @@ ARROWS: Mapping[str, set[str]] = {
         "core", "config", "running", "pretraining", "benching", "auditing", "explaining", "results",
         "launching", "plugins",
     },
-    "kit": {"core", "audio", "data", "results"},
+    "kit": {"core", "audio", "columns", "data", "results"},
     "scaffold": {"core"},
     "plugins": {"kit"},  # `bab` and `bab.kit` alone: see test_plugins_import_bab_and_nothing_deeper
     "testing": {"core", "audio", "checking", "data", "running"},

@@ -30,6 +30,7 @@ from bab.starting.signals import terminable
 
 _TICK = 0.5  # seconds between two looks into the folder
 _LIVES = 3  # workers that a run may lose before it is recorded as failed
+_HELD = 20  # times that a run is asked for again which another holds; each waits for 30 s
 _STILLBORN = 3  # workers in turn that end badly before they have taken anything
 
 
@@ -48,6 +49,7 @@ class Launched:
         self.left = {run for request in self.wanted for run in request.runs}
         self.known: set[str] = set()  # files of runs that have ended
         self.stillborn = 0
+        self.held: dict[RunKey, int] = {}  # by another process: how often it was found so
 
     def run(self, tell: Told) -> Result:
         """Make all runs; arguments and errors as of `Pool.run`."""
@@ -129,6 +131,8 @@ class Launched:
     def _hear(self, slots: Mapping[str, int], tell: Told) -> None:
         """Tell what has ended, and how far the others are."""
         for name, event in self.requests.events(self.known):
+            if event["status"] == "busy" and self._again(name, event):
+                continue
             self.known.add(name)
             job = self._job(event["cell"], event["seed"], event["rate"])
             tell(0, job, event)
@@ -143,6 +147,18 @@ class Launched:
                 body = request.body
                 job = Job(self.grid.cells[request.cell], tuple(body["seeds"]), tuple(body["rates"]))
                 tell(slots[worker], job, event)
+
+    def _again(self, name: str, event: Mapping[str, Any]) -> bool:
+        """Ask again for a run that another process holds: maybe a worker of a node that is lost to
+        the engine, and still at work. Not for ever."""
+        run = RunKey(event["cell"], event["seed"], event["rate"])
+        self.held[run] = self.held.get(run, 0) + 1
+        if self.held[run] > _HELD:
+            return False
+        whole = next(one for one in self.wanted if run in one.runs)
+        self.requests.ask(next(one for one in whole.apart() if one.runs == [run]))
+        self.requests.forget(name)
+        return True
 
     def _ended(self, ended: Ended, fleet: Fleet) -> None:
         """A worker is gone: what it was at is tried again by another."""

@@ -6,12 +6,41 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bab.checking.faults import fault
+from bab.columns.ask import repeated
+from bab.columns.clips import Clips
 from bab.core.errors import CorpusError
 from bab.core.interfaces import Corpus
 from bab.core.types import Clip, Segment, Trial
 
 _SHOWN = 5
+
+
+def checked_clips(corpus: Corpus, clips: Iterable[Clip]) -> Sequence[Clip]:
+    """The clips, all looked at: a list, or in columns as they came.
+
+    Raises:
+        PluginError: a clip that isn't one, or a field of another type than the contract's.
+    """
+    if not isinstance(clips, Clips):
+        return list(check_clips(corpus, clips))
+    for _ in check_clips(corpus, clips.take(_doubtful(clips))):
+        pass
+    return clips
+
+
+def _doubtful(clips: Clips) -> NDArray[np.bool_]:
+    """bool[N]: clips of which something may be wrong. Columns have the right types by themselves.
+    One text that is empty puts all clips in doubt, as it is looked for in what occurs alone."""
+    table = clips.table
+    if table.ids.some_empty or table.paths.some_empty or table.groups.some_empty:
+        return np.ones(len(clips), bool)
+    starts, ends = clips.starts, clips.ends
+    fine = np.isfinite(starts) & np.isfinite(ends) & (starts >= 0) & (starts <= ends)
+    return ~fine
 
 
 def check_clips(corpus: Corpus, clips: Iterable[Clip]) -> Iterator[Clip]:
@@ -62,7 +91,7 @@ def _wrong(clip: Clip) -> str:
 def same_ids(splits: Mapping[str, Sequence[Clip]]) -> Iterator[str]:
     """Ids that two clips have, in words: of what is scored by id, one would stand for the other."""
     first: dict[str, tuple[str, Clip]] = {}
-    for split, clips in splits.items():
+    for split, clips in repeated(splits).items():
         for clip in clips:
             before = first.setdefault(clip.id, (split, clip))
             if before[1] is clip:

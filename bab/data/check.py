@@ -10,10 +10,23 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from bab.audio import reading, seen
 from bab.audio.decoding import UnreadableError
 from bab.audio.reading import Problem
-from bab.checking.clips import check_clips, check_trials, same_ids
+from bab.checking.clips import check_trials, checked_clips, same_ids
+from bab.columns.ask import (
+    after,
+    count_of,
+    durations,
+    in_two,
+    joined,
+    labelled,
+    paths_of,
+    total,
+)
+from bab.columns.clips import Clips
 from bab.core.errors import AudioError, BabError, CorpusError, counted, lasting
 from bab.core.interfaces import Corpus, Task
 from bab.core.types import Clip
@@ -111,12 +124,12 @@ def check_corpus(
     Faults of the corpus's own lists, which a run would stop at, become problems of kind "split".
     """
     whole, problems = _listed(corpus, None)
-    splits: dict[str, list[Clip]] = {}
+    splits: dict[str, Sequence[Clip]] = {}
     for name in corpus.splits():
         splits[name], faults = _listed(corpus, name)
         problems += [problem for problem in faults if problem not in problems]
-    clips = whole or [clip for part in splits.values() for clip in part]
-    paths = list(dict.fromkeys(clip.path for clip in clips))
+    clips = whole or joined(list(splits.values()))
+    paths = paths_of(clips)
     problems += _check_files(paths, jobs, progress)
     problems += [
         Problem("", "id", f"{told}: a run would stop", True)
@@ -141,12 +154,12 @@ def check_corpus(
     )
 
 
-def bad_files(clips: Iterable[Clip], progress: Progress | None = None) -> dict[str, str]:
+def bad_files(clips: Sequence[Clip], progress: Progress | None = None) -> dict[str, str]:
     """Files that can't be used, by path, and why: their headers and ends are looked at.
 
     Quick, unlike `check_corpus`: what is wrong inside of a file is found when it is read.
     """
-    paths = list(dict.fromkeys(clip.path for clip in clips))
+    paths = paths_of(clips)
     bad = {}
     told = time.monotonic()
     try:
@@ -165,31 +178,36 @@ def bad_files(clips: Iterable[Clip], progress: Progress | None = None) -> dict[s
 def summarise(clips: Sequence[Clip]) -> SplitSummary:
     """Count what clips hold."""
     seconds: defaultdict[str, float] = defaultdict(float)
-    counts: Counter[str] = Counter()
     annotated = 0.0
-    for clip in clips:
-        spans = ((clip.start, clip.end),) if clip.scored is None else clip.scored
-        annotated += sum(end - start for start, end in spans)
-        for segment in clip.segments:
-            seconds[segment.label] += segment.end - segment.start
-        counts.update(f"{key}={value}" for key, value in clip.labels.items())
+    if isinstance(clips, Clips):  # which have no segments, and are scored as a whole
+        annotated = float(np.cumsum(np.append(0.0, durations(clips)))[-1])
+    else:
+        for clip in clips:
+            spans = ((clip.start, clip.end),) if clip.scored is None else clip.scored
+            annotated += sum(end - start for start, end in spans)
+            for segment in clip.segments:
+                seconds[segment.label] += segment.end - segment.start
+    counts: Counter[str] = Counter()
+    for labels, times in labelled(clips):
+        for key, value in labels.items():
+            counts[f"{key}={value}"] += times
     return SplitSummary(
-        recordings=len({clip.path for clip in clips}),
+        recordings=count_of(clips, "recording"),
         clips=len(clips),
-        hours=sum(clip.duration for clip in clips) / 3600,
+        hours=total(clips) / 3600,
         annotated=annotated / 3600,
-        groups=len({clip.group for clip in clips}),
-        speakers=len({clip.speaker for clip in clips} - {None}),
-        voices=len({voice for clip in clips for voice in clip.voices}),
+        groups=count_of(clips, "group"),
+        speakers=count_of(clips, "speaker"),
+        voices=count_of(clips, "voice"),
         seconds=dict(sorted(seconds.items())),
         counts=dict(sorted(counts.items())),
     )
 
 
-def _listed(corpus: Corpus, split: str | None) -> tuple[list[Clip], list[Problem]]:
+def _listed(corpus: Corpus, split: str | None) -> tuple[Sequence[Clip], list[Problem]]:
     """The clips of a split, or why they can't be had."""
     try:
-        return list(check_clips(corpus, corpus.clips(split))), []
+        return checked_clips(corpus, corpus.clips(split)), []
     except BabError as error:
         return [], faults(corpus.root, error, "split")
 
@@ -229,11 +247,9 @@ def _beyond(clips: Sequence[Clip]) -> Iterator[Problem]:
 
     A clip that begins there can't be read; what ends there is cut, and worth a warning.
     """
-    durations: dict[str, float | None] = {}
-    for clip in clips:
-        if clip.path not in durations:
-            durations[clip.path] = _duration(clip.path)
-        end = durations[clip.path]
+    lasting: dict[str, float | None] = {path: _duration(path) for path in paths_of(clips)}
+    for clip in after(clips, lambda path: lasting[path] or 0.0, _TOLERANCE):
+        end = lasting[clip.path]
         if end is None:
             continue
         where = f"{clip.path}: clip '{clip.id}'"
@@ -264,9 +280,9 @@ def _overlaps(splits: Mapping[str, Sequence[Clip]]) -> Iterator[Problem]:
     shares = list(shared(splits))
     wanted = {(one.kind, one.name) for one in shares}
     first: dict[tuple[str, str, str], Clip] = {}
-    for split, clips in splits.items() if shares else ():
-        for clip in clips:
-            for kind, of in KINDS.items():
+    for kind, of in KINDS.items() if shares else ():
+        for split, clips in in_two(splits, kind).items():
+            for clip in clips:
                 for name in of(clip):
                     if (kind, name) in wanted:
                         first.setdefault((kind, name, split), clip)
@@ -283,10 +299,12 @@ def _same_audio(splits: Mapping[str, Sequence[Clip]]) -> Iterator[Problem]:
     """Files that hold the same audio under two names: in two splits, or in two groups, which a run
     may part."""
     content = {}
-    paths = list(dict.fromkeys(clip.path for clips in splits.values() for clip in clips))
+    paths = paths_of(joined(list(splits.values())))
     for path in paths:
         with suppress(AudioError):  # reported by the check of the file itself
             content[path] = content_id(path)
+    if len(set(content.values())) == len(content):
+        return
     there = {name: [c for c in clips if c.path in content] for name, clips in splits.items()}
     for twice in same_audio(there, content):
         yield Problem(twice.other, "same audio", f"{twice}; leave one of them out", fatal=True)

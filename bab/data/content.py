@@ -14,11 +14,14 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from bab.audio import seen
 from bab.audio.seen import SETTLED_NS
+from bab.columns.ask import ids, paths_of
+from bab.columns.clips import Clips
 from bab.core.caches import cache_root
 from bab.core.errors import AudioError
 from bab.core.types import Clip, Trial
@@ -27,6 +30,7 @@ from bab.data.splits import Fold
 StrPath = str | os.PathLike[str]
 _DIGEST = 16  # bytes: 128 bits
 _TELL = 0.1  # seconds between two words of progress
+_PIECE = 1 << 13  # ids that are written at once
 _ENTRY = re.compile(r"((\d+) (\d+) ([0-9a-f]{32}))(?: ([0-9a-f]{8}))?\n")
 
 
@@ -74,7 +78,7 @@ def contents(clips: Sequence[Clip], progress: Callable[[float, float], None]) ->
     Raises:
         AudioError: a file can't be read.
     """
-    paths = list(dict.fromkeys(clip.path for clip in clips))
+    paths = paths_of(clips)
     content = {}
     told = time.monotonic()
     try:
@@ -128,7 +132,7 @@ def same_audio(parts: Mapping[str, Sequence[Clip]], content: Mapping[str, str]) 
     home: dict[str, tuple[str, str]] = {}
     told: set[str] = set()
     for split, clips in parts.items() if double else ():
-        for path in dict.fromkeys(c.path for c in clips if c.path in double):
+        for path in (path for path in paths_of(clips) if path in double):
             there, first = home.setdefault(content[path], (split, path))
             if there != split and first != path and path not in told:
                 told.add(path)
@@ -176,16 +180,57 @@ def corpus_digest(
 ) -> str:
     """A hash of all that a corpus says and of the audio itself, wherever it lies on disk."""
     state = hashlib.blake2b(digest_size=16)
-    for c in clips:
-        facts = (c.id, content[c.path], c.start, c.end, c.group, c.speaker, c.voices)
-        more = (sorted(c.labels.items()), c.text, c.scored)
-        state.update(repr((facts, more)).encode())
-        for s in c.segments:
-            state.update(f"{s.start!r} {s.end!r} {s.label}\n".encode())
+    if isinstance(clips, Clips):
+        for text in _facts(clips, content):
+            state.update(text.encode())
+    else:
+        for c in clips:
+            facts = (c.id, content[c.path], c.start, c.end, c.group, c.speaker, c.voices)
+            more = (sorted(c.labels.items()), c.text, c.scored)
+            state.update(repr((facts, more)).encode())
+            for s in c.segments:
+                state.update(f"{s.start!r} {s.end!r} {s.label}\n".encode())
     for fold in folds:
-        state.update(
-            repr([[c.id for c in getattr(fold, n)] for n in ("train", "dev", "test")]).encode()
-        )
+        parts = (getattr(fold, name) for name in ("train", "dev", "test"))
+        for before, part in zip(("[", ", ", ", "), parts, strict=True):
+            state.update(before.encode())
+            for text in _named(part):
+                state.update(text.encode())
+        state.update(b"]")
     for name, listed in trials.items():
         state.update(repr((name, [(t.enrol, t.test, t.same) for t in listed])).encode())
     return state.hexdigest()
+
+
+def _named(clips: Sequence[Clip]) -> Iterator[str]:
+    """The list of their ids as Python writes one, some thousand at a time."""
+    names = map(repr, ids(clips))
+    before = "["
+    while piece := list(islice(names, _PIECE)):
+        yield before + ", ".join(piece)
+        before = ", "
+    yield "[]" if before == "[" else "]"
+
+
+def _facts(clips: Clips, content: Mapping[str, str]) -> Iterator[str]:
+    """What `corpus_digest` takes of clips in columns, to the letter, some thousand at a time. Each
+    value that repeats is written once."""
+    table = clips.table
+    held = table.paths.apply(lambda path: repr(content.get(path)))
+    group, speaker, text = (c.apply(repr) for c in (table.groups, table.speakers, table.texts))
+    labels = table.labels.apply(lambda label: repr(sorted((label or {}).items())))
+    for rows in clips.pieces():
+        columns = (
+            map(repr, table.ids.at(rows)),
+            held.at(rows),
+            table.starts[rows].tolist(),
+            table.ends[rows].tolist(),
+            group.at(rows),
+            speaker.at(rows),
+            labels.at(rows),
+            text.at(rows),
+        )
+        yield "".join(
+            f"(({i}, {c}, {a!r}, {b!r}, {g}, {s}, ()), ({m}, {t}, None))"
+            for i, c, a, b, g, s, m, t in zip(*columns, strict=True)
+        )

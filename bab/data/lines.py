@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from bab.audio.reading import Problem
+from bab.columns.ask import those
+from bab.columns.clips import Clips
 from bab.core.errors import BabError, CorpusError, counted
 from bab.core.interfaces import Task
 from bab.core.types import Clip, Segment
@@ -34,7 +36,7 @@ def unfit(
             told = f"{name} needs {', '.join(sorted(missing))}, which this corpus doesn't provide"
             yield Problem("", "task", told, True)
             continue
-        usable = {s: [c for c in clips if not task.refuses(c)] for s, clips in splits.items()}
+        usable = {s: usable_by(task, clips) for s, clips in splits.items()}
         for split, clips in usable.items():
             if not clips and splits[split]:
                 why = task.refuses(splits[split][0])
@@ -57,7 +59,7 @@ def unfit(
 def doubled(clips: Sequence[Clip]) -> Iterator[Problem]:
     """Segments of one label that overlap in one clip: a voice can't be heard beside itself. Of
     "other child" or "female adult" two may speak at once, so it is a warning."""
-    for clip in clips:
+    for clip in () if isinstance(clips, Clips) else clips:  # in columns there are no segments
         kinds: defaultdict[str, list[Segment]] = defaultdict(list)
         for segment in clip.segments:
             kinds[segment.label].append(segment)
@@ -82,3 +84,8 @@ def _overlapping(segments: Sequence[Segment]) -> Iterator[tuple[Segment, Segment
             yield latest, segment
         if latest is None or segment.end > latest.end:
             latest = segment
+
+
+def usable_by(task: Task, clips: Sequence[Clip]) -> Sequence[Clip]:
+    """The clips that a task doesn't refuse."""
+    return those(clips, lambda clip: not task.refuses(clip))

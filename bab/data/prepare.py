@@ -91,7 +91,7 @@ def prepare(
     _require(out, name)
     recordings, notices = gather(corpora, use)
     bad = check.bad_files(
-        (r.clip for r in recordings),
+        [r.clip for r in recordings],
         lambda done, total: tell("checking files", done, total, "files"),
     )
     refuse_bad(bad, skip_bad)

@@ -13,9 +13,14 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import NamedTuple
+from itertools import groupby, pairwise
+from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from bab.columns.ask import durations, ids, in_two, linked, picked
+from bab.columns.clips import Clips
 from bab.core.errors import CorpusError, LeakageError
 from bab.core.types import Clip
 
@@ -66,8 +71,9 @@ def shared(
         of = KINDS[kind]
         home: dict[str, str] = {}
         told: set[tuple[str, str]] = set()
+        parts = in_two(splits, kind)
         for split in sorted(splits, key=lambda split: split == largest):
-            for clip in splits[split]:
+            for clip in parts[split]:
                 for name in of(clip):
                     if split != largest:
                         there = home.setdefault(name, split)
@@ -119,8 +125,61 @@ def leak(first: Shared, splits: Mapping[str, Sequence[Clip]], remedy: str = "") 
     )
 
 
-def components(clips: Sequence[Clip]) -> list[list[Clip]]:
+def components(clips: Sequence[Clip]) -> list[Sequence[Clip]]:
     """Clips in lists that share no key with one another; clips keep their order in each."""
+    parts = _Parts(clips)
+    return [parts.clips(i) for i in range(len(parts))]
+
+
+class _Parts:
+    """Which component each clip is in, and how long each component lasts."""
+
+    def __init__(self, clips: Sequence[Clip]) -> None:
+        self._all = clips
+        of = linked(clips) if isinstance(clips, Clips) else _linked(clips)
+        _, firsts, of = np.unique(of, return_index=True, return_inverse=True)
+        rank = np.empty(len(firsts), np.int32)  # numbered by the first clip of each
+        rank[np.argsort(firsts)] = np.arange(len(firsts), dtype=np.int32)
+        self.of: NDArray[np.int32] = rank[of]
+        self._order = np.argsort(self.of, kind="stable").astype(np.int32)
+        sizes = np.bincount(self.of, minlength=len(firsts))
+        self._ends: list[int] = np.append(0, np.cumsum(sizes)).tolist()
+        lasting: Any = durations(clips)[self._order]
+        view = memoryview(lasting)  # whose values are Python's
+        self.seconds = [math.fsum(view[a:b]) for a, b in pairwise(self._ends)]
+
+    def __len__(self) -> int:
+        return len(self.seconds)
+
+    def clips(self, part: int) -> Sequence[Clip]:
+        """A component, in the order of the corpus."""
+        places = self._order[self._ends[part] : self._ends[part + 1]]
+        if isinstance(self._all, Clips):
+            return self._all.take(places)
+        return [self._all[i] for i in places.tolist()]
+
+    def dealt(self, seed: int) -> list[int]:
+        """Components in the order in which they are dealt: long ones first, so that the short ones
+        can even things out; those within a factor of two of each other as the seed has it."""
+        levels = [-math.floor(math.log2(max(seconds, 1e-3))) for seconds in self.seconds]
+        keys = [*self.hashed(f"{seed}\0"), np.array(levels)]
+        order: list[int] = np.lexsort(keys).tolist()
+        return order
+
+    def hashed(self, prefix: str) -> list[NDArray[Any]]:
+        """SHA-256 of each component's least id, as keys of `np.lexsort`."""
+        least: list[str | None] = [None] * len(self)
+        of: Any = self.of
+        for part, name in zip(memoryview(of), ids(self._all), strict=True):
+            known = least[part]
+            if known is None or name < known:
+                least[part] = name
+        digests = b"".join(hashlib.sha256(f"{prefix}{name}".encode()).digest() for name in least)
+        return list(np.frombuffer(digests, ">u8").reshape(-1, 4).T[::-1])
+
+
+def _linked(clips: Sequence[Clip]) -> NDArray[np.int64]:
+    """i64[N]: clips of one component have one number."""
     parent = list(range(len(clips)))
 
     def root(i: int) -> int:
@@ -136,15 +195,12 @@ def components(clips: Sequence[Clip]) -> list[list[Clip]]:
                 there = first.setdefault(name, i)
                 if there != i:
                     parent[root(i)] = root(there)
-    by_root: dict[int, list[Clip]] = {}
-    for i, clip in enumerate(clips):
-        by_root.setdefault(root(i), []).append(clip)
-    return list(by_root.values())
+    return np.array([root(i) for i in range(len(clips))], np.int64)
 
 
 def by_group(
     clips: Sequence[Clip], fractions: Mapping[str, float] = THREE_WAY, seed: int = 0
-) -> dict[str, list[Clip]]:
+) -> dict[str, Sequence[Clip]]:
     """Split into shares of the total duration, whole components at a time.
 
     Args:
@@ -157,20 +213,40 @@ def by_group(
     """
     if not fractions or any(not 0 < share < math.inf for share in fractions.values()):
         raise CorpusError(f"shares of a split must be positive numbers, not {dict(fractions)}.")
-    parts = components(clips)
+    parts = _Parts(clips)
     if len(parts) < len(fractions):
-        raise CorpusError(_too_few(parts, len(fractions), f"splits ({', '.join(fractions)})"))
+        raise CorpusError(
+            _too_few(clips, parts, len(fractions), f"splits ({', '.join(fractions)})")
+        )
     total = sum(fractions.values())
-    seconds = sum(_seconds(part) for part in parts)
+    seconds = sum(parts.seconds)
     missing = {name: share / total * seconds for name, share in fractions.items()}
-    chosen: dict[str, list[list[Clip]]] = {name: [] for name in fractions}
-    for left, part in zip(range(len(parts), 0, -1), _order(parts, seed), strict=True):
-        empty = [name for name, taken in chosen.items() if not taken]
-        open_to = empty if left <= len(empty) else list(chosen)
-        name = max(open_to, key=lambda split: missing[split])
-        chosen[name].append(part)
-        missing[name] -= _seconds(part)
-    return {name: _in_order(clips, taken) for name, taken in chosen.items()}
+    names, taken, empty = list(fractions), [0] * len(parts), list(fractions)
+    for left, part in zip(range(len(parts), 0, -1), parts.dealt(seed), strict=True):
+        open_to = empty if left <= len(empty) else names
+        name = max(open_to, key=missing.__getitem__)
+        if name in empty:
+            empty.remove(name)
+        taken[part] = names.index(name)
+        missing[name] -= parts.seconds[part]
+    of = np.array(taken, np.int32)[parts.of]
+    return {name: picked(clips, of == i) for i, name in enumerate(names)}
+
+
+def split_off(
+    clips: Sequence[Clip], one_in: int
+) -> tuple[int, int, Sequence[Clip], Sequence[Clip]]:
+    """How many components there are, how many of them are taken (one in so many, two at least,
+    never all; 0 where there is but one), and the clips that stay and that are taken."""
+    parts = _Parts(clips)
+    # Two at least, so that speakers can be compared in it.
+    count = min(max(2, len(parts) // one_in), len(parts) - 1)
+    if count < 1:
+        return len(parts), 0, clips, []
+    taken = np.zeros(len(parts), bool)
+    taken[np.lexsort(parts.hashed(""))[:count]] = True
+    of = taken[parts.of]
+    return len(parts), count, picked(clips, ~of), picked(clips, of)
 
 
 def kfold(clips: Sequence[Clip], folds: int, seed: int = 0) -> list[Fold]:
@@ -185,13 +261,17 @@ def kfold(clips: Sequence[Clip], folds: int, seed: int = 0) -> list[Fold]:
         raise CorpusError(
             f"{folds} folds are too few: one tests, one tunes and the others train, so 3 or more."
         )
-    parts = components(clips)
+    parts = _Parts(clips)
     if len(parts) < folds:
-        raise CorpusError(_too_few(parts, folds, "folds"))
-    bins: list[list[list[Clip]]] = [[] for _ in range(folds)]
-    for part in _order(parts, seed):
-        min(bins, key=lambda taken: (bool(taken), sum(map(_seconds, taken)))).append(part)
-    return _rotate(clips, bins)
+        raise CorpusError(_too_few(clips, parts, folds, "folds"))
+    bins: list[list[float]] = [[] for _ in range(folds)]  # seconds of what each holds
+    held, taken = [0.0] * folds, [0] * len(parts)
+    for part in parts.dealt(seed):
+        best = min(range(folds), key=lambda i: (bool(bins[i]), held[i]))
+        bins[best].append(parts.seconds[part])
+        held[best] = sum(bins[best])
+        taken[part] = best
+    return _rotate(clips, np.array(taken, np.int32)[parts.of], folds)
 
 
 def leave_one_group_out(clips: Sequence[Clip]) -> list[Fold]:
@@ -200,10 +280,10 @@ def leave_one_group_out(clips: Sequence[Clip]) -> list[Fold]:
     Raises:
         CorpusError: with fewer than three components.
     """
-    parts = components(clips)
+    parts = _Parts(clips)
     if len(parts) < 3:
-        raise CorpusError(_too_few(parts, 3, "parts (train, dev, test)"))
-    return _rotate(clips, [[part] for part in parts])
+        raise CorpusError(_too_few(clips, parts, 3, "parts (train, dev, test)"))
+    return _rotate(clips, parts.of, len(parts))
 
 
 def clip_kfold(clips: Sequence[Clip], folds: int, seed: int = 0) -> list[Fold]:
@@ -223,57 +303,36 @@ def clip_kfold(clips: Sequence[Clip], folds: int, seed: int = 0) -> list[Fold]:
         digest = hashlib.sha256(f"{seed}\0{clip.id}".encode()).digest()
         return clip.speaker or clip.group, digest
 
-    bins: list[list[list[Clip]]] = [[] for _ in range(folds)]
-    for _, own in groupby(sorted(clips, key=place), key=lambda clip: clip.speaker or clip.group):
+    places = [place(clip) for clip in clips]
+    bins, sizes = np.zeros(len(places), np.int32), [0] * folds
+    order = sorted(range(len(places)), key=places.__getitem__)
+    for _, own in groupby(order, key=lambda i: places[i][0]):
         held = [0] * folds  # this speaker's clips in each fold
 
         def cost(i: int, held: list[int] = held) -> tuple[int, int, int]:
             beside = held[i - 1] + held[(i + 1) % folds]
-            return held[i], beside, len(bins[i])
+            return held[i], beside, sizes[i]
 
         for clip in own:
             best = min(range(folds), key=cost)
-            bins[best].append([clip])
+            bins[clip] = best
+            sizes[best] += 1
             held[best] += 1
-    return _rotate(clips, bins)
+    return _rotate(clips, bins, folds)
 
 
-def _rotate(clips: Sequence[Clip], bins: Sequence[list[list[Clip]]]) -> list[Fold]:
-    """Round i tests on bin i, tunes on bin i + 1, trains on the rest."""
+def _rotate(clips: Sequence[Clip], bins: NDArray[np.int32], count: int) -> list[Fold]:
+    """Round i tests on bin i, tunes on bin i + 1, trains on the rest. bins: i32[N], each clip's."""
     folds = []
-    for i in range(len(bins)):
-        after = (i + 1) % len(bins)
-        rest = [part for j, taken in enumerate(bins) if j not in (i, after) for part in taken]
-        folds.append(Fold(*(_in_order(clips, parts) for parts in (rest, bins[after], bins[i]))))
+    for i in range(count):
+        test, dev = bins == i, bins == (i + 1) % count
+        folds.append(Fold(*(picked(clips, part) for part in (~(test | dev), dev, test))))
     return folds
 
 
-def _order(parts: list[list[Clip]], seed: int) -> list[list[Clip]]:
-    """Components in the order in which they are dealt: long ones first, so that the short ones can
-    even things out; those within a factor of two of each other as the seed has it."""
-
-    def place(part: list[Clip]) -> tuple[int, bytes]:
-        name = min(clip.id for clip in part)
-        digest = hashlib.sha256(f"{seed}\0{name}".encode()).digest()
-        return -math.floor(math.log2(max(_seconds(part), 1e-3))), digest
-
-    return sorted(parts, key=place)
-
-
-def _seconds(part: Sequence[Clip]) -> float:
-    return math.fsum(clip.duration for clip in part)
-
-
-def _in_order(clips: Sequence[Clip], parts: Sequence[Sequence[Clip]]) -> list[Clip]:
-    """The clips of some components, in the order of the corpus."""
-    wanted = {clip.id for part in parts for clip in part}
-    return [clip for clip in clips if clip.id in wanted]
-
-
-def _too_few(parts: Sequence[Sequence[Clip]], needed: int, what: str) -> str:
-    clips = sum(len(part) for part in parts)
+def _too_few(clips: Sequence[Clip], parts: _Parts, needed: int, what: str) -> str:
     return (
-        f"{clips} clips can't be divided into {needed} {what}: what must stay together (files, "
-        f"groups, speakers, voices) leaves {len(parts)} independent parts. "
+        f"{len(clips)} clips can't be divided into {needed} {what}: what must stay together "
+        f"(files, groups, speakers, voices) leaves {len(parts)} independent parts. "
         "Ask for fewer, or add recordings of other homes."
     )

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from bab.kit.clips import PROBE as PROBE
     from bab.kit.clips import ClipTask as ClipTask
     from bab.kit.clips import column as column
+    from bab.kit.columns import Clips as Clips
+    from bab.kit.columns import ClipsBuilder as ClipsBuilder
+    from bab.kit.columns import Repeated as Repeated
     from bab.kit.confusion import confused as confused
     from bab.kit.corpora import ListedCorpus as ListedCorpus
     from bab.kit.faults import Faults as Faults

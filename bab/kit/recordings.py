@@ -230,7 +230,7 @@ class Divided:
         self.given = given is not None
         self._given = given
         self._leakage = permissions.leakage
-        self._parts: dict[str, list[Clip]] | None = None
+        self._parts: Mapping[str, Sequence[Clip]] | None = None
 
     def clips(self, split: str | None) -> list[Clip]:
         """A split's clips, or all of them.
@@ -250,17 +250,17 @@ class Divided:
             self._parts = self._divide()
         return list(self._parts[split])
 
-    def _divide(self) -> dict[str, list[Clip]]:
+    def _divide(self) -> Mapping[str, Sequence[Clip]]:
         if self._given is None:
             try:
-                parts = split_by_group(self.all)
+                made = split_by_group(self.all)
             except CorpusError as error:
                 raise CorpusError(f"{self.root}: no split lists, and {error}") from error
-            sizes = ", ".join(f"{len(part)} {name}" for name, part in parts.items())
+            sizes = ", ".join(f"{len(part)} {name}" for name, part in made.items())
             self.notices.append(f"No split lists: split {how_split(self.all)} into {sizes} clips.")
-            return parts
+            return made
         where = {uri: split for split, names in self._given.items() for uri in names}
-        parts = {split: [] for split in self._given}
+        parts: dict[str, list[Clip]] = {split: [] for split in self._given}
         for clip in self.all:
             if clip.id in where:
                 parts[where[clip.id]].append(clip)

@@ -9,11 +9,11 @@ from itertools import combinations, zip_longest
 from pathlib import Path
 
 from bab.audio.reading import info as audio_info
+from bab.columns.ask import joined, listed
 from bab.core.errors import AudioError, CorpusError, did_you_mean
 from bab.core.types import Clip, Permissions, Trial
 from bab.data.splits import by_group as split_by_group
-from bab.data.splits import check_disjoint, ungrouped
-from bab.data.splits import components as split_components
+from bab.data.splits import check_disjoint, split_off, ungrouped
 from bab.kit.faults import Faults
 from bab.kit.recordings import SPLITS, how_split, lines
 
@@ -134,10 +134,10 @@ class Parted:
 
         checked: the caller has looked already for what given splits share and mustn't.
         """
-        self._given = {name: list(given.get(name, ())) for name in (*SPLITS, "")}
+        self._given = {name: listed(given.get(name, ())) for name in (*SPLITS, "")}
         self._root, self._notices = root, notices
         self._check = not (checked or permissions.leakage)
-        self._parts: dict[str, list[Clip]] | None = None
+        self._parts: dict[str, Sequence[Clip]] | None = None
         there = tuple(name for name in SPLITS if self._given[name])
         self.names = SPLITS if "train" in there or not there else there
         self.given, self.listed = bool(there), there
@@ -146,8 +146,8 @@ class Parted:
         if not there and not self._given[""]:
             raise CorpusError(f"{root}: there is no clip.")
 
-    def clips(self, split: str | None) -> list[Clip]:
-        """A split's clips, or all of them.
+    def clips(self, split: str | None) -> Sequence[Clip]:
+        """A split's clips, or all of them, in columns where they were given so; else a new list.
 
         Raises:
             CorpusError: an unknown split, or too few speakers to make one.
@@ -155,7 +155,7 @@ class Parted:
                 allowed.
         """
         if split is None:
-            return [clip for part in self._given.values() for clip in part]
+            return joined(list(self._given.values()))
         if split not in self.names:
             hint = did_you_mean(split, self.names)
             raise CorpusError(
@@ -164,9 +164,9 @@ class Parted:
             )
         if self._parts is None:
             self._parts = self._divide()
-        return list(self._parts[split])
+        return listed(self._parts[split])
 
-    def _divide(self) -> dict[str, list[Clip]]:
+    def _divide(self) -> dict[str, Sequence[Clip]]:
         parts = {name: self._given[name] for name in self.names if self._given[name]}
         if self._check:
             check_disjoint(parts)
@@ -184,25 +184,20 @@ class Parted:
         self._notices.append(f"No splits are given: split {how_split(clips)} into {sizes} clips.")
         return made
 
-    def _carve(self, name: str, train: list[Clip]) -> tuple[list[Clip], list[Clip]]:
+    def _carve(self, name: str, train: Sequence[Clip]) -> tuple[Sequence[Clip], Sequence[Clip]]:
         """What stays in train, and the split that is made of a tenth of its speakers."""
-        groups = split_components(train)
-        if len(groups) < 2:
+        groups, count, keep, taken = split_off(train, SHARE)
+        if not count:
             raise CorpusError(
                 f"{self._root}: there is no {name} split, and train has one speaker or group "
                 "only, so none can be made. Add one."
             )
-        groups.sort(key=lambda part: hashlib.sha256(min(c.id for c in part).encode()).digest())
-        # Two at least, so that speakers can be compared in it.
-        count = min(max(2, len(groups) // SHARE), len(groups) - 1)
-        taken = {clip.id for part in groups[:count] for clip in part}
         blind = "clips (no speaker or group is known: leakage can't be seen)"
         what = blind if ungrouped(train) else "speakers or groups"
         self._notices.append(
-            f"No {name} split is given: {count} of train's {len(groups)} {what} are it."
+            f"No {name} split is given: {count} of train's {groups} {what} are it."
         )
-        keep = [clip for clip in train if clip.id not in taken]
-        return keep, [clip for clip in train if clip.id in taken]
+        return keep, taken
 
 
 def made_trials(

@@ -50,7 +50,7 @@ def gather(config: PretrainConfig, corpora: Sequence[Corpus], tell: Tell) -> Mat
         good = [_inside([c for c in part if c.path not in bad]) for part in given]
         if len(splits.components(good[0])) > 1 and not good[1]:
             shares = {"train": 1 - config.dev_share, "dev": config.dev_share}
-            good = list(splits.by_group(good[0], shares, 0).values())
+            good = [list(part) for part in splits.by_group(good[0], shares, 0).values()]
         if len(corpora) > 1:
             good = [[prefixed(clip, f"{name}/") for clip in part] for part in good]
         train += good[0]

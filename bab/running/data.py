@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bab.checking.clips import check_clips, check_trials, refuse_same_ids
+from bab.checking.clips import check_trials, checked_clips, refuse_same_ids
 from bab.checking.tasks import check_labels
+from bab.columns.ask import joined, those, without_files
 from bab.config.run import RunConfig
 from bab.core.errors import CorpusError, LeakageError, counted
 from bab.core.interfaces import Corpus, Task
@@ -25,7 +26,7 @@ class Data:
     """The clips of a run by fold, and what stands for their content."""
 
     folds: list[Fold]
-    clips: list[Clip]  # of all splits, each once, in the corpus's order
+    clips: Sequence[Clip]  # of all splits, each once, in the corpus's order
     skipped: dict[str, str]  # file -> why it was left out
     refused: dict[str, int]  # why the task can't use clips -> how many
     trials: dict[str, list[Trial]]  # of dev and test (pair tasks only)
@@ -49,25 +50,25 @@ def read_data(
     """
     needed = SPLITS if labels is None else ("dev", "test")[config.tune == "model" :]
     refused: Counter[str] = Counter()
-    given: dict[str, list[Clip]] = {}
+    given: dict[str, Sequence[Clip]] = {}
     if config.protocol == "given":
         there = SPLITS if labels is None else {*needed, *corpus.splits()}
         every = {name: _clips(corpus, name) if name in there else [] for name in SPLITS}
         _refuse_same_ids(config, corpus, every)
         given = {name: _usable(task, part, refused) for name, part in every.items()}
-        listed = [c for part in given.values() for c in part]
+        listed = joined(list(given.values()))
     else:
         every = {"the corpus": _clips(corpus, None)}
         _refuse_same_ids(config, corpus, every)
         listed = _usable(task, every["the corpus"], refused)
     skipped = bad_files(listed, lambda done, total: tell("checking files", done, total, "files"))
     refuse_bad(skipped, config.skip_bad)
-    kept = [c for c in listed if c.path not in skipped]
+    kept = without_files(listed, skipped)
     trials: dict[str, list[Trial]] = {}
     if config.protocol != "given":
         folds = _rounds(config, corpus, kept)
     else:
-        good = {name: [c for c in part if c.path not in skipped] for name, part in given.items()}
+        good = {name: without_files(part, skipped) for name, part in given.items()}
         folds = [Fold(good["train"], good["dev"], good["test"])]
         if task.pairs:
             kinds = [name for name in ("dev", "test") if name in there]
@@ -146,8 +147,8 @@ def _remedy(config: RunConfig) -> str:
     return other
 
 
-def _clips(corpus: Corpus, split: str | None) -> list[Clip]:
-    return list(check_clips(corpus, corpus.clips(split)))
+def _clips(corpus: Corpus, split: str | None) -> Sequence[Clip]:
+    return checked_clips(corpus, corpus.clips(split))
 
 
 def _refuse_same_ids(
@@ -161,28 +162,30 @@ def _refuse_same_ids(
         refuse_same_ids(corpus, {name: clips})
 
 
-def _usable(task: Task, clips: Iterable[Clip], refused: Counter[str]) -> list[Clip]:
+def _usable(task: Task, clips: Iterable[Clip], refused: Counter[str]) -> Sequence[Clip]:
     """The clips that the task can use; the others are counted by reason."""
-    kept = []
-    for clip in clips:
+
+    def used(clip: Clip) -> bool:
         reason = task.refuses(clip)
         if reason:
             refused[reason] += 1
-        else:
-            kept.append(clip)
-    return kept
+        return not reason
+
+    return those(clips, used)
 
 
 def _rounds(config: RunConfig, corpus: Corpus, clips: Sequence[Clip]) -> list[Fold]:
     """The folds of a protocol. Clips that may not be tested are trained on in every round, but for
     those that share a group with what that round holds out."""
-    held = [c for c in clips if corpus.testable(c)]
+    held = those(clips, corpus.testable)
     if config.protocol == "kfold":
         folds = splits.kfold(held, config.folds, 0)
     elif config.protocol == "clip-kfold":
         folds = splits.clip_kfold(held, config.folds, 0)
     else:
         folds = splits.leave_one_group_out(held)
+    if len(held) == len(clips):
+        return folds
     always = [c for c in clips if not corpus.testable(c)]
     rounds = []
     for fold in folds:

@@ -31,7 +31,7 @@ PLACEHOLDERS = {"NAME", "ENCODER", "CORPUS", "mfcc", "KEY"}
 MINE = re.compile(r"my(-|$)")  # what the pages for authors call a plugin of one's own
 SHOWN = re.compile(r"`(bab [^`]+)`|^(?:\$ |[ \t]*)(bab (?:--?)?[a-z](?:\\\n|[^\n])*)$", re.M)
 SET = re.compile(r"--set ([a-z_]+(?:\.[A-Za-z_]+)*)=")
-FREE = {"from", "to", "labels"}  # sections of `bab convert --set`: a format's own
+FREE = {"from", "to", "labels", "launcher"}  # a format's own, a launcher's own
 
 
 def commands(group: click.Group, name: str = "bab") -> Iterator[tuple[str, click.Command]]:

@@ -32,7 +32,7 @@ GRID += ["train.steps=20", "--set", "train.eval_every=20", "--seeds", ",".join(m
 
 
 def script(name: str, *arguments: str, **env: str) -> None:
-    command = ["sh", str(ROOT / "scripts" / name), *arguments]
+    command = ["bash", str(ROOT / "scripts" / name), *arguments]
     subprocess.run(command, env={**os.environ, **env}, check=True, timeout=180)
 
 

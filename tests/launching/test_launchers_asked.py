@@ -27,6 +27,8 @@ def test_options_come_from_bab_toml_and_the_command_line(here: Path) -> None:
     made = open_launcher("slurm", ["launcher.cpus=2", "launcher.extra=[--qos=long]"]).options
     assert (made.cpus, made.partition, made.time, made.extra) == (2, "gpu", "30", ("--qos=long",))
     assert open_launcher("ray").options.cpus == 4
+    big = open_launcher("ray", ["launcher.resources={big: 1}", "launcher.cpus=1"]).options
+    assert big.resources == {"big": 1}
 
 
 @pytest.mark.parametrize(
@@ -56,6 +58,7 @@ def test_a_launcher_that_is_none(here: Path) -> None:
     [
         (["--set", "launcher.cpus=2"], "name another launcher|name the launcher"),
         (["--cancel-jobs"], "name the launcher"),
+        (["--launcher", "slurm", "--on-interrupt", "stay"], "'stay' is not one of 'ask', 'leave'"),
         (["--launcher", "local", "--set", "launcher.threads=2"], "name another launcher"),
         (["--launcher", "slurm", "--set", "launcher.cpu=2"], "did you mean 'cpus'"),
         (["--launcher", "slum"], "did you mean 'slurm'"),
@@ -87,12 +90,16 @@ def work(here: Path, spread: bool = False) -> bab.Work:
 
 
 def test_the_script_asks_for_what_was_set(here: Path) -> None:
-    options = Slurm.Options(partition="gpu", time="1:00:00", gpus=2, cpus=4, extra=("--qos=a",))
+    options = Slurm.Options(partition="gpu", time="1:00:00", gpus=2, cpus=4, extra=("--qos=a",),
+                            account="lab", constraint="a100", memory="16G", grace=60)  # fmt: skip
     script = Slurm(options).script(work(here))
     for line in ("partition=gpu", "time=1:00:00", "gpus-per-node=2", "cpus-per-task=4", "qos=a",
-                 "nodes=1", "signal=B:TERM@120", f"chdir={here}", "requeue"):  # fmt: skip
+                 "nodes=1", "signal=B:TERM@60", "account=lab", "constraint=a100", "mem=16G",
+                 f"chdir={here}", "requeue"):  # fmt: skip
         assert f"\n#SBATCH --{line}\n" in script, line
-    assert "--mem" not in script and "--account" not in script and "srun" not in script
+    plain = Slurm(Slurm.Options()).script(work(here))
+    assert "--mem" not in plain and "--account" not in plain and "TERM@120" in plain
+    assert "srun " not in script
     assert "python -c 'print('\"'\"'a b'\"'\"')' &\n" in script
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
     said = subprocess.run(["bash"], input=script.replace("python -c", "echo"), text=True,

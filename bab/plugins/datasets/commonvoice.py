@@ -55,7 +55,7 @@ class CommonVoice(bab.Corpus):
     def splits(self) -> tuple[str, ...]:
         return self._parts.names
 
-    def clips(self, split: str | None = None) -> list[Clip]:
+    def clips(self, split: str | None = None) -> Sequence[Clip]:
         return self._parts.clips(split)
 
     def _given(self) -> dict[str, list[Clip]]:

@@ -12,7 +12,7 @@ FOLDER/{train,dev,test}/   or FOLDER/data/{train,dev,test}/, or one directory wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -69,7 +69,7 @@ class Kaldi(bab.Corpus):
     def splits(self) -> tuple[str, ...]:
         return self._parts.names
 
-    def clips(self, split: str | None = None) -> list[Clip]:
+    def clips(self, split: str | None = None) -> Sequence[Clip]:
         return self._parts.clips(split)
 
     def trials(self, split: str) -> list[Trial]:

@@ -8,6 +8,7 @@ FOLDER/ (or FOLDER/LibriSpeech/)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -72,7 +73,7 @@ class LibriSpeech(bab.Corpus):
     def splits(self) -> tuple[str, ...]:
         return self._parts.names
 
-    def clips(self, split: str | None = None) -> list[Clip]:
+    def clips(self, split: str | None = None) -> Sequence[Clip]:
         return self._parts.clips(split)
 
     def trials(self, split: str) -> list[Trial]:

@@ -9,6 +9,7 @@ FOLDER/ (or FOLDER/dev/ and FOLDER/test/)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -77,7 +78,7 @@ class VoxCeleb(bab.Corpus):
     def splits(self) -> tuple[str, ...]:
         return self._parts.names
 
-    def clips(self, split: str | None = None) -> list[Clip]:
+    def clips(self, split: str | None = None) -> Sequence[Clip]:
         return self._parts.clips(split)
 
     def trials(self, split: str) -> list[Trial]:

@@ -66,7 +66,7 @@ class Ray(bab.Launcher):
             resources=options.resources,
             **more,
         )
-        holder.remote(work.argv, str(work.folder), str(work.log), environment)
+        holder.remote(work.argv, str(work.folder), str(work.log), environment).leave.remote()
         return number
 
     def poll(self, ids: Sequence[str]) -> Mapping[str, bab.Standing]:
@@ -177,13 +177,21 @@ class _Holder:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        threading.Thread(target=self._leave, daemon=True).start()
 
-    def _leave(self) -> None:
+        # Where the command went before it could ask this actor to leave.
+        threading.Thread(target=self._leave_late, daemon=True).start()
+
+    def leave(self) -> None:
+        import ray
+
+        self.process.wait()
+        ray.actor.exit_actor()
+
+    def _leave_late(self) -> None:
         import time
 
         self.process.wait()
-        time.sleep(3)  # whoever asks now still hears of it
+        time.sleep(30)
         os._exit(0)
 
     def running(self) -> bool:

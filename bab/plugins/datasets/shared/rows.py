@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,24 +88,36 @@ def _json_rows(path: Path, faults: Faults) -> Iterator[tuple[int, list[str]]]:
     yield 1, list(header)
     for number, row in _objects(path, Faults()):  # told of already
         with faults.caught():
-            yield number, [_cell(path, number, key, row.get(key)) for key in header]
+            yield number, [cell(path, number, key, row.get(key)) for key in header]
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    with checked_parquet(path) as table:
+        header = list(table.schema_arrow.names)
+        yield 1, header
+        number = 2
+        for batch in table.iter_batches():
+            columns = (batch.column(i).to_pylist() for i in range(len(header)))
+            texts = [_texts(path, number, *pair) for pair in zip(header, columns, strict=True)]
+            for cells in zip(*texts, strict=True):
+                yield number, list(cells)
+                number += 1
+
+
+@contextmanager
+def checked_parquet(path: Path) -> Iterator[Any]:
+    """A Parquet table, whose checksums hold.
+
+    Raises:
+        CorpusError: it can't be read, or one of them doesn't hold.
+        BabError: without the library that reads it.
+    """
     check_parquet(path, "make it again")
     from pyarrow import ArrowException, parquet
 
     try:
         with parquet.ParquetFile(path, page_checksum_verification=True) as table:
-            header = list(table.schema_arrow.names)
-            yield 1, header
-            number = 2
-            for batch in table.iter_batches():
-                columns = (batch.column(i).to_pylist() for i in range(len(header)))
-                texts = [_texts(path, number, *pair) for pair in zip(header, columns, strict=True)]
-                for cells in zip(*texts, strict=True):
-                    yield number, list(cells)
-                    number += 1
+            yield table
     except (ArrowException, OSError, ValueError) as error:
         raise CorpusError(f"{path}: can't be read as a Parquet table: {error}.") from error
 
@@ -113,7 +126,7 @@ def _texts(path: Path, number: int, key: str, values: list[Any]) -> list[str]:
     """A column's cells as text; `number` is the line of the first."""
     if all(type(value) is str for value in values):
         return values
-    return [_cell(path, i, key, value) for i, value in enumerate(values, start=number)]
+    return [cell(path, i, key, value) for i, value in enumerate(values, start=number)]
 
 
 def _objects(path: Path, faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -131,7 +144,12 @@ def _objects(path: Path, faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]
         yield number, row
 
 
-def _cell(path: Path, number: int, key: str, value: Any) -> str:
+def cell(path: Path, number: int, key: str, value: Any) -> str:
+    """A value of JSON or Parquet as text.
+
+    Raises:
+        CorpusError: neither text nor number.
+    """
     if value is None:
         return ""
     if isinstance(value, bool):

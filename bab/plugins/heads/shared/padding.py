@@ -12,7 +12,7 @@ def unpadded(x: Tensor, lengths: Tensor) -> Tensor:
     The very tensor where there is no padding, as far as that is known without waiting for a GPU and
     without writing this batch's lengths into an exported graph.
     """
-    traced = torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
+    traced = torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
     if x.device.type == "cpu" and not traced and int(lengths.min()) >= x.shape[1]:
         return x
     inside = torch.arange(x.shape[1], device=x.device) < lengths[:, None]

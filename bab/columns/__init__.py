@@ -1,0 +1,1 @@
+"""Millions of clips as columns, made into Clips where somebody looks at them."""
