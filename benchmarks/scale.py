@@ -29,16 +29,16 @@ MEASURED: dict[str, float] = {
     "prepare energy": 2107.0,
     "prepare silero": 52.1,
     "targets mfcc": 742.4,
-    "targets base": 1.0,
-    "predict base": 1.0,
-    "pretrain base": 1.0,
+    "targets base": 5.0,
+    "predict base": 6.0,  # half of the 11.9 of two cores in docs/predict.md
+    "pretrain base": 1.49,  # benchmarks/pretrain_step.py: 5.38 s for 8 s of audio, fp32
     "flac bytes": 56_763_819.0,
     "segments": 253.5,
     "prepare bytes": 15_202.5,
     "targets bytes": 362_325.0,
     "targets files": 1,  # one an hour or more, and four of the store
-    "predict bytes": 1.0,
-    "predict files": 1.0,
+    "predict bytes": 810_000.0,  # RTTM, CSV and what is kept to go on; a poor model with many turns
+    "predict files": 2,  # of a recording
     "features bytes": 13 * 768 * 4 * 50 * 3600,  # counted: states, values, fp32, frames
 }
 # Audio hours per hour of one GPU (H100 class), in bf16: predicted from counted operations, never
@@ -218,7 +218,7 @@ def storage(rates: dict[str, float], hours: float, recordings: int) -> None:
     kinds: list[tuple[str, str, str]] = [
         ("recordings, FLAC, 16 kHz, mono", "flac", f"{recordings:,} files"),
         ("manifest of `bab prepare`", "prepare", rows),
-        ("targets", "targets", f"{rates['targets files']:g} an hour"),
+        ("targets", "targets", f"{rates['targets files']:g} an hour at most"),
         ("predictions", "predict", f"{rates['predict files'] * recordings:,.0f}"),
         ("features, all layers of a base model", "features", "at most `cache.budget_gb`"),
     ]

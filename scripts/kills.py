@@ -136,14 +136,15 @@ def stop(process: subprocess.Popen[bytes], how: signal.Signals) -> str:
             said = f"exit {process.returncode} after {how.name}"
     except subprocess.TimeoutExpired:
         said = f"still there {_PATIENCE} s after {how.name}"
-    time.sleep(1.0)
-    try:  # whose group has somebody left
-        os.killpg(process.pid, signal.SIGKILL)
-        said = said or f"a child was left by {how.name}"
-    except ProcessLookupError:
-        pass
+    for _ in range(60):  # its children see that it has gone, one after the other
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return said
+        time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    return said
+    return said or f"a child was left by {how.name}"
 
 
 def killed(

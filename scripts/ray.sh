@@ -14,6 +14,10 @@ here=${BAB_RAY:-/tmp/bab-ray}
 port=${BAB_RAY_PORT:-26379}
 ray=${RAY:-ray}
 
+command -v "$ray" >/dev/null || {
+    echo "there is no $ray: pip install 'bab[ray]', or name it: RAY=.venv/bin/ray" >&2
+    exit 2
+}
 case "${1:-}" in
     start)
         cores=${2:-2}

@@ -108,7 +108,10 @@ def table_command(
             show(breakdown.show(records, view, form))
         return
     if not detail:
-        show(table(folder, form, _audits(folder) if audit else (), baseline))
+        audits = _audits(folder) if audit else ()
+        with record.uncollected():
+            text = table(folder, form, audits, baseline)
+        show(text)
         return
     path = folder / "record.json" if folder.is_dir() else folder
     if not path.is_file():

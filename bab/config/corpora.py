@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -44,7 +45,7 @@ def place_of(config: CorpusConfig) -> Path:
         raise ConfigError(
             f"corpus '{config.name}' ships no sample: name its folder, {config.name}:PATH"
         )
-    if place.exists():
+    if os.path.exists(place):  # noqa: PTH110  (`Path.exists` raises where a name is too long)
         return place.resolve()
     if not cls.hub:
         raise CorpusError(f"{place}: there is no such folder or file (corpus '{config.name}')")

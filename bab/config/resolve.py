@@ -9,6 +9,7 @@ Import this module only when something is to be built: it imports pydantic and y
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -319,7 +320,8 @@ def _settle(values: dict[str, Any], stated: Stated) -> None:
             own["seed"] = seed
     for section in ("corpus", "test_corpus"):
         root = values.get(section, {}).get("root")
-        if root and Path(root).expanduser().exists():
+        # `Path.exists` raises where a name is too long to be one.
+        if root and os.path.exists(Path(root).expanduser()):  # noqa: PTH110
             values[section]["root"] = str(Path(root).expanduser().resolve())
     train = values.get("train", {})
     if train.get("precision", "auto") == "auto":

@@ -77,4 +77,4 @@ def _amount(value: float | None) -> str:
     """Clips are counted, seconds have two decimals; nothing is nothing."""
     if not value:
         return ""
-    return f"{value:.0f}" if value == round(value) else f"{value:.2f}"
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.2f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from bab.benching.asked import asked_grid
 from bab.config.corpora import open_corpus
 from bab.config.resolve import run_config
 from bab.core.errors import AudioError, BabError, ConfigError
+from bab.plugins.datasets.manifest import Manifest
+from bab.results.detail import detail
 from bab.results.record import load, save
 
 
@@ -93,3 +96,21 @@ def test_a_record_that_says_something_else_is_refused(tmp_path: Path, change: di
     edit(path, **change)
     with pytest.raises(BabError, match=r"record\.json: (intervals|jackknife)"):
         load(path)
+
+
+def test_a_root_too_long_for_a_name_is_no_folder(tmp_path: Path) -> None:
+    root = "a" * 5000
+    config = run_config(None, {"encoder": "fbank", "task": "vtc"}, [f"corpus.root={root}"])
+    with pytest.raises(BabError, match="there is no such folder or file"):
+        open_corpus(config.corpus)
+
+
+def test_json_lines_nested_thousands_deep_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.jsonl").write_text('{"path": "a.wav"}\n{"path": ' + "[" * 100_000 + "\n")
+    with pytest.raises(BabError, match=r"m\.jsonl:2: not JSON"):
+        Manifest(tmp_path / "m.jsonl", Manifest.Options())
+
+
+def test_an_endless_amount_in_a_record_is_shown(tmp_path: Path) -> None:
+    counts = {"voice": {"KCHI": {"KCHI": math.inf}, "FEM": {"KCHI": 2.0}}}
+    assert "inf" in detail(make(confusion=counts))

@@ -97,7 +97,9 @@ def results(runs: Path) -> dict[str, Any]:
         kept[str(path.relative_to(runs))] = path.read_bytes()
         if path.name == "record.json":
             record = json.loads(path.read_text())
-            del record["created"], record["cost"], record["config"]["runs"]
+            for key in ("created", "cost", "checksum"):  # times, and what is made of them
+                del record[key]
+            del record["config"]["runs"]
             kept[str(path.relative_to(runs))] = record
     return kept
 

@@ -164,6 +164,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "did you mean 'ast'" in capsys.readouterr().err
     assert main(["table", runs, runs]) == 2
     assert "one folder of runs" in capsys.readouterr().err
+    assert main(["table", str(tmp_path / "none")]) == 2
+    assert "`bab run` makes it; `--runs` names it" in capsys.readouterr().err
     assert main(["table", runs, "--subgroups"]) == 0
     assert "by age" in capsys.readouterr().out
     assert main(["table", runs, "--per-recording", "--format", "latex"]) == 0

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import threading
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
@@ -163,10 +167,7 @@ class _Holder:
     def __init__(
         self, argv: Sequence[str], folder: str, log: str, environment: Mapping[str, str]
     ) -> None:
-        import subprocess
-        import threading
-
-        with open(log, "ab") as file:  # noqa: PTH123 (this class travels without its imports)
+        with Path(log).open("ab") as file:
             self.process = subprocess.Popen(
                 argv,
                 cwd=folder,
@@ -188,8 +189,6 @@ class _Holder:
         ray.actor.exit_actor()
 
     def _leave_late(self) -> None:
-        import time
-
         self.process.wait()
         time.sleep(30)
         os._exit(0)

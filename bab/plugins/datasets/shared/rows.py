@@ -135,7 +135,7 @@ def _objects(path: Path, faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             faults.say(path, number, f"not JSON: {error}.")
             continue
         if not isinstance(row, dict):
