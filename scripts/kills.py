@@ -106,7 +106,14 @@ def start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
     environment["PYTHONPATH"] = str(ROOT)
     with (folder / "said.log").open("ab") as said:
         return subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=said, stderr=said, start_new_session=True
+            command,
+            cwd=folder,
+            env=environment,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+            # Where this script is run by nohup it would be ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
 
 
@@ -130,9 +137,8 @@ def stop(process: subprocess.Popen[bytes], how: signal.Signals) -> str:
     said = ""
     try:
         # 130: it saved what it had; so does Python end that was interrupted in an import (by
-        # SIGINT, which shells call 130). Before that nobody listens; torchrun ends with 1. Behind
-        # the last place where it could stop it comes to its end.
-        if process.wait(_PATIENCE) not in (130, -signal.SIGINT, -how, 1, 0):
+        # SIGINT, which shells call 130). Before that nobody listens; torchrun ends with 1.
+        if process.wait(_PATIENCE) not in (130, -signal.SIGINT, -how, 1):
             said = f"exit {process.returncode} after {how.name}"
     except subprocess.TimeoutExpired:
         said = f"still there {_PATIENCE} s after {how.name}"
