@@ -118,6 +118,7 @@ def test_a_relu_is_no_linear_map() -> None:
     assert not affine(Ctc(D, C, CtcOptions(widths=(6,), activation="relu")), D)
 
 
+@pytest.mark.slow
 def test_a_task_of_frames_is_swept_as_its_runs_are_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
