@@ -11,6 +11,7 @@ import click
 from bab.cli.complete import named
 from bab.cli.display import leads
 from bab.cli.echo import echo, echo_table
+from bab.cli.launched import in_shards, shard_option, takes_launcher
 
 
 @click.command("run")
@@ -69,6 +70,9 @@ from bab.cli.echo import echo, echo_table
 @click.option("--runs", metavar="FOLDER", help="Where runs are kept; default: runs.")
 @click.option("--observer", "observers", metavar="NAME", multiple=True, help="Add an observer.")
 @click.option("--quiet", is_flag=True, default=None, help="Progress as a few plain lines.")
+@click.option("--jobs", type=click.IntRange(1), default=1, help="Of a launcher; default: 1.")
+@shard_option
+@takes_launcher
 def run_command(
     recipe: Path | None,
     sets: tuple[str, ...],
@@ -76,6 +80,9 @@ def run_command(
     force: bool,
     smoke: bool,
     evaluate: bool,
+    jobs: int,
+    shard: Any,
+    launch: Any,
     **options: Any,
 ) -> None:
     """Train, tune on dev, score on test, and write a record.
@@ -84,6 +91,9 @@ def run_command(
     before bab.toml in the current folder, and that before the task's defaults. A finished run is
     found and not repeated; an interrupted one goes on where it stopped. A recipe that says
     `kind: pretrain` is handed to `bab pretrain`.
+
+    With --launcher, jobs of a cluster compute the features of a probe, --jobs at a time, and
+    another one makes the run of them (docs/clusters.md). --shard is one such share of features.
 
     \b
     Examples:
@@ -95,6 +105,7 @@ def run_command(
       bab run recipes/vtc2.yaml --smoke
       bab run --model segma:VTC-2 --task vtc --corpus rttm:/data/homes --evaluate
       bab run --model hf:anton-l/wav2vec2-base-superb-sv --task sv --evaluate
+      bab run --encoder hubert:base --task vtc --corpus rttm:/data/homes --launcher slurm --jobs 40
     """
     from bab.api.runs import configured, recipe_kind, recipe_path, smoke_keys
 
@@ -103,13 +114,22 @@ def run_command(
     if smoke:
         echo("smoke: " + "; ".join(smoke_keys(place)[1]), err=True)
     if place is not None and recipe_kind(place) == "pretrain":
+        if launch is not None or shard is not None:
+            raise click.UsageError(f"{place} pretrains an encoder: `bab pretrain` takes --launcher")
         _pretrain(place, options, sets, observers, force or smoke, smoke)
         return
     config = configured(place, options, sets, observers, evaluate=evaluate, smoke=smoke)
     from bab.results.detail import detail
-    from bab.running.runner import run
+    from bab.running.runner import fill, run
 
-    record, folder = run(config, force or smoke)
+    if shard is not None:
+        hours = fill(config, shard.number - 1, shard.count)
+        echo(f"Features: share {shard} of {hours:.2f} h of audio")
+        return
+    if launch is not None and not _by_jobs(launch, Path(config.runs), config.mode, jobs):
+        return
+    # What a job has made, with --force if that was asked, is found here.
+    record, folder = run(config, (force or smoke) and launch is None)
     if not leads():
         return
     echo_table(detail(record, matrices=False).rstrip())
@@ -118,6 +138,15 @@ def run_command(
         echo(f"What was taken for what: bab table {folder} --detail")
     if (folder / "record.json").stat().st_mtime < began:
         echo("It was done before; --force repeats it.")
+
+
+def _by_jobs(launch: Any, runs: Path, mode: str, jobs: int) -> bool:
+    """Have the features computed and the run made by jobs; False: they were only cancelled."""
+    from bab.cli.display import ticker
+
+    stages = [("features", (), jobs)] if mode == "probe" else []
+    with ticker() as display:
+        return in_shards(launch, runs / ".jobs", jobs, [*stages, ("run", (), 0)], display)
 
 
 def _pretrain(

@@ -101,15 +101,18 @@ class Context:
         named = {side for trial in self.data.trials[split] for side in (trial.enrol, trial.test)}
         return [clip for clip in clips if clip.id in named]
 
-    def fill(self) -> None:
+    def fill(self, share: tuple[int, int] | None = None) -> None:
         """Compute the features that are missing, each process its share.
+
+        share: its number, from 0, and how many there are; None = of this run's processes.
 
         Raises:
             InterruptedRunError: stopped by the user; what was computed is kept.
         """
         if self.features is None:
             return
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        accelerator = self.accelerator
+        rank, world = share or (accelerator.process_index, accelerator.num_processes)
         self.features.fill(rank, world, self.progress("features"), self.life.stop)
         self.accelerator.wait_for_everyone()
         if self.features.store.problem:

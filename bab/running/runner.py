@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bab.checking.blame import naming
 from bab.config.run import RunConfig
-from bab.core.errors import counted, sized
+from bab.core.errors import ConfigError, counted, sized
 from bab.core.record import Record, RunInfo
 from bab.machine.measure import overlooked
 from bab.machine.memory import set_up
@@ -76,6 +76,36 @@ def run(
             lambda: _run(context, session, began),
         )
         return record, folder
+
+
+@naming()
+def fill(config: RunConfig, number: int, count: int, watching: Sequence[object] = ()) -> float:
+    """Compute a share of the features that a probe needs, and nothing else. Where the cache's
+    folder is shared, other machines do the other shares meanwhile, and the run finds them all.
+
+    Args:
+        number: of the share, from 0; it depends on the corpus and on `count` alone.
+        count: of the shares.
+        watching: observers of the caller's own.
+
+    Returns:
+        The hours of audio of the whole corpus.
+
+    Raises:
+        ConfigError: the run trains its encoder, so that it keeps no features.
+        InterruptedRunError: stopped; what was computed is kept.
+    """
+    if config.mode != "probe":
+        raise ConfigError(
+            f"a share of the features: mode {config.mode} keeps none; mode=probe does"
+        )
+    session = Session()
+    with life_of(config, ("progress",), watching) as life:
+        context = open_run(config, life, session)
+        data = context.data
+        context.features = session.features(config, context.parts, context.accelerator, data.clips)
+        context.fill((number, count))
+        return sum(clip.duration for clip in data.clips) / 3600
 
 
 def life_of(

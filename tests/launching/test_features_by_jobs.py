@@ -1,0 +1,90 @@
+"""The features of a probe, computed in shares that know nothing of one another."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bab.cli import main
+from bab.config.resolve import run_config
+from bab.core.errors import ConfigError
+from bab.running.features import FeatureSource
+from bab.running.runner import fill, run
+
+ASKED: dict[str, Any] = {"encoder": "fbank", "task": "vtc", "observers": [], "quiet": True}
+WORDS = ["run", "--encoder", "fbank", "--task", "vtc", "--steps", "5", "--quiet"]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_shares_are_apart_and_leave_nothing_to_compute(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAB_CACHE", str(here / "alone"))
+    alone, _ = run(run_config(None, {**ASKED, "runs": "alone-runs"}, ["train.steps=5"]))
+    monkeypatch.setenv("BAB_CACHE", str(here / "shared"))
+    config = run_config(None, ASKED, ["train.steps=5"])
+    computed: list[set[str]] = []
+    encode = FeatureSource._encode
+
+    def noting(source: FeatureSource, windows: Any) -> Any:
+        computed[-1] |= {str((w.clip.path, w.clip.start)) for w in windows}
+        return encode(source, windows)
+
+    monkeypatch.setattr(FeatureSource, "_encode", noting)
+    for number in range(3):
+        computed.append(set())
+        assert fill(config, number, 3) == pytest.approx(0.15, abs=0.02)
+    assert all(computed) and len(set.union(*computed)) == sum(map(len, computed))
+    assert not (here / "runs").exists()
+    computed.append(set())
+    record, _ = run(config)
+    assert computed[-1] == set()
+    assert record.id == alone.id and record.metrics == alone.metrics
+
+
+def test_what_trains_its_encoder_keeps_no_features(here: Path) -> None:
+    config = run_config(None, {**ASKED, "encoder": "hubert:random-tiny", "mode": "finetune"}, [])
+    with pytest.raises(ConfigError, match="mode finetune keeps none"):
+        fill(config, 0, 2)
+
+
+def test_the_command_does_one_share(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BAB_CACHE", str(here / "cache"))
+    assert main([*WORDS, "--shard", "1/2"]) == 0
+    assert capsys.readouterr().out == "Features: share 1/2 of 0.15 h of audio\n"
+    assert main([*WORDS, "--shard", "3/2"]) == 2
+    assert "--shard 3/2: shards are 1 to 2 of 2" in capsys.readouterr().err
+
+
+def test_a_recipe_that_pretrains_has_no_features(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "p.yaml").write_text("kind: pretrain\nobjective: masked\nencoder: hubert\n")
+    assert main(["run", "p.yaml", "--launcher", "local"]) == 2
+    assert "`bab pretrain` takes --launcher" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_jobs_fill_and_another_runs(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BAB_CACHE", str(here / "cache"))
+    assert main([*WORDS, "--runs", "jobs", "--launcher", "local", "--jobs", "2"]) == 0
+    assert "Run folder: jobs/vtc" in capsys.readouterr().out
+    assert main([*WORDS, "--runs", "plain"]) == 0
+    one, other = (next(Path(p).rglob("record.json")) for p in ("jobs", "plain"))
+    assert json.loads(one.read_text())["metrics"] == json.loads(other.read_text())["metrics"]
+    capsys.readouterr()
+    again = [*WORDS, "--runs", "jobs", "--launcher", "local", "--jobs", "2", "--force"]
+    assert main(again) == 0
+    assert "It was done before" not in capsys.readouterr().out
