@@ -14,13 +14,14 @@ import pytest
 import torch
 from train_worker import make_job
 
-from bab.core import checkpoint, device, folders
+from bab.core import checkpoint, device
 from bab.core.errors import BabError, BusyError, ConfigError
 from bab.core.options import TrainConfig
 from bab.core.trainer import Trainer
 from bab.machine import measure, processes
 from bab.machine.arithmetic import reproducible
 from bab.machine.processes import Alone, same_checkpoint
+from bab.starting import folders
 from bab.starting.lifecycle import lifecycle
 
 

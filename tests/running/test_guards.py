@@ -20,7 +20,7 @@ from bab.data.cross_corpus import Across
 from bab.plugins.encoders.fbank import Fbank
 from bab.plugins.tasks.vtc import VoiceType
 from bab.running.data import read_data
-from bab.running.report import _subgroups as subgroups
+from bab.running.report import subgroups
 from bab.running.runner import run
 from bab.running.start import model_settings
 
