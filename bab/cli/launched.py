@@ -72,6 +72,19 @@ def _launch(
     return Launch(launcher, own, on_interrupt, cancel), tuple(rest)
 
 
+def jobs_of(launch: Launch | None, jobs: int | None) -> int:
+    """How many jobs a launcher may have at a time, by default 1.
+
+    Raises:
+        ConfigError: they are asked for where there is no launcher, and would mean nothing.
+    """
+    if jobs is not None and launch is None:
+        from bab.core.errors import ConfigError
+
+        raise ConfigError(f"--jobs {jobs}: name whose jobs: --launcher slurm")
+    return jobs or 1
+
+
 def own_arguments() -> list[str]:
     """The command line that is being run, without what goes with `--launcher` and without --jobs:
     what each of the jobs is given."""
@@ -98,6 +111,7 @@ def in_shards(
     most: int,
     stages: Sequence[tuple[str, Sequence[str], int]],
     shown: Ticker,
+    fine: tuple[int, ...] = (0, 1),
 ) -> bool:
     """Have a command done in shards, by jobs; False where they were only to be cancelled.
 
@@ -106,6 +120,7 @@ def in_shards(
         most: jobs in the queue at a time.
         stages: one after the other: name, further arguments, shards; 0: one job for the whole.
         shown: where progress is told.
+        fine: exit statuses of jobs that did what can be done.
     """
     from bab.launching.jobs import Wanted, folder_of, run_jobs
 
@@ -118,7 +133,7 @@ def in_shards(
             called = f"{name}-{mark.replace('/', '-of-')}" if mark else name
             commands[called] = ["-m", "bab", command, *more, *shard, *rest]
         folder = folder_of(place, [name, str(shards), command, *rest])
-        wanted = Wanted(commands, most, name)
+        wanted = Wanted(commands, most, name, fine)
         if not run_jobs(launch, folder, wanted, shown.tell, shown.say):
             return False
     return True

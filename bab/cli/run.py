@@ -11,7 +11,7 @@ import click
 from bab.cli.complete import named
 from bab.cli.display import leads
 from bab.cli.echo import echo, echo_table
-from bab.cli.launched import in_shards, shard_option, takes_launcher
+from bab.cli.launched import in_shards, jobs_of, shard_option, takes_launcher
 
 
 @click.command("run")
@@ -70,7 +70,7 @@ from bab.cli.launched import in_shards, shard_option, takes_launcher
 @click.option("--runs", metavar="FOLDER", help="Where runs are kept; default: runs.")
 @click.option("--observer", "observers", metavar="NAME", multiple=True, help="Add an observer.")
 @click.option("--quiet", is_flag=True, default=None, help="Progress as a few plain lines.")
-@click.option("--jobs", type=click.IntRange(1), default=1, help="Of a launcher; default: 1.")
+@click.option("--jobs", type=click.IntRange(1), help="Of a launcher; default: 1.")
 @shard_option
 @takes_launcher
 def run_command(
@@ -80,7 +80,7 @@ def run_command(
     force: bool,
     smoke: bool,
     evaluate: bool,
-    jobs: int,
+    jobs: int | None,
     shard: Any,
     launch: Any,
     **options: Any,
@@ -110,6 +110,7 @@ def run_command(
     from bab.api.runs import configured, recipe_kind, recipe_path, smoke_keys
 
     began = time.time()
+    most = jobs_of(launch, jobs)
     place = recipe_path(recipe)
     if smoke:
         echo("smoke: " + "; ".join(smoke_keys(place)[1]), err=True)
@@ -126,7 +127,7 @@ def run_command(
         hours = fill(config, shard.number - 1, shard.count)
         echo(f"Features: share {shard} of {hours:.2f} h of audio")
         return
-    if launch is not None and not _by_jobs(launch, Path(config.runs), config.mode, jobs):
+    if launch is not None and not _by_jobs(launch, Path(config.runs), config.mode, most):
         return
     # What a job has made, with --force if that was asked, is found here.
     record, folder = run(config, (force or smoke) and launch is None)
@@ -146,7 +147,7 @@ def _by_jobs(launch: Any, runs: Path, mode: str, jobs: int) -> bool:
 
     stages = [("features", (), jobs)] if mode == "probe" else []
     with ticker() as display:
-        return in_shards(launch, runs / ".jobs", jobs, [*stages, ("run", (), 0)], display)
+        return in_shards(launch, runs / ".jobs", jobs, [*stages, ("run", (), 0)], display, (0,))
 
 
 def _pretrain(

@@ -10,7 +10,7 @@ import click
 from bab.cli.complete import named
 from bab.cli.display import DEVICES
 from bab.cli.echo import echo
-from bab.cli.launched import in_shards, shard_option, takes_launcher
+from bab.cli.launched import in_shards, jobs_of, shard_option, takes_launcher
 
 
 @click.command("targets")
@@ -69,11 +69,11 @@ from bab.cli.launched import in_shards, shard_option, takes_launcher
 @click.option("--offline", is_flag=True, help="Never ask a model hub.")
 @click.option("--trust-code", is_flag=True, help="Let a hub model's code run.")
 @click.option("--skip-bad", is_flag=True, help="Leave out unreadable audio files.")
-@click.option("--jobs", type=click.IntRange(1), default=1, help="Of a launcher; default: 1.")
+@click.option("--jobs", type=click.IntRange(1), help="Of a launcher; default: 1.")
 @click.option("--stage", type=click.Choice(["sample", "fit", "label"]), help="As jobs do it.")
 @shard_option
 @takes_launcher
-def targets_command(out: Path, launch: Any, jobs: int, **options: Any) -> None:
+def targets_command(out: Path, launch: Any, jobs: int | None, **options: Any) -> None:
     """Cluster frames of MFCCs or of an encoder's layer, and label every frame of a corpus.
 
     Labels are on the raster of a 20 ms encoder, stored by the content of the audio. An interrupted
@@ -92,12 +92,12 @@ def targets_command(out: Path, launch: Any, jobs: int, **options: Any) -> None:
     from bab.core.errors import InterruptedRunError
     from bab.targets.features import process
 
-    rank = process()[0]
+    rank, most = process()[0], jobs_of(launch, jobs)
     with ticker() as display:
         if launch is not None:
-            stages = [("sample", ("--stage", "sample"), jobs), ("fit", ("--stage", "fit"), 0)]
-            stages.append(("label", ("--stage", "label"), jobs))
-            if not in_shards(launch, out / "jobs", jobs, stages, display):
+            stages = [("sample", ("--stage", "sample"), most), ("fit", ("--stage", "fit"), 0)]
+            stages.append(("label", ("--stage", "label"), most))
+            if not in_shards(launch, out / "jobs", most, stages, display):
                 return
         try:
             quiet = lambda stage, done, total, unit: None  # noqa: E731

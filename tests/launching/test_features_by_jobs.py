@@ -11,6 +11,7 @@ import pytest
 from bab.cli import main
 from bab.config.resolve import run_config
 from bab.core.errors import ConfigError
+from bab.launching.jobs import Wanted
 from bab.running.features import FeatureSource
 from bab.running.runner import fill, run
 
@@ -72,6 +73,31 @@ def test_a_recipe_that_pretrains_has_no_features(
     (here / "p.yaml").write_text("kind: pretrain\nobjective: masked\nencoder: hubert\n")
     assert main(["run", "p.yaml", "--launcher", "local"]) == 2
     assert "`bab pretrain` takes --launcher" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [WORDS, ["targets", "--corpus", "rttm", "--out", "t"]])
+def test_jobs_of_no_launcher_mean_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    assert main([*command, "--jobs", "2"]) == 2
+    assert "--jobs 2: name whose jobs: --launcher slurm" in capsys.readouterr().err
+    assert not list(here.iterdir())
+
+
+def test_a_job_that_fails_in_whatever_way_is_not_made_here(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`bab predict` ends with 1 where a file was left out; a run that does has no record."""
+    asked: list[Wanted] = []
+    monkeypatch.setattr(
+        "bab.launching.jobs.run_jobs", lambda *given: asked.append(given[2]) or len(asked) < 2
+    )
+    assert main([*WORDS, "--launcher", "local", "--jobs", "2"]) == 0
+    assert [(sorted(w.commands), w.fine) for w in asked] == [
+        (["features-1-of-2", "features-2-of-2"], (0,)),
+        (["run"], (0,)),
+    ]
+    assert not list(here.rglob("record.json"))
 
 
 @pytest.mark.slow
