@@ -163,8 +163,9 @@ class Worker(Forked):
         self._start(self.args[1:], str(cwd or Path.cwd()), given, streams, start_new_session)
         for end in ends:
             end.close()
-        with Path(os.environ[WORKERS]).open("a") as listed:
-            listed.write(f"{self.pid}\n")
+        if WORKERS in os.environ:
+            with Path(os.environ[WORKERS]).open("a") as listed:
+                listed.write(f"{self.pid}\n")
 
 
 def context(method: str | None = None) -> Any:
