@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from bab.checking.clips import check_trials
 from bab.checking.contracts import contract_fault
 from bab.checking.encoders import check_made, encode
 from bab.checking.heads import check_fitted, check_linear, check_output
-from bab.checking.tasks import check_tuned
+from bab.checking.tasks import check_predictions, check_tuned, checked_targets
 from bab.core import registry
 from bab.core.errors import lasting, sized
 
@@ -251,3 +252,65 @@ def test_trials_are_of_clips_that_are_there():
         with pytest.raises(bab.CorpusError) as caught:
             check_trials(corpus, "dev", [wrong], clips)
         assert said in str(caught.value)
+
+
+def test_what_a_task_makes_of_a_clip_and_of_outputs_is_looked_at():
+    kind = registry.load("tasks", "vtc")
+    task = kind(kind.Options())
+    clip = bab.Clip("c", "a.wav", 0.0, 1.0, "g")
+
+    def targets(given, labels=None, **change):
+        for name, value in {"one_target": False, "in_order": False, **change}.items():
+            monkey.setattr(kind, name, value)
+        look = checked_targets(task, lambda clip, frames: given, labels or {"x": ("a", "b")})
+        try:
+            return "" if look(clip, 3) is given else "another"
+        except bab.PluginError as error:
+            return str(error)
+
+    with pytest.MonkeyPatch.context() as monkey:
+        zeros = torch.zeros
+        assert "gives list, not a tensor (clip 'c')" in targets([1, 2, 3])
+        assert targets(zeros(3, 2)) == targets(zeros(3, dtype=torch.long)) == ""
+        assert "a row per frame, expected" in targets(zeros(2, 2))
+        assert "a row per frame, expected" in targets(zeros(3, 2, 1))
+        assert "a row per frame, expected" in targets(zeros(3, 2, dtype=torch.int32))
+        assert "gives torch.float64: float32 expected" in targets(zeros(3, 2).double())
+        assert "values that are not finite" in targets(zeros(3, 2) / 0)
+        one = {"one_target": True}
+        assert targets(torch.tensor([-1]), **one) == targets(torch.tensor([1]), **one) == ""
+        for wrong in (-2, 2):
+            assert f"[{wrong}] for [2] classes" in targets(torch.tensor([wrong]), **one)
+        for given in (torch.tensor([0, 1]), torch.tensor([0.0]), torch.tensor(0)):
+            assert "int64 [1], a class per group, expected" in targets(given, **one)
+        order = {"in_order": True}
+        assert targets(torch.tensor([0, 1, 1]), **order) == targets(zeros(0).long(), **order) == ""
+        assert "[0, 2] for 2 classes" in targets(torch.tensor([0, 2]), **order)
+        assert "[-1] for 2 classes" in targets(torch.tensor([-1]), **order)
+        for given in (torch.tensor([0.0]), torch.tensor([[0]])):
+            assert "int64 [U], the labels in order, expected" in targets(given, **order)
+
+
+def test_what_decoding_gives_is_looked_at():
+    kind = registry.load("tasks", "vtc")
+    task = kind(kind.Options())
+    output = SimpleNamespace(clip=bab.Clip("c", "a.wav", 0.0, 1.0, "g"))
+    said, segment = bab.Prediction, bab.Segment
+
+    def told(*predictions):
+        return faulty(check_predictions, task, [output] * len(predictions), predictions)
+
+    fine = said("c", (segment(1.0, 1.0, "x"),), {"a": "b"}, {"a": 0.5}, text="x", vector=(1.0, 2))
+    assert check_predictions(task, [output], (fine,)) == [fine]
+    assert check_predictions(task, [output], [said("c")]) == [said("c")]
+    assert "gives NoneType, not bab.Prediction" in told(fine, None)
+    assert "gives id 'd' for clip 'c'" in told(said("d"))
+    assert "bab.Segment(start, end, label) expected (clip 'c')" in told(
+        said("c", (segment(0.0, 1.0, "x"), segment(1.5, 1.0, "x")))
+    )
+    assert "bab.Segment(start, end, label) expected" in told(said("c", ((0.0, 1.0, "x"),)))
+    assert "label 'a' = 3: texts expected" in told(said("c", labels={"a": 3}))
+    assert "label 3 = 'a': texts expected" in told(said("c", labels={3: "a"}))
+    for wrong in (said("c", scores={"a": float("nan")}), said("c", vector=(1.0, float("inf")))):
+        assert "scores or a vector that are not finite numbers" in told(wrong)
+    assert "gives text 3 (clip 'c')" in told(said("c", text=3))
