@@ -58,9 +58,24 @@ class Rows:
     def dtype(self) -> torch.dtype:
         return self._header.dtype
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """T, L, D."""
+        return len(self), *self._header.shape
+
+    def __len__(self) -> int:
+        return self.end - self.begin
+
     def empty(self) -> Tensor:
         """[T, L, D], room for them."""
-        return torch.empty(self.end - self.begin, *self._header.shape, dtype=self.dtype)
+        return torch.empty(self.shape, dtype=self.dtype)
+
+    def read(self, room: Tensor) -> bool:
+        """As `into`; False where they can't be read just now, too."""
+        try:
+            return self.into(room)
+        except OSError:
+            return False
 
     def into(self, room: Tensor) -> bool:
         """Read them into [T, L, D] of their type, in one piece in memory; False where the file

@@ -37,7 +37,7 @@ from bab.data.windows import kept_frames, samples_of
 from bab.machine.arithmetic import arithmetic
 from bab.running.ahead import ahead
 from bab.running.blocks import Rows
-from bab.running.laying import laid, room
+from bab.running.laying import Rooms
 from bab.running.store import Store
 
 _FORMAT = 2
@@ -109,7 +109,8 @@ class FeatureSource:
         self._memory_left = _MEMORY_BYTES
         self._resident: dict[_Key, Tensor] = {}
         self._resident_left = 0 if pool else resident
-        self.by_frame = False  # how a batch is laid in a CPU's memory: see `laid`
+        self.by_frame = False  # how a batch is laid in a CPU's memory: see `Rooms.room`
+        self._rooms = Rooms()
 
     def plan(self, windows: Iterable[Window]) -> None:
         """Take note of windows that will be asked for, in an order that keeps files together."""
@@ -181,37 +182,31 @@ class FeatureSource:
                 torch.stack([self._pooled(item) for item in items]),
                 torch.ones(len(items), dtype=torch.long),
             )
-        if (known := self._again(items)) is not None:
-            return known
+        if self.device.type == "cpu":
+            return self._placed(items)
         states = [self._joined(item) for item in items]
         lengths = torch.tensor([s.shape[1] for s in states])
-        if self.device.type == "cpu":
-            return Features(laid(states, self.by_frame), lengths)
         padded = pad_sequence([s.transpose(0, 1) for s in states], batch_first=True)
         return Features(padded.transpose(1, 2), lengths)
 
-    def _again(self, items: Sequence[Item]) -> Features | None:
-        """The inputs of examples whose windows were all read before, each straight into its place
-        in the batch; None where that can't be."""
-        if self.pool or self.device.type != "cpu":
-            return None
-        rows = [self._sound(item) for item in items]
-        read = [one for one in rows if one is not None]
-        if len(read) < len(rows):
-            return None
-        sizes = [one.end - one.begin for one in read]
-        buffer = max(read, key=lambda one: one.end - one.begin).empty()
-        whole = room(sizes, buffer.shape[1], buffer.shape[2], self.by_frame)
-        try:
-            for place, (one, frames) in enumerate(zip(read, sizes, strict=True)):
-                own = whole[place, :, :frames].transpose(0, 1)
-                straight = own.is_contiguous() and own.dtype == one.dtype
-                if not one.into(own if straight else buffer[:frames]):
-                    return None
-                if not straight:
-                    own.copy_(buffer[:frames])
-        except OSError:  # `_joined` will see what it is
-            return None
+    def _placed(self, items: Sequence[Item]) -> Features:
+        """The inputs of examples, those whose windows were read before straight into their place
+        in the batch."""
+        parts = [self._sound(item) or self._joined(item).transpose(0, 1) for item in items]
+        sizes = [len(part) for part in parts]
+        layers, dim = parts[0].shape[1:]
+        whole = self._rooms.room(sizes, layers, dim, self.by_frame)
+        buffer = torch.empty(0)
+        for own, part, item, frames in zip(whole, parts, items, sizes, strict=True):
+            place = own[:, :frames].transpose(0, 1)
+            if isinstance(part, Rows):
+                straight = place.is_contiguous() and place.dtype == part.dtype
+                if not straight and len(buffer) < frames:
+                    buffer = part.empty()
+                into = place if straight else buffer[:frames]
+                part = into if part.read(into) else self._joined(item).transpose(0, 1)
+            if part is not place:
+                place.copy_(part)
         return Features(whole, torch.tensor(sizes))
 
     def _sound(self, item: Item) -> Rows | None:

@@ -1,34 +1,64 @@
-"""Frames of several examples in one batch: how they lie in memory."""
+"""Frames of several examples in one batch: how they lie in memory, and in which memory."""
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+_LINE = 64  # bytes; torch's own tensors begin at a multiple of them
+_UNUSED = 2  # references to an array that only a list holds, and who asks
 
-def laid(states: Sequence[Tensor], by_frame: bool = False) -> Tensor:
-    """Examples [L, T, D] of any type, padded with zeros -> f32[B, L, T, D]. In memory a layer of
-    all examples comes after the other, as the layer mix goes through them: nothing is turned round
-    at each step, and the sums are the same bits.
 
-    by_frame: a frame of all layers comes after the other, as they are kept on the disk: for what
-    reads a frame as one row (bab.benching.affine).
+class Rooms:
+    """Memory for batches, taken again once nothing of a batch is left.
+
+    What an allocator gets back it lends in part to small tensors that stay (targets), and has to
+    ask the system for the next batch: five rates and three seeds of vtc took 5.9 GB that way, and
+    the system fills each page with zeros first.
     """
-    layers, _, dim = states[0].shape
-    whole = room([one.shape[1] for one in states], layers, dim, by_frame)
-    for own, one in zip(whole, states, strict=True):
-        own[:, : one.shape[1]] = one
-    return whole
 
+    def __init__(self) -> None:
+        self._known: list[NDArray[np.uint8]] = []
+        self._lock = threading.Lock()
 
-def room(sizes: Sequence[int], layers: int, dim: int, by_frame: bool) -> Tensor:
-    """f32[B, L, T, D] for so many frames each, laid out as `laid` has it; zeros behind them."""
-    if by_frame:
-        whole = torch.empty(len(sizes), max(sizes), layers, dim).transpose(1, 2)
-    else:
-        whole = torch.empty(layers, len(sizes), max(sizes), dim).transpose(0, 1)
-    for own, frames in zip(whole, sizes, strict=True):
-        own[:, frames:] = 0.0
-    return whole
+    def room(self, sizes: Sequence[int], layers: int, dim: int, by_frame: bool) -> Tensor:
+        """f32[B, L, T, D] for so many frames each; zeros behind them. In memory a layer of all
+        examples comes after the other, as the layer mix goes through them: nothing is turned round
+        at each step, and the sums are the same bits.
+
+        by_frame: a frame of all layers comes after the other, as they are kept on the disk: for
+        what reads a frame as one row (bab.benching.affine).
+        """
+        count, longest = len(sizes), max(sizes)
+        flat = self._taken(4 * layers * count * longest * dim).view(torch.float32)
+        if by_frame:
+            whole = flat.view(count, longest, layers, dim).transpose(1, 2)
+        else:
+            whole = flat.view(layers, count, longest, dim).transpose(0, 1)
+        for own, frames in zip(whole, sizes, strict=True):
+            own[:, frames:] = 0.0
+        return whole
+
+    def _taken(self, size: int) -> Tensor:
+        """u8[size] that nobody else uses."""
+        with self._lock:
+            free = [i for i in range(len(self._known)) if self._unused(i)]
+            fits = [i for i in free if size <= len(self._known[i]) - _LINE <= 2 * size]
+            if fits:
+                array = self._known[min(fits, key=lambda i: len(self._known[i]))]
+            else:
+                self._known = [one for i, one in enumerate(self._known) if i not in free]
+                array = np.empty(size + size // 8 + _LINE, dtype=np.uint8)
+                self._known.append(array)
+            begin = -array.ctypes.data % _LINE
+            # The tensor, and whatever is made of it, holds a reference to the array.
+            return torch.from_numpy(array[begin : begin + size])
+
+    def _unused(self, place: int) -> bool:
+        return sys.getrefcount(self._known[place]) <= _UNUSED

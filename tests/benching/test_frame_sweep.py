@@ -26,7 +26,6 @@ from bab.plugins.heads.ctc import Ctc, CtcOptions
 from bab.plugins.heads.frames import Frames, FramesOptions
 from bab.plugins.objectives.ctc import Ctc as CtcLoss
 from bab.plugins.objectives.multilabel import Multilabel
-from bab.running.laying import laid
 from bab.running.model import LayerMix, Model
 from bab.running.runner import run
 
@@ -66,7 +65,8 @@ def make(folder: Path, rate: float, seed: int, kind: str, config: TrainConfig = 
         wanted = [targets[i] for i in indices]
         sizes = torch.tensor([len(one) for one in wanted])
         padded = torch.nn.utils.rnn.pad_sequence(wanted, batch_first=True)
-        states = laid([STATES[i] for i in indices])
+        padded_states = [STATES[i].transpose(0, 1) for i in indices]
+        states = torch.nn.utils.rnn.pad_sequence(padded_states, batch_first=True).transpose(1, 2)
         return Batch(Features(states, lengths), padded, sizes, clips, step)
 
     def evaluate(step: int) -> tuple[dict[str, float], float]:
