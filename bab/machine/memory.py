@@ -9,7 +9,7 @@ from bab.core.device import resolve_device
 from bab.machine.arithmetic import reproducible
 
 # Of glibc's malloc.h; -1 as a threshold means never.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 
 
 def keep_memory(kept: bool = True) -> bool:
@@ -32,8 +32,6 @@ def keep_memory(kept: bool = True) -> bool:
         return False
     if not kept:
         return bool(mallopt(_MMAP_THRESHOLD, 1 << 20))
-    # One arena: what a thread frees that reads ahead (25 MB of frames a batch) would not be kept.
-    mallopt(_ARENA_MAX, 1)
     return bool(mallopt(_TRIM_THRESHOLD, -1)) and bool(mallopt(_MMAP_MAX, 0))
 
 
