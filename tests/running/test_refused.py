@@ -256,3 +256,23 @@ def test_a_recording_beside_each_enrolled_speaker(tmp_path: Path) -> None:
     assert lines == ["first,second,score", "x,y,0.0000", "x,z,1.0000", "y,z,0.0000"]
     assert overview.write_scores(saved, plain[:1], tmp_path / "s.csv") == ""
     assert (tmp_path / "s.csv").read_text().splitlines() == ["first,second,score"]
+
+
+def test_what_lies_in_a_folder(tmp_path: Path, sound: Path) -> None:
+    top = tmp_path / "top"
+    for name in ("a/one.wav", ".git/two.wav", "a/.hid/three.wav", "a/.four.wav", "b/five.wav"):
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(sound, top / name)
+    (top / "b" / "text.txt").write_text("no sound")
+    (top / "b" / "again").symlink_to(top)  # in a circle
+    (tmp_path / "else").mkdir()
+    shutil.copy(sound, tmp_path / "else" / "six.wav")
+    (top / "link").symlink_to(tmp_path / "else")
+    (top / "c.wav").mkdir()
+    named, left = recordings([top])
+    assert [one.name for one in named] == ["a/one", "b/five", "link/six"]
+    assert not left
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "x.txt").touch()
+    with pytest.raises(BabError, match=r"empty holds no audio file: looked for wav, flac"):
+        recordings([tmp_path / "empty"])
