@@ -46,7 +46,10 @@ QUICK = (
     f"encoder.size={SIZE}", "encoder.dropout=0", "audio.crop=1.0", "train.batch=8",
     "train.steps=20", "train.eval_every=10", "train.lr=1e-3", "dev_seconds=8",
 )  # fmt: skip
-MASKED = ("hubert:random-tiny", "masked", ("targets.encoder=mfcc", "targets.clusters=12"))
+MASKED = (
+    "hubert:random-tiny", "masked",
+    ("targets.encoder=mfcc", "targets.clusters=12", "targets.sample_hours=0.02"),
+)  # fmt: skip
 CONTRASTIVE = ("wav2vec2:random-tiny", "contrastive", ("objective.codes=16",))
 BOTH = pytest.mark.parametrize("kind", [MASKED, CONTRASTIVE], ids=["masked", "contrastive"])
 
@@ -231,6 +234,7 @@ def test_continued_pretraining_takes_the_quantiser_along(go: Go, tmp_path: Path)
         torch.testing.assert_close(value, held[name], atol=1e-6, rtol=0, msg=name)
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_probe_says_what_the_loss_is_worth(go: Go) -> None:
     quick = "probe.sets=[train.steps=5, train.eval_every=5]"
     _, folder = go(MASKED, "train.steps=5", "probe.every=3", quick, "probe.task=vtc")
