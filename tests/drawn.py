@@ -79,6 +79,7 @@ def held(figure: Any) -> Iterator[str]:
 
 def _text(text: Any) -> str:
     style = (text.get_fontsize(), text.get_color(), text.get_weight(), text.get_ha(), text.get_va())
+    style = (*style, text.get_clip_on())
     return f"{text.get_text()!r} {numbers(text.get_position())} {style}"
 
 
