@@ -23,8 +23,10 @@ from format_files import EAF, ITS
 from made_models import made
 from made_records import CONFIG, kept, make, put
 
+import bab
 from bab.cli import main
 
+PACKAGE = Path(bab.__file__).parent
 FILE = Path(__file__).parent / "cli" / "transcripts.txt"
 COMPONENTS = (
     *("fbank", "hubert", "s3prl", "clap", "pyannet", "frames", "pooled", "xvector", "masked"),
@@ -138,7 +140,8 @@ def said(here: Path) -> Iterator[str]:
 
 def _plain(line: str, here: Path) -> str:
     """Without what differs from place to place, and from machine to machine."""
-    line = line.replace(str(here.resolve()), "HERE").replace(str(here), "HERE")
+    for name, place in (("HERE", here.resolve()), ("HERE", here), ("BAB", PACKAGE)):
+        line = line.replace(str(place), name)
     line = re.sub(r"\b[\d.]+ (s|min|x|MB|GB|MiB)\b(?= |$|,|\))", r"# \1", line)
     line = re.sub(r"\b(?=[0-9a-f]*[a-f])[0-9a-f]{12,}\b", "ID", line)
     return re.sub(r"(\.\d{6})\d+", r"\1", line)
