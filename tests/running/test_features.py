@@ -304,3 +304,26 @@ def test_room_is_never_made_among_blocks_that_this_run_will_need(wav: Path, make
     budget = sum(path.stat().st_size for path in paths[1:])
     filled(make(budget=budget), found)
     assert [path.exists() for path in paths] == [False, True, True]
+
+
+@pytest.mark.parametrize("by_frame", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_what_is_read_again_goes_straight_into_the_batch(
+    wav: Path, make: Make, monkeypatch: pytest.MonkeyPatch, by_frame: bool, dtype: torch.dtype
+) -> None:
+    source = make(dtype=dtype)
+    found = windows(wav, source.encoder, seconds=7.0)
+    filled(source, found)
+    asked = items(found[-4:])
+    asked[1] = Item(asked[1].clip, asked[1].windows, (5, 30))
+    first = source.inputs(asked)
+    source.by_frame = by_frame
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureSource, "_joined", None)  # nobody is asked window by window
+        again = source.inputs(asked)
+    assert torch.equal(again.states, first.states) and torch.equal(again.lengths, first.lengths)
+    assert len(set(first.lengths.tolist())) == 2 and again.states.dtype == torch.float32
+    assert again.states.transpose(1, 2).is_contiguous() is by_frame
+    for block in source.store.root.glob("??/*.safetensors"):
+        block.write_bytes(block.read_bytes()[:-8])  # cut off meanwhile: made anew
+    assert torch.equal(source.inputs(asked).states, first.states)
