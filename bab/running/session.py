@@ -16,6 +16,7 @@ from bab.core.types import Clip, Labels, Tell
 from bab.data.content import content_memo
 from bab.machine.arithmetic import halve
 from bab.machine.measure import room
+from bab.machine.packed import pack
 from bab.running.assembly import frozen_source
 from bab.running.data import Data, read_data
 from bab.running.features import FeatureSource, FrozenSource
@@ -88,6 +89,7 @@ def _planned(
     device, precision = accelerator.device, config.train.precision
     parts.encoder.requires_grad_(False).to(device)
     halve(parts.encoder, precision)
+    packed = pack(parts.encoder, device)
     own = config.cache.dir
     folder = Path(own).expanduser() if own else cache_root() / "features"
     store = Store(folder, int(config.cache.budget_gb * 1e9))
@@ -103,6 +105,7 @@ def _planned(
             batch=1 if device.type == "cpu" else 512,
             pool=parts.pooled,
             precision=precision,
+            packed=packed,
             resident=room(device),
         )
 
