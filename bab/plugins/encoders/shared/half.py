@@ -1,9 +1,8 @@
 """Training in bf16 on a CPU: dropout drawn in bits, and attention without what torch adds to it.
 
 torch draws a dropout's mask number by number where the CPU isn't Intel's, 6 ns each; and attention
-with dropout has no kernel in half precision: it is computed in fp32, and looks for rows in which all
-is hidden. Together they took a sixth of a step. In fp32 everything is as ever, and so are its
-draws.
+with dropout has no kernel in half precision: it is computed in fp32, and looks for rows in which
+all is hidden. Together they took a sixth of a step. In fp32 all is as ever, its draws among it.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ def train_faster(model: nn.Module) -> None:
         if type(module) is nn.Dropout:
             module.__class__ = Dropout
         elif type(module).__name__ in ("HubertAttention", "Wav2Vec2Attention"):
-            module.forward = partial(_attend, module)  # type: ignore[method-assign]
+            module.forward = partial(_attend, module)
 
 
 class Dropout(nn.Dropout):
@@ -55,7 +54,11 @@ def _on_cpu(x: Tensor) -> bool:
 
 
 def _attend(
-    module: Any, hidden_states: Tensor, *args: Any, attention_mask: Tensor | None = None, **more: Any
+    module: Any,
+    hidden_states: Tensor,
+    *args: Any,
+    attention_mask: Tensor | None = None,
+    **more: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """transformers' self-attention. hidden_states [B, T, D]; attention_mask bool[B, 1, T, T], True
     where it may look, or None."""
