@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
 import os
+import shutil
+import subprocess
+import sys
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import forks
 import pytest
 
 # Runs say `device: auto`, two processes stand on one machine, and results are compared to the byte:
@@ -17,7 +23,24 @@ if not os.environ.get("BAB_GPU_TESTS"):
 # readline, which pytest imports, sets it for the processes of pytest-xdist: tables would be folded.
 os.environ.pop("COLUMNS", None)
 
+# A gigabyte in small files, each written safely: in memory nothing waits for a disk.
+MEMORY = Path("/dev/shm")
+if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 8e9:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
 Install = Callable[..., Path]
+
+_frozen = 0
+
+
+def pytest_runtest_setup() -> None:
+    """What has been imported stays: the collector of garbage, which ends each training, need not
+    look through it every time."""
+    global _frozen
+    if len(sys.modules) > _frozen + 100:
+        _frozen = len(sys.modules)
+        gc.collect()
+        gc.freeze()
 
 
 def write_distribution(
@@ -54,6 +77,17 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
         return folder
 
     return lay
+
+
+@pytest.fixture
+def forked_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The workers that bab starts, also in a process of `forks`, need not import torch again; the
+    file holds their process ids."""
+    listed = tmp_path / "workers.txt"
+    monkeypatch.setenv(forks.WORKERS, str(listed))
+    monkeypatch.setattr(subprocess, "Popen", forks.popen)
+    monkeypatch.setattr(multiprocessing, "get_context", forks.context)
+    return listed
 
 
 @pytest.fixture(scope="session")

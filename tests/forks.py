@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import multiprocessing
 import os
 import runpy
@@ -18,14 +19,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 _LIBRARIES = """
 torch torch._dynamo torch.distributed torchaudio accelerate transformers numpy scipy.stats pandas
 sklearn soundfile pydantic yaml click rich.console rich.progress safetensors.torch pyannote.core
 pyannote.metrics.detection pluggy pyarrow.parquet
 """
-_CONTEXT = multiprocessing.get_context("forkserver")
+_get_context = multiprocessing.get_context
+_CONTEXT = _get_context("forkserver")
 _CONTEXT.set_forkserver_preload(_LIBRARIES.split())
 
 
@@ -42,10 +46,11 @@ class Forked:
         assert self.args[0] == sys.executable, self.args
         self._said = [Path(tempfile.mkstemp(prefix="bab-forked-")[1]) for _ in range(2)]
         given = {"OMP_NUM_THREADS": "1", **(os.environ if env is None else env)}
-        self._process = _CONTEXT.Process(
-            target=_become,
-            args=(self.args[1:], str(cwd or Path.cwd()), given, *map(str, self._said)),
-        )
+        streams = {1: str(self._said[0]), 2: str(self._said[1])}
+        self._start(self.args[1:], str(cwd or Path.cwd()), given, streams, False)
+
+    def _start(self, *asked: Any) -> None:
+        self._process = _CONTEXT.Process(target=_become, args=asked)
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
@@ -66,6 +71,9 @@ class Forked:
     def send_signal(self, number: int) -> None:
         if self.returncode is None:
             os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
@@ -122,15 +130,82 @@ def ranks(
     return subprocess.CompletedProcess(list(command), next(filter(None, codes), 0), out, err)
 
 
-def _become(words: list[str], cwd: str, env: dict[str, str], out: str, err: str) -> None:
+class Worker(Forked):
+    """What bab itself uses of subprocess.Popen for a worker, which is forked as well."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: Any = None,
+        env: Mapping[str, str] | None = None,
+        start_new_session: bool = False,
+        creationflags: int = 0,
+        cwd: Path | str | None = None,
+    ) -> None:
+        self.args = list(command)
+        self.stdin = self.stdout = None
+        streams: dict[int, Any] = {}
+        ends = []
+        if stdin == subprocess.PIPE:
+            theirs, ours = os.pipe()
+            streams[0], self.stdin = Connection(theirs, writable=False), os.fdopen(ours, "wb")
+            ends.append(streams[0])
+        if stdout == subprocess.PIPE:
+            ours, theirs = os.pipe()
+            streams[1], self.stdout = Connection(theirs, readable=False), os.fdopen(ours, "rb")
+            ends.append(streams[1])
+        else:
+            streams[1] = os.devnull
+        streams[2] = os.devnull if stderr in (None, subprocess.DEVNULL) else stderr.name
+        given = dict(os.environ if env is None else env)
+        self._start(self.args[1:], str(cwd or Path.cwd()), given, streams, start_new_session)
+        for end in ends:
+            end.close()
+        if WORKERS in os.environ:
+            with Path(os.environ[WORKERS]).open("a") as listed:
+                listed.write(f"{self.pid}\n")
+
+
+def context(method: str | None = None) -> Any:
+    """In multiprocessing.get_context's place: what would be spawned is forked. It has the
+    environment that the server began with."""
+    return _CONTEXT if method == "spawn" else _get_context(method)
+
+
+# Names the file that the workers' process ids are written to.
+WORKERS = "BAB_TESTS_WORKERS"
+_Popen = subprocess.Popen
+
+
+def popen(command: Any, *positional: Any, **options: Any) -> Any:
+    """In subprocess.Popen's place: bab's own workers are forked, all others started."""
+    own = isinstance(command, list) and command[:2] == [sys.executable, "-m"]
+    if own and command[2].startswith("bab") and not positional and not options.get("text"):
+        return Worker(command, **options)
+    return _Popen(command, *positional, **options)
+
+
+def _become(
+    words: list[str], cwd: str, env: dict[str, str], streams: dict[int, Any], session: bool
+) -> None:
     """In the fork: what `python WORDS` does."""
-    for number, path in ((1, out), (2, err)):
-        opened = os.open(path, os.O_WRONLY | os.O_APPEND)
+    gc.freeze()  # the libraries stay; nothing need look through them
+    if session:
+        os.setsid()
+    for number, end in streams.items():
+        place = isinstance(end, str)
+        opened = os.open(end, os.O_WRONLY | os.O_APPEND) if place else end.fileno()
         os.dup2(opened, number)
-        os.close(opened)
+        os.close(opened) if place else end.close()
+    if 0 in streams:  # multiprocessing has put /dev/null in its place
+        sys.stdin = os.fdopen(0, closefd=False)
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
+    if WORKERS in env:
+        subprocess.Popen = popen  # type: ignore[assignment,misc]
     sys.path[:0] = [cwd, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
     try:
         if words[0] == "-m":

@@ -9,7 +9,7 @@ from typing import Any
 from bab.benching.grid import Cell, RunGrid, parse_cell
 from bab.config.files import read, spelled_out
 from bab.core import registry
-from bab.core.errors import ConfigError, did_you_mean
+from bab.core.errors import BabError, ConfigError, did_you_mean
 from bab.core.names import members
 
 _KEYS = ("encoders", "tasks", "seeds", "lr", "set", "jobs", "runs")
@@ -22,10 +22,13 @@ def asked_grid(
     """The grid and the number of workers, from the file and, before it, the command line.
 
     Raises:
-        ConfigError: an unknown or malformed key, or nothing to do.
+        ConfigError: an unknown or malformed key, or nothing to do. It names the file, where the
+            value stands there.
     """
 
     values: dict[str, Any] = {}
+    read_from = "" if path is None else f"{path}: "
+    key_of = {key: key if key in given else f"{read_from}{key}" for key in _KEYS}
     if path is not None:
         values = dict(read(path)[1])
         for key in values:
@@ -34,22 +37,29 @@ def asked_grid(
     values |= given
     for key in ("encoders", "tasks"):
         if not values.get(key):
-            raise ConfigError(f"no {key} are named: give --{key}, or a file with `{key}`")
+            raise ConfigError(
+                f"{read_from}no {key} are named: give --{key}, or a file with `{key}`"
+            )
     keys = values.get("set") or {}
     if not isinstance(keys, dict):
-        raise ConfigError(f"{path}: set: expected keys and values, found {keys!r:.60}")
+        raise ConfigError(f"{key_of['set']}: expected keys and values, found {keys!r:.60}")
     keys = spelled_out(keys)
     _refuse_reserved(keys, sets, bool(values.get("lr")))
-    cells = [
-        cell_of(encoder, task)
-        for encoder in _list("encoders", values["encoders"])
-        for task in _list("tasks", values["tasks"])
-    ]
-    rates = tuple(_number("lr", rate, float) for rate in _list("lr", values.get("lr", [])))
-    seeds = tuple(_number("seeds", seed, int) for seed in _list("seeds", values.get("seeds", [0])))
-    jobs = _number("jobs", values.get("jobs", 1), int)
-    if min((*seeds, jobs - 1, *(rate > 0 for rate in rates))) < 0 or not all(r > 0 for r in rates):
-        raise ConfigError("seeds are 0 or more; lr and jobs are more than 0")
+    encoders, tasks = (_list(key_of[key], values[key]) for key in ("encoders", "tasks"))
+    try:
+        cells = [cell_of(encoder, task) for encoder in encoders for task in tasks]
+    except BabError as error:
+        if not read_from or "encoders" in given or "tasks" in given:
+            raise
+        raise type(error)(f"{read_from}{error}") from error
+    rates = tuple(_numbers(key_of["lr"], values.get("lr", []), float))
+    seeds = tuple(_numbers(key_of["seeds"], values.get("seeds", [0]), int))
+    jobs = _number(key_of["jobs"], values.get("jobs", 1), int)
+    wrong = [("lr", rate, "more than 0") for rate in rates if not rate > 0]
+    wrong += [("seeds", seed, "0 or more") for seed in seeds if seed < 0]
+    wrong += [("jobs", jobs, "more than 0")] if jobs < 1 else []
+    for key, value, allowed in wrong:
+        raise ConfigError(f"{key_of[key]}: {value} is not {allowed}")
     unique = list({repr(cell): cell for cell in cells}.values())
     runs = str(values.get("runs", "runs"))
     return (
@@ -77,6 +87,10 @@ def _list(key: str, value: Any) -> list[Any]:
     if any(part in ("", None) for part in parts):
         raise ConfigError(f"{key}: an empty name in '{value}'")
     return parts
+
+
+def _numbers(key: str, value: Any, kind: type) -> list[Any]:
+    return [_number(key, one, kind) for one in _list(key, value)]
 
 
 def _number(key: str, value: Any, kind: type) -> Any:

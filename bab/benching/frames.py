@@ -23,18 +23,25 @@ from bab.running.model import Answered, Model
 class FrameSweep(Sweep):
     """Trains what `unfit` has no objection to, where heads map each frame by itself."""
 
-    def _total(self, made: dict[int, list[Batch]], divisors: dict[int, dict[str, float]]) -> Tensor:
-        matrices, biases = self._maps(_width(next(iter(made.values()))[0]))
-        total = torch.zeros((), device=self.device)
+    def _gradients(
+        self, made: dict[int, list[Batch]], divisors: dict[int, dict[str, float]]
+    ) -> Sequence[Tensor]:
+        # A seed after the other, with respect to what the maps are: its frames are near yet when
+        # the gradient is taken.
+        maps = self._maps(_width(next(iter(made.values()))[0]))
+        slopes = [torch.zeros_like(one) for one in maps]
         for seed, parts in made.items():
             own = [i for i, member in enumerate(self.members) if member.seed == seed]
             objective = self.members[own[0]].objective
+            told = [one.detach()[own].requires_grad_() for one in maps]
             for part in parts:
-                told = affine.said(_states(part), matrices[own], biases[own])
-                model = Answered(told.flatten(0, 1), part.inputs.lengths.repeat(len(own)))
+                logits = affine.said(_states(part), *told).flatten(0, 1)
+                model = Answered(logits, part.inputs.lengths.repeat(len(own)))
                 loss = objective(model, _repeated(part, len(own)))
-                total = total + weighted(loss, divisors[seed])[0]
-        return total
+                total = weighted(loss, divisors[seed])[0]
+                for slope, more in zip(slopes, torch.autograd.grad(total, told), strict=True):
+                    slope[own] += more
+        return torch.autograd.grad(maps, list(self.parameters.values()), slopes)
 
     def _maps(self, dim: int) -> tuple[Tensor, Tensor]:
         return affine.maps(self.base, self.parameters, self.buffers, dim)
@@ -46,30 +53,46 @@ class FrameSweep(Sweep):
             yield from super()._judged(step)
             return
         with torch.no_grad():
-            model = _Together(*self._maps(first.context.parts.encoder.dim))
+            model = _Mapped(*self._maps(first.context.parts.encoder.dim))
             outputs = first.outputs(model)
         for i, judge in enumerate(judges):
             if self.alive[i] and isinstance(judge, Evaluation):
-                yield i, judge.judged(list(model.of(i, outputs)))
+                yield i, judge.judged(list(model.of(i, outputs)), step)
 
 
-class _Together(Model):
-    """The models of `affine.maps` as one whose classes are those of the first, the second, ..."""
+class Together(Model):
+    """Models as one whose classes are those of the first, the second, ..."""
+
+    classes: int  # of each
+
+    def of(self, model: int, outputs: Sequence[Output]) -> Iterator[Output]:
+        """What one of the models said."""
+        begin = model * self.classes
+        for one in outputs:
+            yield Output(one.clip, one.values[:, begin : begin + self.classes].copy(), one.first)
+
+
+class Several(Together):
+    """Models that answer one after the other, as each would alone, to the same features."""
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        nn.Module.__init__(self)  # it has no parts
+        self.models, self.classes = list(models), models[0].head.outputs
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return torch.cat([one.eval()(batch)[0] for one in self.models], -1), batch.inputs.lengths
+
+
+class _Mapped(Together):
+    """The models of `affine.maps`."""
 
     def __init__(self, matrices: Tensor, biases: Tensor) -> None:
         nn.Module.__init__(self)  # it has no parts
-        self.matrices, self.biases = matrices, biases
+        self.matrices, self.biases, self.classes = matrices, biases, biases.shape[1]
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         told = affine.said(_states(batch), self.matrices, self.biases)
         return told.permute(1, 2, 0, 3).flatten(2), batch.inputs.lengths
-
-    def of(self, model: int, outputs: Sequence[Output]) -> Iterator[Output]:
-        """What one of the models said."""
-        classes = self.biases.shape[1]
-        begin = model * classes
-        for one in outputs:
-            yield Output(one.clip, one.values[:, begin : begin + classes].copy(), one.first)
 
 
 def _states(batch: Batch) -> Tensor:

@@ -180,8 +180,7 @@ class Sweep:
             seed: {k: n or 1.0 for k, n in counted(by_seed[seed].objective, parts).items()}
             for seed, parts in made.items()
         }
-        total = self._total(made, divisors)
-        raw = torch.autograd.grad(total, list(self.parameters.values()))
+        raw = self._gradients(made, divisors)
         own = self.parameters.items()
         gradients = {k: _like(g, p) for (k, p), g in zip(own, raw, strict=True)}
         for i, finite in enumerate(self._clip(gradients).isfinite().tolist()):
@@ -196,8 +195,10 @@ class Sweep:
             state.step = step + 1
             state.audio_seconds += seconds[member.seed]
 
-    def _total(self, made: dict[int, list[Batch]], divisors: dict[int, dict[str, float]]) -> Tensor:
-        """What the gradient is taken of: the sum of the members' losses.
+    def _gradients(
+        self, made: dict[int, list[Batch]], divisors: dict[int, dict[str, float]]
+    ) -> Sequence[Tensor]:
+        """Of the sum of the members' losses, with respect to each stack of parameters.
 
         made, divisors: micro-batches, and the counts of terms over them, by seed.
         """
@@ -207,7 +208,7 @@ class Sweep:
             logits = self._forward(parts)
             for counts, members in self._alike(divisors):
                 total = total + self._loss(members, counts, parts, logits)
-        return total
+        return torch.autograd.grad(total, list(self.parameters.values()))
 
     def _alike(
         self, divisors: dict[int, dict[str, float]]

@@ -6,24 +6,28 @@ checkpoint, and has only to be scored.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from bab.benching.frames import FrameSweep
+from bab.benching.frames import FrameSweep, Several
 from bab.benching.sweep import Sweep, unfit
 from bab.config.run import RunConfig
 from bab.core import registry
-from bab.core.checkpoint import newest
+from bab.core.checkpoint import State, newest, restore_best
 from bab.core.components import build_task
 from bab.core.errors import BusyError
-from bab.core.trainer import Training
+from bab.core.trainer import Bundle, Training
 from bab.running.context import Context
-from bab.running.fold import make_training
+from bab.running.features import FeatureSource, FrozenSource
+from bab.running.fold import answered, make_training
 from bab.running.folder import clear, finished
+from bab.running.model import Model
 from bab.running.runner import life_of, open_run
 from bab.running.session import Session
 from bab.starting.folders import locked
+
+_KEPT_BYTES = 512 * 2**20  # of what all runs say of test
 
 
 def objection(config: RunConfig) -> str:
@@ -83,18 +87,69 @@ def _train(runs: Sequence[Context], session: Session) -> str:
         run.features = features
     for index, fold in enumerate(first.data.folds):
         known = first.fold(index)[0].known
-        trainings = []
+        trainings, owners = [], {}
         for run in runs:
             own, place = run.fold(index)
             own.known = known  # the examples of a fold are the same for all
             trainings.append(make_training(own, fold, index, place)[0])
+            owners[id(trainings[-1])] = own
         if reason := unfit(trainings, first.parts.encoder.dim):
             return reason
         first.fill()
         kind = Sweep if first.parts.pooled else FrameSweep
         for group in _level(trainings):
-            kind(group).fit()
+            with _read_by_frame(features):
+                states = kind(group).fit()
+            if kind is FrameSweep:
+                _test([owners[id(one)] for one in group], group, states, index)
     return ""
+
+
+def _test(
+    runs: Sequence[Context],
+    trainings: Sequence[Training],
+    states: Sequence[State | None],
+    index: int,
+) -> None:
+    """What the best weights of each run say of a fold's test, for which the features are read once;
+    nothing where that is too much to keep."""
+    ended = [
+        (run, training, state)
+        for run, training, state in zip(runs, trainings, states, strict=True)
+        if state is not None and state.best_step >= 0
+    ]
+    if not ended:
+        return
+    first = ended[0][0]
+    fold = first.data.folds[index]
+    examples = first.examples(first.asked(fold.test, "test"))
+    models = []
+    for _, training, state in ended:
+        bundle = Bundle(training.model, training.objective)
+        if state.best_step != state.step:
+            restore_best(training.folder, bundle, state.best_step, training.run)
+        assert isinstance(training.model, Model)
+        models.append(training.model)
+    several = Several(models)
+    frames = sum(examples.frames(item) for item in examples.items)
+    if frames * several.classes * len(models) * 8 > _KEPT_BYTES:
+        return
+    outputs = answered(first, several, fold, "test")
+    for place, (run, _, state) in enumerate(ended):
+        run.answers.test(run.info, state.best_step, list(several.of(place, outputs)))
+
+
+@contextmanager
+def _read_by_frame(features: FrozenSource) -> Iterator[None]:
+    """Meanwhile, frames lie in memory as `FrameSweep` goes through them."""
+    if not isinstance(features, FeatureSource):
+        yield
+        return
+    features.by_frame = True
+    try:
+        yield
+    finally:
+        features.by_frame = False
 
 
 def _level(trainings: Sequence[Training]) -> list[list[Training]]:

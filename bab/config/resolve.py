@@ -149,9 +149,10 @@ def _asked(
     return asked if over is None else [*asked, over]
 
 
-def _task_settings(stated: Stated) -> list[Settings]:
+def _task_settings(asked: Merge) -> list[Settings]:
     """The components and the view that the task names, and its defaults for the mode."""
-    task = registry.load("tasks", stated["task"]["name"])
+    stated = asked.values
+    task = _load("tasks", stated["task"]["name"], asked.source("task.name"))
     name = f"the defaults of task '{stated['task']['name']}'"
     mode = str(stated.get("mode", RunConfig.model_fields["mode"].default))
     named = {key: getattr(task, key) for key in ("corpus", "head", "objective")}
@@ -160,10 +161,10 @@ def _task_settings(stated: Stated) -> list[Settings]:
     return [(name, first), (f"{name} in mode {mode}", dict(task.defaults.get(mode, {})))]
 
 
-def _objective_settings(stated: Stated) -> list[Settings]:
+def _objective_settings(asked: Merge) -> list[Settings]:
     """The defaults that the objective's authors published."""
-    name = stated["objective"]["name"]
-    objective = registry.load("objectives", name)
+    name = asked.values["objective"]["name"]
+    objective = _load("objectives", name, asked.source("objective.name"))
     return [(f"the defaults of objective '{name}'", dict(objective.defaults))]
 
 
@@ -174,7 +175,7 @@ def _build(
     asked: Sequence[Settings],
     schema: type[Config],
     needed: Sequence[str],
-    defaults: Callable[[Stated], list[Settings]],
+    defaults: Callable[[Merge], list[Settings]],
     settle: Callable[[dict[str, Any], Stated], None],
     extra_observers: Sequence[str],
 ) -> Config:
@@ -182,17 +183,20 @@ def _build(
 
     needed: components that must be named. settle: fills in what depends on other values.
     """
-    stated = merge(asked, schema).values
+    below = merge(asked, schema)
+    stated = below.values
     unnamed = [key for key in needed if "name" not in stated.get(key, {})]
     if unnamed:
+        files = " or ".join(name for name, _ in asked if not name.startswith("--"))
+        there_too = f" in {files}" if files else ""
         known = {key: ", ".join(registry.names(COMPONENTS[key][0])) for key in unnamed}
         raise ConfigError(
             "\n".join(
-                f"no {key} is named: give --{key} NAME. Known: {there}"
+                f"no {key} is named{there_too}: give --{key} NAME. Known: {there}"
                 for key, there in known.items()
             )
         )
-    whole = merge([*defaults(stated), *asked], schema)
+    whole = merge([*defaults(below), *asked], schema)
     values, wrong = _with_options(whole, schema)
     settle(values, stated)
     standard = schema.model_fields["observers"].default

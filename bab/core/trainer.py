@@ -88,8 +88,8 @@ class Trainer:
         self.bundle = Bundle(training.model, training.objective)
         groups = parameter_groups(self.bundle, training.config)
         # One kernel for all: else the update is mostly overhead, at small sizes and on GPUs.
-        fused = self.accelerator.device.type in ("cpu", "cuda")
-        self.optimizer = adamw(groups, training.config, fused)
+        device = self.accelerator.device.type
+        self.optimizer = adamw(groups, training.config, fused=device in ("cpu", "cuda"))
         self.scales = [group["scale"] for group in self.optimizer.param_groups]
         self.state = State()
         self.bundle.to(self.accelerator.device)
@@ -102,11 +102,13 @@ class Trainer:
                 told = f"resuming from step {self.state.step} of {training.config.steps}"
                 training.watchers.bab_notice(run=training.info, message=told)
         self.saved = time.monotonic()
-        self.wrapped, self.stepper = self.accelerator.prepare(self.bundle, self.optimizer)
-        self._refuse_apart()
         # One process without a loss scale needs none of Accelerate's care, which costs as much as
-        # a small head's step.
+        # a small head's step; nor, on a CPU in fp32, its search of the memory for what to free.
         self.plain = self.accelerator.num_processes == 1 and self.accelerator.scaler is None
+        self.wrapped, self.stepper = self.bundle, self.optimizer
+        if not self.plain or device != "cpu" or self.accelerator.mixed_precision != "no":
+            self.wrapped, self.stepper = self.accelerator.prepare(self.bundle, self.optimizer)
+        self._refuse_apart()
         self.parameters = list(self.bundle.parameters())
         self.skipped = 0  # updates in a row
         if self.state.scaler and self.accelerator.scaler is not None:
@@ -135,7 +137,8 @@ class Trainer:
         with one_thread(scorer.encoder is None and scorer.pool):
             self._loop()
         self._load_best()
-        self.accelerator.free_memory()  # it would keep this model and optimizer as long as it lives
+        if self.stepper is not self.optimizer:  # it would keep this model as long as it lives
+            self.accelerator.free_memory()
         return self.state
 
     def _loop(self) -> None:
@@ -266,8 +269,7 @@ class Trainer:
         self.skipped = 0 if math.isfinite(norm) else self.skipped + 1
         if self.accelerator.scaler is None or self.skipped > _SKIPS:
             self._check(norm, step, parts, "gradient norm")
-        stepper = self.optimizer if self.plain else self.stepper
-        stepper.step()
+        (self.optimizer if self.plain else self.stepper).step()
         for parameter in self.parameters:
             parameter.grad = None
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bab.core.types import Output
+from bab.kit.closing import Rules
 from bab.kit.segments import (
     Floats,
     Timeline,
-    bridged,
     inside,
     intersect,
     probabilities,
@@ -68,52 +68,75 @@ def candidates(scores: Floats, true: NDArray[np.bool_]) -> Floats:
     those of the class's own frames, which are evenly spaced in recall however rare it is. Both
     with a fixed raster, so that clear cases get a round number in the middle.
     """
-    distinct = np.unique(scores)
+    own, scores = scores[true], np.sort(scores)  # what follows is fast then
+    distinct = scores[np.diff(scores, prepend=-np.inf) > 0]
     if len(distinct) <= EXACT:
         cuts = np.concatenate([distinct[:1], (distinct[:-1] + distinct[1:]) / 2])
     else:
         shares = np.linspace(0.0, 1.0, QUANTILES)
         cuts = np.quantile(scores, shares)
         if true.any():
-            cuts = np.concatenate([cuts, np.quantile(scores[true], shares)])
+            cuts = np.concatenate([cuts, np.quantile(own, shares)])
     return np.unique(np.concatenate([cuts, RASTER]))
 
 
+class Truth:
+    """What is true of some outputs' time, whatever was said of it: made once for all classes, and
+    for all models that are tuned on the same clips."""
+
+    def __init__(self, outputs: Sequence[Output], time: Timeline, fill: int, shortest: int) -> None:
+        """fill, shortest: milliseconds."""
+        self.clips = [output.clip for output in outputs]
+        self.time = time
+        self.rules = Rules.of(time, fill, shortest)
+        self.cell = self._cells([scored(clip) for clip in self.clips])
+        self.counted = time.frame & (self.cell > 0)
+        self._known: dict[str, tuple[Floats, NDArray[np.bool_], float]] = {}
+
+    def of(self, label: str) -> tuple[Floats, NDArray[np.bool_], float]:
+        """Scored seconds of a class at each place, f64[N]; which counted frames are its, bool; and
+        its seconds in all."""
+        if label not in self._known:
+            spans = [intersect(spoken(c.segments, label), scored(c)) for c in self.clips]
+            share = self._cells(spans)
+            true = share[self.counted] > self.cell[self.counted] / 2
+            relevant = sum(float(np.diff(one).sum()) for one in spans)
+            self._known[label] = share, true, relevant
+        return self._known[label]
+
+    def _cells(self, spans: Sequence[Floats]) -> Floats:
+        """Seconds of each output's spans in each place's cell: f64[N]."""
+        cells = np.zeros(len(self.time.edges))
+        bounds = [*self.time.first.tolist(), len(self.time.edges)]
+        for own, start, stop in zip(spans, bounds[:-1], bounds[1:], strict=True):
+            cells[start : stop - 1] = np.diff(inside(own, self.time.edges[start:stop] / 1000))
+        return cells
+
+
 def curve(
-    outputs: Sequence[Output], time: Timeline, column: int, label: str, fill: int, shortest: int
+    outputs: Sequence[Output],
+    time: Timeline,
+    column: int,
+    label: str,
+    fill: int,
+    shortest: int,
+    truth: Truth | None = None,
 ) -> Curve:
-    """Decode and measure one class at every candidate threshold. fill, shortest: milliseconds."""
-    true_before, scored_before = _running(outputs, time, label)
+    """Decode and measure one class at every candidate threshold. fill, shortest: milliseconds;
+    truth: of these outputs' clips and these milliseconds, where it is known."""
+    truth = truth or Truth(outputs, time, fill, shortest)
+    share, true, relevant = truth.of(label)
     scores = time.row([probabilities(output.values[:, column]) for output in outputs])
-    cell = np.diff(scored_before, append=scored_before[-1:])
-    share = np.diff(true_before, append=true_before[-1:])
-    counted = time.frame & (cell > 0)
-    tried = candidates(scores[counted], share[counted] > cell[counted] / 2)
-    correct, predicted = np.zeros(len(tried)), np.zeros(len(tried))
-    # How many thresholds each frame passes: small numbers are compared eight times faster.
-    passed = np.zeros(len(scores) + 2, dtype=np.int16)
-    passed[1:-1] = np.searchsorted(tried, scores, side="right")
-    for i in range(len(tried)):
-        begin, end = bridged(time, passed > i, fill, shortest)
-        correct[i] = (true_before[end] - true_before[begin]).sum()
-        predicted[i] = (scored_before[end] - scored_before[begin]).sum()
-    relevant = sum(
-        float(np.diff(intersect(spoken(o.clip.segments, label), scored(o.clip))).sum())
-        for o in outputs
+    tried = candidates(scores[truth.counted], true)
+    passed = np.searchsorted(tried, scores, side="right").astype(np.int16)
+    active = truth.rules.applied(passed)
+    # Whoever is active at so many thresholds is so at the lowest of them.
+    many = len(tried) + 1
+    correct, predicted = (
+        np.bincount(active, weights=seconds, minlength=many)[::-1].cumsum()[::-1][1:]
+        for seconds in (share, truth.cell)
     )
     return Curve(tried, correct, predicted, relevant)
-
-
-def _running(outputs: Sequence[Output], time: Timeline, label: str) -> tuple[Floats, Floats]:
-    """Seconds of `label`, and of scored time, before each place of the timeline: f64[N] each."""
-    true, all_ = [], []
-    bounds = [*time.first.tolist(), len(time.edges)]
-    for output, start, stop in zip(outputs, bounds[:-1], bounds[1:], strict=True):
-        edges = time.edges[start:stop] / 1000
-        spans = scored(output.clip)
-        all_.append(inside(spans, edges))
-        true.append(inside(intersect(spoken(output.clip.segments, label), spans), edges))
-    return np.concatenate(true), np.concatenate(all_)
 
 
 def best(score: Floats, thresholds: Floats) -> int:

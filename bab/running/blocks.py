@@ -46,6 +46,38 @@ class _Header:
     size: int  # of the file
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows [begin, end) of a block that is known."""
+
+    _header: _Header
+    begin: int
+    end: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._header.dtype
+
+    def empty(self) -> Tensor:
+        """[T, L, D], room for them."""
+        return torch.empty(self.end - self.begin, *self._header.shape, dtype=self.dtype)
+
+    def into(self, room: Tensor) -> bool:
+        """Read them into [T, L, D] of their type, in one piece in memory; False where the file
+        isn't as it was.
+
+        Raises:
+            OSError: it can't be read just now.
+        """
+        header, raw = self._header, memoryview(room.view(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+        layers, dim = header.shape
+        with io.FileIO(header.file) as file:
+            if os.fstat(file.fileno()).st_size != header.size:
+                return False
+            file.seek(header.begin + self.begin * layers * dim * header.dtype.itemsize)
+            return file.readinto(raw) == len(raw)
+
+
 class Reader:
     """Reads windows of blocks. Headers, and each window, are checked when this process first reads
     them: what is read again is no more than its bytes."""
@@ -82,16 +114,34 @@ class Reader:
             raise DamagedError(f"{path}: {error}") from None
 
     def again(self, key: str, index: int, crop: tuple[int, int] | None) -> Tensor | None:
-        """The same of a window that was found sound before: its bytes, without what opening a
+        """The same of a window of a block that is known: its bytes, without what opening a
         safetensors file costs besides. None where `read` has to look.
 
         Raises:
             OSError: it can't be read just now.
         """
         header = self._known.get(key)
+        if header is None:
+            return None
+        if (rows := self.sound(key, index, crop)) is not None:
+            made = rows.empty()
+            return made if rows.into(made) else None
+        whole = Rows(header, header.bounds[index], header.bounds[index + 1])
+        made = whole.empty()
+        if not whole.into(made) or checksum(made) != header.sums[index]:
+            return None
+        self._sound.add((key, index))
+        return made if crop is None else made[slice(*crop)]
+
+    def sound(self, key: str, index: int, crop: tuple[int, int] | None) -> Rows | None:
+        """Where the same is, of a window that was found sound before."""
+        header = self._known.get(key)
         if header is None or (key, index) not in self._sound:
             return None
-        return _rows(header, header.bounds[index], header.bounds[index + 1], crop)
+        begin, end = header.bounds[index], header.bounds[index + 1]
+        if crop is not None:
+            begin, end = begin + crop[0], min(end, begin + crop[1])
+        return Rows(header, begin, end)
 
     def forget(self, key: str) -> None:
         """The block is gone, or made anew."""
@@ -121,22 +171,6 @@ def _place(path: Path) -> tuple[int, int]:
         length = int.from_bytes(file.read(8), "little")
         offsets = json.loads(file.read(length))["states"]["data_offsets"]
         return 8 + length + offsets[0], os.fstat(file.fileno()).st_size
-
-
-def _rows(header: _Header, begin: int, end: int, crop: tuple[int, int] | None) -> Tensor | None:
-    """Rows [begin, end) of a block, or `crop` of them; None where the file isn't as it was."""
-    if crop is not None:
-        begin, end = begin + crop[0], min(end, begin + crop[1])
-    layers, dim = header.shape
-    row = layers * dim * header.dtype.itemsize
-    raw = torch.empty((end - begin) * row, dtype=torch.uint8)
-    with io.FileIO(header.file) as file:
-        if os.fstat(file.fileno()).st_size != header.size:
-            return None
-        file.seek(header.begin + begin * row)
-        if file.readinto(memoryview(raw.numpy())) != len(raw):  # type: ignore[arg-type]
-            return None
-    return raw.view(header.dtype).view(end - begin, layers, dim)
 
 
 def _sum(key: str, bounds: Tensor, sums: Tensor, shape: Sequence[int], dtype: torch.dtype) -> str:

@@ -16,6 +16,7 @@ from bab.core.types import Clip, Labels, Prediction, Trial
 from bab.data.batches import Source, WaveSource
 from bab.data.windows import Examples
 from bab.machine.processes import Alone
+from bab.running.answers import Answers
 from bab.running.data import Data
 from bab.running.doubts import doubts
 from bab.running.features import FrozenSource
@@ -36,6 +37,7 @@ class Context:
     features: FrozenSource | None = None  # None in fine-tuning
     # Examples made before, by the identity of their clips (kept, so that it stays theirs).
     known: dict[int, tuple[Sequence[Clip], Examples]] = field(default_factory=dict)
+    answers: Answers = field(default_factory=Answers)
 
     @cached_property
     def doubts(self) -> dict[str, Any]:

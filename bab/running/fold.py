@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -25,7 +25,6 @@ from bab.core.trainer import Trainer, Training
 from bab.core.types import Clip, Labels, Output, Prediction
 from bab.data.batches import Collator, remembered
 from bab.data.splits import Fold
-from bab.data.windows import Examples
 from bab.machine.processes import same_checkpoint
 from bab.running import model
 from bab.running.assembly import assemble, open_encoder
@@ -55,11 +54,10 @@ def run_fold(context: Context, fold: Fold, index: int, folder: Path) -> FoldResu
         training, labels, untrained = make_training(context, fold, index, folder)
         assert isinstance(training.model, Model)
         scorer, state = training.model, Trainer(training).fit()
-        dev = context.examples(context.asked(fold.dev, "dev"))
-        outputs = _outputs(context, scorer, dev, "dev")
-        tuned = _tune(context, outputs, labels)
-    tested = context.examples(context.asked(fold.test, "test"))
-    outputs = _outputs(context, scorer, tested, "test")
+        known = context.answers.tuned(context.info, state.best_step)
+        tuned = known if known is not None else _tuned(context, scorer, fold, labels)
+    said = context.answers.tested(context.info, state.best_step)
+    outputs = said if said is not None else answered(context, scorer, fold, "test")
     predictions = {
         preset: _decode(context, outputs, labels, tuned[preset]) for preset in task.presets
     }
@@ -85,10 +83,8 @@ def _evaluated(context: Context, fold: Fold) -> FoldResult:
     scorer = start.model.to(context.trainer.device)
     tuned = {preset: dict(start.tuned.get(preset, {})) for preset in task.presets}
     if context.config.tune == "dev":
-        dev = context.examples(context.asked(fold.dev, "dev"))
-        tuned = _tune(context, _outputs(context, scorer, dev, "dev"), start.labels)
-    tested = context.examples(context.asked(fold.test, "test"))
-    outputs = _outputs(context, scorer, tested, "test")
+        tuned = _tuned(context, scorer, fold, start.labels)
+    outputs = answered(context, scorer, fold, "test")
     predictions = {
         preset: _decode(context, outputs, start.labels, tuned[preset]) for preset in task.presets
     }
@@ -156,14 +152,13 @@ class Evaluation:
 
     def __call__(self, step: int) -> tuple[dict[str, float], float]:
         """The metrics, and the one that decides: higher is better."""
-        return self.judged(self.outputs(self.scorer))
+        return self.judged(self.outputs(self.scorer), step)
 
     def outputs(self, scorer: Model) -> list[Output]:
         """What a model says of dev. scorer: this one, or what answers for several."""
-        dev = self.context.examples(self.context.asked(self.fold.dev, "dev"))
-        return _outputs(self.context, scorer, dev, "dev")
+        return answered(self.context, scorer, self.fold, "dev")
 
-    def judged(self, outputs: Sequence[Output]) -> tuple[dict[str, float], float]:
+    def judged(self, outputs: Sequence[Output], step: int) -> tuple[dict[str, float], float]:
         """What a model's outputs of dev are worth, after tuning on them.
 
         Raises:
@@ -180,7 +175,9 @@ class Evaluation:
                 f"the dev split gives no {deciding}, so no checkpoint can be chosen: it needs "
                 "clips that hold what the task looks for"
             )
-        return metrics, metrics[deciding] * (1 if task.higher_is_better else -1)
+        value = metrics[deciding] * (1 if task.higher_is_better else -1)
+        context.answers.tune(context.info, step, value, tuned)
+        return metrics, value
 
 
 def _solve(context: Context, scorer: Model, clips: Sequence[Clip], labels: Labels) -> State:
@@ -258,8 +255,12 @@ def _collator(context: Context, labels: Labels) -> Collator:
     return Collator(context.source(), context.parts.encoder.grid, look)
 
 
-def _outputs(context: Context, scorer: Model, examples: Examples, stage: str) -> list[Output]:
-    """What the model says of each region, in order, computed by all processes together."""
+def answered(
+    context: Context, scorer: Model, fold: Fold, split: Literal["dev", "test"]
+) -> list[Output]:
+    """What a model says of each region of a split, in order, computed by all processes together."""
+    clips = fold.dev if split == "dev" else fold.test
+    examples = context.examples(context.asked(clips, split))
     accelerator, trainer = context.accelerator, context.trainer
     precision = context.config.train.precision if trainer is accelerator else "fp32"
     scorer.eval()
@@ -272,7 +273,7 @@ def _outputs(context: Context, scorer: Model, examples: Examples, stage: str) ->
             precision,
             context.parts.task.pairs,
             (accelerator.process_index, accelerator.num_processes),
-            context.progress(stage),
+            context.progress(split),
         )
     )
     if accelerator.num_processes > 1:
@@ -280,6 +281,10 @@ def _outputs(context: Context, scorer: Model, examples: Examples, stage: str) ->
 
         own = gather_object(own)
     return sorted(own, key=lambda o: (o.clip.id, o.clip.start))
+
+
+def _tuned(context: Context, scorer: Model, fold: Fold, labels: Labels) -> dict[str, Any]:
+    return _tune(context, answered(context, scorer, fold, "dev"), labels)
 
 
 def _tune(context: Context, outputs: Sequence[Output], labels: Labels) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def open_run(config: RunConfig, life: Lifecycle, session: Session) -> Context:
         config.model_dump(mode="json"),
         parts.task.primary,
     )
-    return Context(config, parts, data, life, info, folder)
+    return Context(config, parts, data, life, info, folder, answers=session.answers)
 
 
 def _opening(context: Context) -> Iterator[str]:

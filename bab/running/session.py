@@ -17,6 +17,7 @@ from bab.data.content import content_memo
 from bab.machine.arithmetic import halve
 from bab.machine.measure import room
 from bab.machine.packed import pack
+from bab.running.answers import Answers
 from bab.running.assembly import frozen_source
 from bab.running.data import Data, read_data
 from bab.running.features import FeatureSource, FrozenSource
@@ -38,12 +39,14 @@ class Session:
         self._data: Data | None = None
         self._features: FrozenSource | None = None
         self._speed: float | None = None
+        self.answers = Answers()
 
     def parts(self, config: RunConfig) -> Parts:
         """The components of a run (see bab.running.parts)."""
         key = _key(config)
         if self._parts is None or key != self._key or config.mode != "probe":
             self._key, self._data, self._features, self._speed = key, None, None, None
+            self.answers = Answers()
             self._parts = build_parts(config)
         return self._parts
 

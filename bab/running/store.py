@@ -70,6 +70,10 @@ class Store:
         except OSError:  # too many open files, a network disk that stumbles: the block may be good
             return None
 
+    def sound(self, key: str, index: int, crop: tuple[int, int] | None) -> blocks.Rows | None:
+        """Where the rows of a window are that was read before, so that it is known to be sound."""
+        return self._reader.sound(key, index, crop)
+
     def repairs(self) -> list[str]:
         """What is to be said of damaged blocks since this was last asked."""
         count, self._told = len(self.damaged) - self._told, len(self.damaged)

@@ -165,6 +165,7 @@ def test_every_clip_task_is_audited_on_its_own_splits(
     assert 0 <= score(made.shortcut) <= 1
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_the_command_prints_it_and_a_bench_marks_what_isnt_above_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

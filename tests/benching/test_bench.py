@@ -35,7 +35,9 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def here(tmp_path: Path, features: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(
+    tmp_path: Path, features: Path, forked_workers: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     monkeypatch.setenv("BAB_CACHE", str(features))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.chdir(tmp_path)
@@ -128,7 +130,9 @@ def test_interrupted_it_goes_on(here: Path) -> None:
     assert any('"resumed"' in log for log in logs)
 
 
-def test_a_worker_that_is_killed_takes_only_its_own_run_with_it(here: Path) -> None:
+def test_a_worker_that_is_killed_takes_only_its_own_run_with_it(
+    here: Path, forked_workers: Path
+) -> None:
     command = [sys.executable, "-m", "bab.cli", "bench", "--encoders", "fbank", "--tasks", "vtc"]
     command += ["--seeds", "0,1", "--set", "train.steps=60", "--set", "train.save_every=5"]
     command += ["--set", "train.eval_every=60", *ONE_BY_ONE]
@@ -137,8 +141,7 @@ def test_a_worker_that_is_killed_takes_only_its_own_run_with_it(here: Path) -> N
     while not list(here.glob("runs/vtc/*/*/*/checkpoints/step-*")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(int(children[0]), signal.SIGKILL)
+    os.kill(int(forked_workers.read_text().split()[0]), signal.SIGKILL)
     out, said = process.communicate(timeout=90)
     assert process.returncode == 1, said
     assert "the worker was killed (out of memory?)" in said

@@ -32,7 +32,9 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def here(tmp_path: Path, features: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(
+    tmp_path: Path, features: Path, forked_workers: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     monkeypatch.setenv("BAB_CACHE", str(features))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.chdir(tmp_path)
@@ -128,7 +130,9 @@ def test_what_is_not_exact_together_is_given_back(here: Path) -> None:
 @pytest.mark.parametrize(
     "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )
-def test_stopped_in_the_middle_of_a_sweep_it_goes_on(here: Path, how: signal.Signals) -> None:
+def test_stopped_in_the_middle_of_a_sweep_it_goes_on(
+    here: Path, how: signal.Signals, forked_workers: Path
+) -> None:
     sets = [*SETS, "train.steps=600", "train.eval_every=10"]
     command = [sys.executable, "-m", "bab.cli", "bench", "--encoders", "fbank", "--seeds", "0,1"]
     command += ["--tasks", "classify@donateacry"]
@@ -141,8 +145,7 @@ def test_stopped_in_the_middle_of_a_sweep_it_goes_on(here: Path, how: signal.Sig
     if how == signal.SIGINT:
         process.send_signal(how)
     else:  # the worker: its bench tries the runs again, by themselves
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        os.kill(int(children[0]), how)
+        os.kill(int(forked_workers.read_text().split()[0]), how)
     _, said = process.communicate(timeout=200)
     if how == signal.SIGINT:
         assert process.returncode == 130, said

@@ -26,7 +26,7 @@ from bab.plugins.heads.ctc import Ctc, CtcOptions
 from bab.plugins.heads.frames import Frames, FramesOptions
 from bab.plugins.objectives.ctc import Ctc as CtcLoss
 from bab.plugins.objectives.multilabel import Multilabel
-from bab.running.features import laid
+from bab.running.laying import laid
 from bab.running.model import LayerMix, Model
 from bab.running.runner import run
 

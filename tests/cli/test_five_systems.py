@@ -30,7 +30,10 @@ def test_every_published_recipe_has_its_block() -> None:
 
 
 # Of recipes that take the same way, one is tried each time and the others with the slow tests.
-LIKE_ANOTHER = ("addressee", "babar-phonemes", "catalan-accent")
+LIKE_ANOTHER = (
+    "addressee", "babar-phonemes", "babycry-valence", "babyhubert-iter2", "catalan-accent",
+    "catalan-pretrain",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from made_records import edit, make
 from bab.audio import reading
 from bab.benching.asked import asked_grid
 from bab.config.corpora import open_corpus
-from bab.config.resolve import run_config
+from bab.config.resolve import pretrain_config, run_config
 from bab.core.errors import AudioError, BabError, ConfigError
 from bab.plugins.datasets.manifest import Manifest
 from bab.results.detail import detail
@@ -55,7 +56,7 @@ def test_a_cut_rf64_header_is_refused(tmp_path: Path) -> None:
 
 
 BROKEN = [
-    *("!!bool maybe", "!!float ''", "!!int x", "9" * 5000, "[" * 5000, "{a: " * 3000, "&a [*a]"),
+    *("!!bool maybe", "!!float ''", "!!int x", "9" * 5000, "[" * 700, "{a: " * 700, "&a [*a]"),
     *("-1", "1.5", "2024-01-01T00:00:00", "!!timestamp x", "!!binary ö", ".inf", "!!python/none x"),
 ]
 
@@ -80,6 +81,63 @@ def test_no_observers_and_no_endless_jobs(tmp_path: Path) -> None:
     grid.write_text("encoders: [fbank]\ntasks: [vtc]\njobs: .inf\n")
     with pytest.raises(ConfigError, match="jobs: inf is not a whole number"):
         asked_grid(grid, {}, (), False)
+
+
+GRID = {"encoders": ["fbank"], "tasks": ["vtc"]}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("lr", "1e/3", "lr: '1e/3' is not a number"),
+        ("lr", [1e-3, 0], "lr: 0.0 is not more than 0"),
+        ("seeds", -1, "seeds: -1 is not 0 or more"),
+        ("seeds", "1,,2", "seeds: an empty name in '1,,2'"),
+        ("jobs", 0, "jobs: 0 is not more than 0"),
+        ("jobs", 1.5, "jobs: 1.5 is not a whole number"),
+        ("set", [1], "set: expected keys and values, found [1]"),
+        ("tasks", [], "no tasks are named: give --tasks, or a file with `tasks`"),
+        ("tasks", ["vtd"], "there is no task called 'vtd': did you mean 'vtc'?"),
+    ],
+)
+def test_a_grids_mistake_names_the_file_where_it_stands_there(
+    tmp_path: Path, key: str, value: object, said: str
+) -> None:
+    path = tmp_path / "grid.yaml"
+    path.write_text(json.dumps({**GRID, key: value}))
+    with pytest.raises(BabError) as caught:
+        asked_grid(path, {}, (), False)
+    assert str(caught.value) == f"{path}: {said}"
+    if key == "tasks":
+        return
+    path.write_text(json.dumps(GRID))
+    with pytest.raises(ConfigError) as caught:
+        asked_grid(path, {key: value}, (), False)
+    assert str(caught.value) == said
+    least = {"lr": 1e-9, "seeds": 0, "jobs": 1, "set": {"train.steps": 1}}[key]
+    grid, jobs = asked_grid(path, {key: least}, (), False)
+    assert (grid.seeds, jobs, grid.rates) == ((0,), 1, (1e-9,) if key == "lr" else ())
+
+
+def test_a_recipes_mistakes_name_the_file(tmp_path: Path) -> None:
+    recipe, toml = tmp_path / "r.yaml", tmp_path / "bab.toml"
+    recipe.write_text("seed: 1\n")
+    toml.write_text("seed = 1\n")
+    with pytest.raises(ConfigError) as caught:
+        run_config(recipe, folder=tmp_path)
+    begins = [line.partition(": give")[0] for line in str(caught.value).splitlines()]
+    there = f"in {toml} or {recipe}"
+    assert begins == [f"no encoder is named {there}", f"no task is named {there}"]
+    toml.write_text("encoder = 'fbank'\ntask = 'vtd'\n")
+    with pytest.raises(BabError) as caught:
+        run_config(None, {}, folder=tmp_path)
+    assert str(caught.value).endswith(f"did you mean 'vtc'? (named by {toml})")
+    with pytest.raises(BabError, match=r"'vtc'\? \(named by --task\)$"):
+        run_config(None, {"encoder": "fbank", "task": "vtd"}, folder=tmp_path / "none")
+    recipe.write_text("encoder: hubert:random-tiny\ncorpus: rttm\nobjective: maskd\n")
+    with pytest.raises(BabError) as caught:
+        pretrain_config(recipe, folder=tmp_path / "none")
+    assert str(caught.value).endswith(f"did you mean 'masked'? (named by {recipe})")
 
 
 @pytest.mark.parametrize(

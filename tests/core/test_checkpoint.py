@@ -143,3 +143,19 @@ def test_two_are_kept_with_the_weights_that_each_needs(tmp_path: Path) -> None:
 def test_another_runs_checkpoint_is_not_taken(stopped: Path) -> None:
     path, said = checkpoint.newest(stopped / "checkpoints", "y/0")
     assert path is None and "'x/0/step-000000006' not 'y/0/step-000000006'" in said[0]
+
+
+def test_weights_of_another_model_name_the_first_difference(tmp_path: Path) -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+    module[0].requires_grad_(False)
+    whole = {k: torch.ones_like(v) for k, v in module.state_dict().items()}
+    trained = {k: v for k, v in whole.items() if k.startswith("1.")}
+    checkpoint.load_trainable(module, trained, tmp_path / "best")  # frozen ones may be missing
+    assert module[1].weight.tolist() == [[1, 1]] and module[0].weight.tolist() != [[1, 1], [1, 1]]
+    for tensors, first in (
+        ({"1.weight": trained["1.weight"]}, "1.bias"),
+        (trained | {"2.bias": torch.ones(1)}, "2.bias"),
+        ({"0.more": torch.ones(1)}, "0.more"),
+    ):
+        with pytest.raises(BabError, match=rf"best does not fit this model \(first .*: {first}\)"):
+            checkpoint.load_trainable(module, tensors, tmp_path / "best")

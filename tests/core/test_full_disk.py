@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pyarrow
 import pytest
 import torch
+from no_space import no_file_over
 from pyarrow import parquet
 
 from bab.core.atomic import atomic_folder, atomic_path, write_text
@@ -58,17 +57,6 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "folder": _folder,
     "picture": _picture,
 }
-
-
-@contextmanager
-def no_file_over(size: int) -> Iterator[None]:
-    """As a full disk, but for the number of the error: EFBIG."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("kind", WRITERS)

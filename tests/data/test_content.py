@@ -11,7 +11,9 @@ import pytest
 from damaged import flipped
 
 from bab.core.errors import AudioError
-from bab.data.content import cache_root, content_id
+from bab.core.types import Clip
+from bab.data import content as module
+from bab.data.content import cache_root, content_id, contents, same_audio
 
 OLD = 1_600_000_000_000_000_000  # ns: long settled
 
@@ -129,3 +131,60 @@ def test_the_cache_has_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert cache_root() == tmp_path / "own"
     content_id(put(tmp_path / "a.wav", b"x"))
     assert len(entries(tmp_path / "own" / "content")) == 1
+
+
+def clips_of(*paths: Path) -> list[Clip]:
+    return [Clip(f"{i}", str(path), 0.0, 1.0, "g") for i, path in enumerate(paths)]
+
+
+def test_what_clips_hold_is_asked_of_each_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAB_CACHE", str(tmp_path / "cache"))
+    asked: list[str] = []
+    told: list[tuple[float, float]] = []
+
+    def hashed(path: str) -> str:
+        asked.append(Path(path).name)
+        return digest(Path(path).read_bytes())
+
+    monkeypatch.setattr(module, "content_id", hashed)
+    one, two = put(tmp_path / "a.wav", b"one"), put(tmp_path / "b.wav", b"two")
+    clips = clips_of(one, two, one)
+    wanted = {str(one): digest(b"one"), str(two): digest(b"two")}
+    assert contents(clips, lambda *now: told.append(now)) == wanted
+    assert sorted(asked) == ["a.wav", "b.wav"] and told[-1] == (2, 2)
+    assert contents(clips, lambda *now: None) == wanted and len(asked) == 2  # as remembered
+    put(one, b"uno", OLD + 1)
+    assert contents(clips, lambda *now: None)[str(one)] == digest(b"uno")
+    assert asked[2:] == ["a.wav"]
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAB_CACHE", str(tmp_path / "cache"))
+    path, times = put(tmp_path / "a.wav", b"one"), iter([OLD + 1, OLD + 1])
+
+    def hashed(name: str) -> str:
+        put(path, b"two", next(times))
+        return digest(b"one")
+
+    monkeypatch.setattr(module, "content_id", hashed)
+    assert contents(clips_of(path), lambda *now: None)[str(path)] == digest(b"one")
+    contents(clips_of(path), lambda *now: None)  # asked again: `times` gives another
+    assert next(times, None) is None
+
+
+def test_the_same_audio_in_two_splits_is_told_once_for_each_file() -> None:
+    a, b, c, d = (Path(f"{name}.wav") for name in "abcd")
+    parts = {"train": clips_of(a, b), "dev": clips_of(c), "test": clips_of(d, a, d)}
+    same = dict.fromkeys(("a.wav", "c.wav", "d.wav"), "x") | {"b.wav": "y"}
+    told = [tuple(one) for one in same_audio(parts, same)]
+    assert told == [("a.wav", "train", "c.wav", "dev"), ("a.wav", "train", "d.wav", "test")]
+    assert str(next(same_audio(parts, same))) == (
+        "a.wav (train) and c.wav (dev) hold the same audio"
+    )
+    inside = {"train": clips_of(a, c), "dev": clips_of(b)}  # of one split: no leak
+    assert not list(same_audio(inside, same))
+    assert not list(same_audio(parts, {name: name for name in same}))

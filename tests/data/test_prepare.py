@@ -68,6 +68,7 @@ def test_the_manifest_is_a_corpus_with_the_same_splits_and_groups(tmp_path):
     assert not (tmp_path / "segments.parquet.parts").exists()
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_several_corpora_and_processes_keep_groups_apart(tmp_path):
     one, two = homes_of(tmp_path / "a"), homes_of(tmp_path / "b", seconds=21)
     out = tmp_path / "both.parquet"

@@ -191,3 +191,119 @@ def test_a_frame_tasks_long_windows_are_cropped_with_their_targets() -> None:
     assert GRID.frames(samples_of(item.clip, 16000)[1]) == last - first
     assert samples_of(examples.moved(0, (3,)).clip, 16000)[1] == 8 * 16000
     assert item.clip.segments == segments
+
+
+TEN = Grid(10, 2, 5)  # 10 samples a second: everything can be counted by hand
+
+
+def cut(total: int, grid: Grid = TEN, begin: int = 0, **view) -> list[tuple[int, int]]:
+    """Where windows begin and end, in samples from the start of the file."""
+    region = clip(begin / 10, (begin + total) / 10)
+    spans = (samples_of(w, 10) for w in raster(region, View(**view), grid, None))
+    return [(first, first + length) for first, length in spans]
+
+
+def test_windows_counted_by_hand() -> None:
+    assert cut(20, window=1.0) == [(0, 10), (6, 16), (10, 20)]  # 3 frames: a step of 6
+    assert cut(20, begin=3, window=1.0) == [(3, 13), (9, 19), (13, 23)]
+    assert cut(16, window=1.0) == [(0, 10), (6, 16)]
+    assert cut(17, window=1.0) == [(0, 10), (6, 16)]  # half a hop can't be reached
+    assert cut(11, window=1.0) == [(0, 10)] and cut(12, window=1.0) == [(0, 10), (2, 12)]
+    assert cut(10, window=1.0) == [(0, 10)] and cut(0, window=1.0) == []
+    assert cut(9, window=1.0) == [(0, 9)] and cut(9) == [(0, 9)] and cut(0) == []
+    short = {"window": 1.0, "tail": "short"}
+    assert cut(20, **short) == [(0, 10), (6, 16), (12, 20)]
+    assert cut(17, **short) == [(0, 10), (6, 16), (12, 17)]  # a field: one frame
+    assert cut(16, **short) == [(0, 10), (6, 16)]
+    assert cut(4, window=0.01) == [(0, 1), (2, 3)]  # at least a sample
+    assert cut(14, window=1.0, hop=0.01) == [(0, 10), (2, 12), (4, 14)]  # at least a hop
+    assert cut(14, window=1.0, hop=0.4) == [(0, 10), (4, 14)]
+    assert cut(20, window=1.0, hop=9.0) == cut(20, window=1.0)
+    whole = Grid(10, 0, 5)  # one vector for a window
+    assert cut(25, whole, window=1.0) == [(0, 10), (10, 20), (15, 25)]
+    assert cut(12, whole, window=1.0, hop=0.04) == [(0, 10), (1, 11), (2, 12)]
+    assert cut(14, whole, window=1.0, hop=0.3) == [(0, 10), (3, 13), (4, 14)]
+
+
+def test_an_encoders_limit_is_the_longest_window() -> None:
+    region = clip(0, 2.0)
+
+    def lengths(longest: float | None, **view) -> list[int]:
+        return [samples_of(w, 10)[1] for w in raster(region, View(**view), TEN, longest)]
+
+    assert lengths(1.0) == [10, 10, 10] == lengths(1.0, window=1.5)
+    assert lengths(1.5, window=1.0) == [10, 10, 10] and lengths(2.0) == [20] == lengths(None)
+    assert lengths(1.9) == [19] and lengths(1.8) == [18, 18]
+
+
+def examples(*totals: int, grid: Grid = TEN, whole: bool = False, longest=None, **view) -> Examples:
+    return Examples([clip(0, n / 10) for n in totals], View(**view), grid, longest, whole)
+
+
+def test_rounds_have_each_window_as_often_as_a_crop_goes_into_it() -> None:
+    made = examples(20, 9, 5, window=2.0, train_seconds=0.7)  # of 2 frames
+    assert [made.frames(item) for item in made.items] == [8, 3, 1]
+    assert made.rounds() == [0, 0, 0, 0, 1, 1, 2]
+    assert examples(20, 9, window=2.0).rounds() == [0, 1]
+    assert examples(20, 9, whole=True, train_seconds=0.7).rounds() == [0, 1]
+    assert examples(20, 9, grid=Grid(10, 0, 5), train_seconds=0.7).rounds() == [0, 1]
+
+
+def test_crops_counted_by_hand() -> None:
+    made = examples(20, 7, window=2.0, train_seconds=0.7)
+    crops = [made.cropped(0, (seed,)) for seed in range(60)]
+    assert {crop.crop for crop in crops} == {(i, i + 2) for i in range(7)}
+    for crop in crops:
+        assert samples_of(crop.clip, 10) == (2 * crop.crop[0], 7)
+    assert made.cropped(1, (0,)) is made.items[1]  # as many frames as are wanted
+    moved = [samples_of(made.moved(0, (seed,)).clip, 10) for seed in range(60)]
+    assert set(moved) == {(2 * i, 7) for i in range(7)}
+    assert made.moved(1, (0,)) is made.items[1]
+    clips = examples(20, whole=True, train_seconds=0.7)
+    whole = [clips.cropped(0, (seed,)) for seed in range(60)]
+    assert {crop.crop for crop in whole} == {(i, i + 2) for i in range(7)}
+    assert all(crop.clip is clips.items[0].clip for crop in whole)
+    assert examples(20, whole=True).cropped(0, (0,)).crop is None
+
+
+def test_long_clips_are_trimmed_to_what_is_taken_in() -> None:
+    made = examples(12, 10, whole=True, window=0.8, longest=1.0, train_seconds=2.0)
+    starts = {samples_of(made.trimmed(0, (seed,)).clip, 10) for seed in range(60)}
+    assert starts == {(0, 10), (1, 10), (2, 10)}
+    assert len(made.trimmed(0, (0,)).windows) == 1
+    assert samples_of(made.trimmed(1, (0,)).clip, 10) == (0, 10)
+    one = examples(10, whole=True, longest=1.0)
+    assert one.trimmed(0, (0,)) is one.items[0]
+    free = examples(20, whole=True, window=1.0)  # of several windows, and no limit: heard whole
+    assert samples_of(free.trimmed(0, (0,)).clip, 10) == (0, 20)
+
+
+def test_frames_that_two_windows_have_count_once() -> None:
+    kept = [w.keep for w in examples(20, whole=True, window=1.0).windows]
+    assert kept == [None, None, (1, 3)]  # frames 0-2, 3-5, 5-7
+    several = examples(14, whole=True, window=1.0, hop=0.2).windows
+    assert [w.keep for w in several] == [None, (2, 3), (2, 3)]
+    averaged = examples(14, whole=True, window=1.0, hop=0.2, pool="mean").windows
+    assert [w.keep for w in averaged] == [None, None, None]
+    assert [w.keep for w in examples(20, window=1.0).windows] == [None, None, None]
+
+
+def test_context_counted_by_hand(tmp_path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(3000), 1000)
+
+    def heard(start: int, end: int, context: float, longest: float | None = None):
+        region = Clip("a", str(path), start / 10, end / 10, "g")
+        (item,) = Examples([region], View(context=context), TEN, longest, True).items
+        (window,) = item.windows
+        first, length = samples_of(window.clip, 10)
+        return first, first + length, window.keep
+
+    # Centres of frames: 0.25 s, 0.45 s ... from the start of what is heard.
+    assert heard(10, 20, 0.4) == (6, 24, (1, 6))
+    assert heard(10, 20, 2.0) == (0, 30, (4, 9))
+    assert heard(10, 20, 2.0, longest=1.4) == (8, 22, (0, 5))
+    assert heard(10, 20, 2.0, longest=0.9) == (10, 20, (0, 3))
+    assert heard(0, 30, 1.0) == (0, 30, (0, 13))
+    assert heard(20, 21, 0.5)[2] == (2, 3)  # at least one frame
+    assert not Examples([clip(1, 1)], View(context=1.0), TEN, None, True).items

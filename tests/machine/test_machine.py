@@ -68,6 +68,43 @@ def test_tf32_is_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="tf32"):
         device.refuse_precision("cpu", "tf32")
     device.refuse_precision("cuda", "tf32")
+    with pytest.raises(ConfigError, match="precision tf32: mps doesn't compute in it; use fp32"):
+        device.refuse_precision("mps", "tf32")
+
+
+def test_half_precision_only_where_there_are_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cpu(bf16: bool, tiles: bool) -> None:
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+
+    cpu(False, False)
+    with pytest.raises(ConfigError, match=r"this CPU has no bf16 units \(AVX512-bf16, AMX\), so"):
+        device.refuse_precision("cpu", "bf16")
+    device.refuse_precision("cpu", "fp32")
+    for here in ((True, False), (False, True)):
+        cpu(*here)
+        device.refuse_precision("cpu", "bf16")
+        with pytest.raises(ConfigError, match=r"precision fp16: this CPU has no fp16 units, so"):
+            device.refuse_precision("cpu", "fp16")
+    a_gpu(monkeypatch, bf16=False)
+    with pytest.raises(ConfigError, match="precision bf16: this GPU has no bf16 units; use fp16"):
+        device.refuse_precision("cuda", "bf16")
+    device.refuse_precision("cuda", "fp16")
+    a_gpu(monkeypatch)
+    device.refuse_precision("cuda", "bf16")
+
+
+def test_the_first_device_that_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def there(cuda: bool, mps: bool) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    for cuda, mps, first in ((1, 1, "cuda"), (0, 1, "mps"), (0, 0, "cpu")):
+        there(bool(cuda), bool(mps))
+        assert device.resolve_device("auto") == first
+        assert device.resolve_device("cpu") == "cpu"
+    with pytest.raises(ConfigError, match=r"'cuda' is not available here \(there is cpu\)"):
+        device.resolve_device("cuda")
 
 
 @pytest.mark.parametrize("precision, on", [("fp32", False), ("tf32", True), ("bf16", False)])

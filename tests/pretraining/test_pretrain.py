@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from no_space import no_file_over
 from safetensors.torch import load_file
 
 from bab.config.corpora import open_corpus
@@ -23,13 +26,14 @@ from bab.config.resolve import pretrain_config, run_config
 from bab.config.run import CorpusConfig
 from bab.core import registry
 from bab.core.components import build_encoder
-from bab.core.errors import AudioError, BabError, ConfigError, LeakageError
+from bab.core.errors import AudioError, BabError, ConfigError, DiskFullError, LeakageError
 from bab.core.observers import hookimpl, observers
 from bab.core.record import RunInfo
 from bab.core.types import Waves
 from bab.plugins.datasets.rttm import Rttm
 from bab.pretraining.data import gather, refuse_twice
 from bab.pretraining.runner import pretrain
+from bab.pretraining.running import Running
 from bab.pretraining.watch import Watch
 
 Go = Callable[..., tuple[dict[str, Any], Path]]
@@ -42,7 +46,10 @@ QUICK = (
     f"encoder.size={SIZE}", "encoder.dropout=0", "audio.crop=1.0", "train.batch=8",
     "train.steps=20", "train.eval_every=10", "train.lr=1e-3", "dev_seconds=8",
 )  # fmt: skip
-MASKED = ("hubert:random-tiny", "masked", ("targets.encoder=mfcc", "targets.clusters=12"))
+MASKED = (
+    "hubert:random-tiny", "masked",
+    ("targets.encoder=mfcc", "targets.clusters=12", "targets.sample_hours=0.02"),
+)  # fmt: skip
 CONTRASTIVE = ("wav2vec2:random-tiny", "contrastive", ("objective.codes=16",))
 BOTH = pytest.mark.parametrize("kind", [MASKED, CONTRASTIVE], ids=["masked", "contrastive"])
 
@@ -163,6 +170,34 @@ def test_interrupted_or_killed_it_goes_on_to_the_same_bytes(go: Go, tmp_path: Pa
     assert (folder / "model" / "model.safetensors").read_bytes() == expected
 
 
+def test_on_a_full_disk_it_stops_and_goes_on_when_there_is_space(
+    go: Go, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = ("train.steps=16", "train.save_every=5", "train.eval_every=8")
+    _, folder = go(CONTRASTIVE, *sets)
+    expected = (folder / "model" / "model.safetensors").read_bytes()
+    shutil.rmtree(folder)
+    batches = Running.batches
+    with ExitStack() as stack, monkeypatch.context() as patch:
+
+        def filling(self: Running, crops: Any) -> Any:
+            make, full = batches(self, crops), no_file_over(50_000)
+            return lambda step: (step == 12 and stack.enter_context(full), make(step))[1]
+
+        patch.setattr(Running, "batches", filling)
+        with pytest.raises(DiskFullError) as caught:
+            go(CONTRASTIVE, *sets)
+    said = str(caught.value)
+    assert str(folder / "checkpoints" / "step-") in said and caught.value.exit_code == 2, said
+    assert re.search(r"can't be written \(.*it takes (more than )?\d+\.\d+ MB", said), said
+    assert not list(folder.rglob(".tmp-*")) and not (folder / "pretrain.json").exists()
+    kept = sorted(path.name for path in (folder / "checkpoints").glob("step-*"))
+    assert kept and {int(name.partition("-")[2].split(".")[0]) for name in kept} <= {5, 8, 10}
+    go(CONTRASTIVE, *sets)
+    assert (folder / "model" / "model.safetensors").read_bytes() == expected
+    assert [line["step"] for line in logged(folder, "step")][-1] == 16
+
+
 def test_reading_ahead_with_more_threads_changes_nothing(go: Go) -> None:
     one = weights(go(MASKED)[1])
     result, folder = go(MASKED, "train.workers=3", force=True)
@@ -190,6 +225,7 @@ def test_continued_pretraining_takes_the_quantiser_along(go: Go, tmp_path: Path)
         torch.testing.assert_close(value, held[name], atol=1e-6, rtol=0, msg=name)
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_probe_says_what_the_loss_is_worth(go: Go) -> None:
     quick = "probe.sets=[train.steps=5, train.eval_every=5]"
     _, folder = go(MASKED, "train.steps=5", "probe.every=3", quick, "probe.task=vtc")

@@ -280,6 +280,7 @@ def test_nothing_to_predict_is_said(model: Path, tmp_path: Path) -> None:
         predict(model, ["@nothing.txt"], tmp_path / "out")
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_several_at_once_give_the_same(
     model: Path, homes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

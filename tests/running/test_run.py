@@ -16,6 +16,7 @@ from pathlib import Path
 import forks
 import numpy as np
 import pytest
+import soundfile
 from pyannote.core import Annotation, Segment, Timeline
 from pyannote.metrics.detection import DetectionPrecisionRecallFMeasure
 from safetensors.torch import load_file
@@ -56,6 +57,21 @@ def sample(tmp_path: Path) -> Path:
     """A copy of the shipped recordings that a test may spoil."""
     assert Rttm.sample is not None
     return Path(shutil.copytree(Rttm.sample, tmp_path / "homes"))
+
+
+@pytest.fixture
+def short(sample: Path) -> str:
+    """The first 16 s of each of its recordings, as a corpus."""
+    for path in sorted((sample / "wav").iterdir()):
+        audio, rate = soundfile.read(path, frames=soundfile.info(path).samplerate * 16)
+        path.unlink()
+        soundfile.write(path.with_suffix(".wav"), audio, rate)
+        known = sample / "rttm" / f"{path.stem}.rttm"
+        rows = [line.split() for line in known.read_text().splitlines()]
+        kept = [" ".join(row) for row in rows if float(row[3]) + float(row[4]) < 16]
+        known.write_text("\n".join(kept) + "\n")
+    shutil.rmtree(sample / "uem")
+    return f"rttm:{sample}"
 
 
 def weights(folder: Path) -> bytes:
@@ -146,17 +162,23 @@ def test_interrupted_or_killed_it_goes_on_to_the_same_bytes(go: Go, tmp_path: Pa
     assert weights(folder) == expected
 
 
-def test_two_processes_under_torchrun_give_the_model_of_one(go: Go, tmp_path: Path) -> None:
+@pytest.mark.parametrize("start", ["forks", pytest.param("torchrun", marks=pytest.mark.slow)])
+def test_two_processes_give_the_model_of_one(go: Go, tmp_path: Path, start: str) -> None:
     _, folder = go()
     expected = load_file(folder / "model" / "model.safetensors")
     record = json.loads((folder / "record.json").read_text())
     shutil.rmtree(folder)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += ["-m", "bab.cli", "run", "--encoder", "fbank", "--task", "vtc"]
+    command = ["-m", "bab.cli", "run", "--encoder", "fbank", "--task", "vtc"]
     for text in QUICK:
         command += ["--set", text]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    if start == "forks":
+        done = forks.ranks(2, [sys.executable, *command], cwd=tmp_path)
+    else:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        done = subprocess.run(
+            [*torchrun, "--nproc-per-node=2", *command], cwd=tmp_path, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True,
+        )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for name, value in load_file(folder / "model" / "model.safetensors").items():
         np.testing.assert_allclose(value, expected[name], atol=1e-5, err_msg=name)
@@ -173,9 +195,9 @@ def test_folds_test_every_recording_once(go: Go) -> None:
     assert len(list((folder / "folds").glob("*/model/model.safetensors"))) == 3
 
 
-def test_a_fine_tuned_model_keeps_its_encoder_and_conv_stays_frozen(go: Go, tmp_path: Path) -> None:
+def test_a_fine_tuned_model_keeps_its_encoder_and_conv_stays_frozen(go: Go, short: str) -> None:
     sets = ("train.steps=2", "train.eval_every=2", "train.batch=2", "train.accumulation=1")
-    more = {"encoder": "hubert:random-tiny", "mode": "finetune"}
+    more = {"encoder": "hubert:random-tiny", "mode": "finetune", "corpus": short}
     record, folder = go(*sets, "freeze=conv", **more)
     saved = load_file(folder / "model" / "model.safetensors")
     assert any(name.startswith("encoder.") for name in saved)
@@ -186,7 +208,7 @@ def test_a_fine_tuned_model_keeps_its_encoder_and_conv_stays_frozen(go: Go, tmp_
 
 
 def test_each_fold_fine_tunes_an_encoder_of_its_own(
-    go: Go, monkeypatch: pytest.MonkeyPatch
+    go: Go, short: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The encoder of the fold before has met the recordings that this one tests."""
     seen = []
@@ -199,7 +221,7 @@ def test_each_fold_fine_tunes_an_encoder_of_its_own(
 
     monkeypatch.setattr(trainer.Trainer, "fit", spy)
     sets = ("protocol=kfold", "folds=3", "train.steps=1", "train.batch=1", "train.accumulation=1")
-    go(*sets, "view.window=2", encoder="hubert", mode="finetune")
+    go(*sets, "view.window=2", encoder="hubert", mode="finetune", corpus=short)
     assert len(seen) == 3 and len(set(seen)) == 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from bab.cli import main
 from bab.config.resolve import run_config
 from bab.core.errors import BabError
 from bab.plugins.datasets.rttm import Rttm
+from bab.results.record import load, save
 from bab.running.runner import run
 from bab.running.verify import verify
 
@@ -157,3 +159,52 @@ def test_what_is_damaged_is_said_of_its_run_alone(runs: Path, copied: Path, kind
     assert len(verdicts) == 3 and sum(one.holds for one in verdicts) == 2
     (bad,) = (one for one in verdicts if not one.holds)
     assert "vtc" in str(bad.path) and "damaged, or of another version" in bad.untold
+
+
+def untold(folder: Path, **values: Any) -> str:
+    """What can't be told of a run whose record says something else."""
+    (path,) = folder.rglob("record.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    (verdict,) = verify(folder, quiet)
+    assert not verdict.holds and len(verdict.wrong) == 1
+    return verdict.untold
+
+
+def test_what_stands_in_the_way_of_a_run_is_named(copied: Path) -> None:
+    gender, sv = copied / "gender", copied / "sv"
+    version = json.loads(next(gender.rglob("record.json")).read_text())["task_version"]
+    said = f"task 'gender' is of version {version}, not 0"
+    assert untold(gender, task_version="0") == said
+    assert untold(gender, task_version=version) == ""
+    (table,) = gender.rglob("predictions/*/*.csv")
+    kept = table.read_text()
+    lines = kept.splitlines(keepends=True)
+    table.write_text("".join(lines[:-1]))
+    gone = lines[-1].partition(",")[0]
+    assert untold(gender) == f"{table.parent} holds no prediction of '{gone}'"
+    table.write_text(lines[0] + '"open')
+    assert untold(gender).startswith(f"{table}: can't be read as a table (")
+    table.write_bytes(b"\xff\xfe" + kept.encode())
+    assert untold(gender).startswith(f"{table}: can't be read as a table (")
+    table.unlink()
+    assert untold(gender) == f"{table.parent} holds no predictions: run again with --force"
+    (trials,) = sv.rglob("trials.tsv")
+    for broken in ("score\n1\n", "a\n1\t2\t3\tx\n"):
+        trials.write_text(broken)
+        assert untold(sv).startswith(f"{trials}: can't be read as scored trials (")
+
+
+def test_a_run_without_scores_says_nothing_and_clips_are_counted(copied: Path) -> None:
+    (path,) = (copied / "gender").rglob("record.json")
+    made = load(path)
+    data = json.loads(path.read_text())["data"]
+    held = data["test"]["clips"]
+    changed = {**data, "test": {**data["test"], "clips": held + 1}}
+    said = untold(copied / "gender", data=changed)
+    assert f"(the sample) has {held} clips to test on, and had {held + 1} when" in said
+    assert untold(copied / "gender", data=data) == ""
+    save(replace(made, status="failed", metrics={}, presets={}), path.parent)
+    assert verify(copied / "gender", quiet) == []
+    told: list[tuple[int, int]] = []
+    assert len(verify(copied, lambda done, total: told.append((done, total)))) == 2
+    assert told == [(1, 3), (2, 3), (3, 3)]

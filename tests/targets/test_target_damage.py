@@ -75,3 +75,32 @@ def test_too_few_clusters_are_told(tmp_path: Path) -> None:
     path.write_text(json.dumps(meta | {"clusters": 3}))
     with pytest.raises(BabError, match=r"targets\.json: 3 clusters, and 8 centroids"):
         TargetStore(tmp_path / "out")
+
+
+def test_what_is_no_target_store(tmp_path: Path) -> None:
+    with pytest.raises(BabError, match=r"^there is no clip to make targets of"):
+        run_make([], tmp_path / "out")
+    with pytest.raises(BabError, match=r": no targets there; `bab targets` makes them$"):
+        TargetStore(tmp_path / "none")
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    (begun / "labels-00000.safetensors").touch()
+    with pytest.raises(BabError, match=r"unfinished targets; finish them with the command that"):
+        TargetStore(begun)
+    clips, out = corpus_of(tmp_path, 2), tmp_path / "out"
+    run_make(clips, out)
+    meta = json.loads((out / "targets.json").read_text())
+    del meta["checksum"]
+    for change, said in (
+        ({"format": meta["format"] + 1}, f"not targets of format {meta['format']}; make them"),
+        ({"clusters": 0}, r"damaged \(0 clusters\)"),
+        ({"clusters": True}, r"damaged \(True clusters\)"),
+    ):
+        (out / "targets.json").write_text(json.dumps(meta | change))
+        with pytest.raises(BabError, match=rf"targets\.json: {said}"):
+            TargetStore(out)
+    (out / "targets.json").write_text(json.dumps(meta))
+    assert TargetStore(out).clusters == 8
+    (out / "index.safetensors").unlink()
+    with pytest.raises(BabError, match=r"index\.safetensors: not there; "):
+        TargetStore(out)

@@ -32,15 +32,19 @@ class Multilabel(Objective):
         """
         logits, lengths = model(batch)
         _check(logits, lengths, batch)
-        frames = int(batch.here.target_lengths.max())
-        valid = torch.arange(frames, device=logits.device) < batch.target_lengths[:, None]
-        # What stands in the padding is undefined, maybe NaN: it is replaced before the loss, since
-        # a NaN times zero would still poison the gradient.
-        padding = ~valid[..., None]
-        scores = logits[:, :frames].float().masked_fill(padding, 0.0)
-        wanted = batch.targets[:, :frames].float().masked_fill(padding, 0.0)
+        sizes = batch.here.target_lengths
+        frames = int(sizes.max())
+        scores, wanted = logits[:, :frames].float(), batch.targets[:, :frames].float()
+        padded = int(sizes.min()) < frames  # most batches are of windows of one length
+        if padded:
+            valid = torch.arange(frames, device=logits.device) < batch.target_lengths[:, None]
+            # What stands in the padding is undefined, maybe NaN: it is replaced before the loss,
+            # since a NaN times zero would still poison the gradient.
+            padding = ~valid[..., None]
+            scores, wanted = (one.masked_fill(padding, 0.0) for one in (scores, wanted))
         loss = functional.binary_cross_entropy_with_logits(scores, wanted, reduction="none")
-        loss = loss.masked_fill(padding, 0.0)
+        if padded:
+            loss = loss.masked_fill(padding, 0.0)
         if batch.weights is not None:
             loss = loss * batch.weights.float()[:, None, None]
         return Loss({"bce": Term(loss.sum(), self.counts(batch.here)["bce"])})

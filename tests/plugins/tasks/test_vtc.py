@@ -297,13 +297,13 @@ def test_two_recordings_never_share_a_file(tmp_path: Path) -> None:
 # --- size ---------------------------------------------------------------------------------------
 
 
-def test_ten_hours_with_thirty_thousand_segments_take_seconds() -> None:
+def test_three_hours_with_nine_thousand_segments_take_seconds() -> None:
     rng = np.random.default_rng(10)
-    clip = recording(random_segments(rng, 30_000, 36_000.0, longest=2.0), 36_000.0)
+    clip = recording(random_segments(rng, 9000, 10_800.0, longest=2.0), 10_800.0)
     clock = time.process_time()
     truth = TASK.targets(clip, W2V, frames_of(W2V, clip), LABELS).numpy()
     starts = np.array([s.start for s in clip.segments])
-    for k in range(9000):  # windows, each with what touches it
+    for k in range(2700):  # windows, each with what touches it
         a, b = 4.0 * k, 4.0 * k + 4
         low, high = np.searchsorted(starts, [a - 2, b])
         TASK.targets(clip.within(a, b, clip.segments[low:high]), W2V, 199, LABELS)
@@ -316,5 +316,5 @@ def test_ten_hours_with_thirty_thousand_segments_take_seconds() -> None:
     score = TASK.score([clip], {clip.id: found})
     scoring = time.process_time() - clock
     print(f"targets {targets:.1f} s, decoding {decoding:.1f} s, scoring {scoring:.1f} s")
-    assert len(found.segments) > 20_000 and score["f1"] > 0.7
-    assert targets < 10 and decoding < 10 and scoring < 30
+    assert len(found.segments) > 6000 and score["f1"] > 0.7
+    assert targets < 3 and decoding < 3 and scoring < 9

@@ -1,0 +1,278 @@
+"""What a run, a prediction or an embedding refuses: what is said, and that the next best passes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from made_models import made
+
+from bab.config.resolve import run_config
+from bab.core import registry
+from bab.core.errors import AudioError, BabError, ConfigError, PluginError
+from bab.core.types import Prediction, Trial
+from bab.running import model as models
+from bab.running import overview, parts
+from bab.running.embed import EmbedOptions, embed
+from bab.running.maker import PredictOptions
+from bab.running.model import load_spec, load_weights
+from bab.running.predict import predict
+from bab.running.predictor import Predictor
+from bab.running.published import ModelParts, Reference, read_published, spec_of
+from bab.running.recordings import of_array, recordings
+from bab.running.saved import load_saved, model_folder, with_thresholds
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs with models of random weights on filter banks, by task."""
+    top = tmp_path_factory.mktemp("refused")
+    return {task: made(top / task, task, encoder="fbank") for task in ("vtc", "gender", "sv")}
+
+
+@pytest.fixture
+def sound(tmp_path: Path) -> Path:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 32000), 16000)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("task", "asked", "said"),
+    [
+        ("gender", {"overlap": 0.5}, "--overlap: task 'gender' gives no frames that could be ave"),
+        ("vtc", {"overlap": 1.0}, "--overlap 1: a share of the window, at least 0 and below 1"),
+        ("vtc", {"overlap": -0.1}, "--overlap -0.1: a share of the window, at least 0 and below"),
+        ("gender", {"formats": ["rttm"]}, "--format: task 'gender' gives labels of whole recordi"),
+        ("vtc", {"formats": ["its"]}, "--format its: that format is only read"),
+        ("gender", {"timeline": ["png"]}, "--timeline: task 'gender' doesn't say who speaks when"),
+        ("vtc", {"timeline": ["pdf"]}, "--timeline pdf: a timeline is drawn as "),
+        ("gender", {"thresholds": {"female": 0.5}}, "--threshold: task 'gender' has no threshol"),
+        ("vtc", {"thresholds": {"MALE": 0.5}}, "--threshold MALE: did you mean 'MAL'?"),
+        ("vtc", {"thresholds": {"MAL": 1.01}}, "--threshold MAL=1.01: a threshold is a probabil"),
+        ("vtc", {"thresholds": {"MAL": -0.01}}, "--threshold MAL=-0.01: a threshold is a probab"),
+        ("vtc", {"preset": "balance"}, "preset 'balance': "),
+        ("vtc", {"enrol": Path("x")}, "--enrol: task 'vtc' compares no recordings"),
+        ("sv", {"enrol": Path("not/there")}, "--enrol not/there: no such folder"),
+    ],
+)
+def test_a_prediction(
+    folders: dict[str, Path], sound: Path, task: str, asked: dict[str, Any], said: str
+) -> None:
+    out = sound.parent / "out"
+    with pytest.raises(BabError) as caught:
+        predict(folders[task], [sound], out, PredictOptions(**asked))
+    assert str(caught.value).startswith(said), caught.value
+    assert not list(out.rglob("*.rttm")) and not list(out.rglob("*.csv"))
+
+
+def test_thresholds_may_be_0_and_1_and_the_others_stay(folders: dict[str, Path]) -> None:
+    saved = load_saved(folders["vtc"])
+    before = saved.tuned["default" if "default" in saved.tuned else next(iter(saved.tuned))]
+    preset = next(iter(saved.tuned))
+    now = with_thresholds(saved, preset, {"MAL": 1.0, "FEM": 0.0})["thresholds"]
+    assert now == {**before["thresholds"], "MAL": 1.0, "FEM": 0.0}
+    assert with_thresholds(saved, preset, {}) == saved.tuned[preset]
+
+
+def test_a_recording_without_sound(folders: dict[str, Path], tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "none.wav", np.zeros(0), 16000)
+    with pytest.raises(AudioError, match=r"none\.wav: "):
+        Predictor(folders["vtc"])(tmp_path / "none.wav")
+    done = predict(folders["vtc"], [tmp_path / "none.wav"], tmp_path / "out", PredictOptions())
+    assert [*done.left] == [str(tmp_path / "none.wav")] and not [*done.predictions()]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"per": "second"}, "--per second: frame, window or clip"),
+        ({"format": "csv"}, "--format csv: one of "),
+        ({"window": 0.0}, "--window 0: seconds, above 0"),
+        ({"window": -1.5}, "--window -1.5: seconds, above 0"),
+        ({"layer": "5"}, "layer"),
+    ],
+)
+def test_an_embedding(sound: Path, asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        embed("fbank", [sound], sound.parent / "out", EmbedOptions(**asked))
+    assert said in str(caught.value) and not (sound.parent / "out" / "a.npy").exists()
+
+
+def test_an_embedding_of_several(sound: Path) -> None:
+    several = "fbank+hubert:random-tiny"
+    with pytest.raises(ConfigError, match=r"--per frame: the encoders of 'fbank\+hubert"):
+        embed(several, [sound], sound.parent / "out", EmbedOptions())
+    asked = EmbedOptions(per="clip", sets=["encoder.cmvn=none"])
+    with pytest.raises(ConfigError, match=r"--set encoder\.cmvn=none: of several encoders"):
+        embed(several, [sound], sound.parent / "out", asked)
+    with pytest.raises(BabError, match=r"--segments: corpus 'audio' has none"):
+        spec = f"audio:{sound.parent}"
+        embed("fbank", [spec], sound.parent / "out", EmbedOptions(segments=True))
+
+
+def test_what_is_no_recording(tmp_path: Path, sound: Path) -> None:
+    with pytest.raises(BabError, match=r"^no audio file was named$"):
+        recordings([])
+    more, lines = tmp_path / "more.txt", tmp_path / "files.txt"
+    more.write_text("a.wav\n")
+    lines.write_text(f"# a comment\n\na.wav\n@{more}\n")
+    with pytest.raises(BabError, match=r"files\.txt:4: a list can't name another list"):
+        recordings([f"@{lines}"])
+    lines.write_text(f"# a comment\n\na.wav\n{sound}\n")  # beside the list, and by its whole path
+    named, left = recordings([f"@{lines}"])
+    assert [Path(one.path) for one in named] == [sound] and not left
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((), "audio of shape (): expected [samples] or [channels, samples]"),
+        ((0,), "audio of shape (0,): expected [samples] or [channels, samples]"),
+        ((1, 2, 8), "audio of shape (1, 2, 8): expected [samples] or [channels, samples]"),
+        ((8, 2), "audio of shape (8, 2): channels come first"),
+    ],
+)
+def test_numbers_that_are_no_sound(shape: tuple[int, ...], said: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        of_array(np.zeros(shape, np.float32), 16000)
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize("rate", [None, 0, -1])
+def test_numbers_without_a_rate(rate: int | None) -> None:
+    with pytest.raises(ValueError, match="sampling_rate is required with arrays"):
+        of_array(np.zeros(8, np.float32), rate)
+
+
+def test_the_mean_of_channels_is_heard() -> None:
+    both = np.array([[0.5, 0.0, -0.5], [0.0, 0.0, 0.5]])
+    assert of_array(both, 8000).array is not None
+    assert np.allclose(cast(Any, of_array(both, 8000).array), [0.25, 0, 0])
+    assert len(cast(Any, of_array(np.zeros((3, 3)), 1).array)) == 3  # as many channels as samples
+
+
+def test_a_model_that_does_not_fit_what_it_says(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(folders["vtc"], tmp_path / "run"))
+    place = model_folder(folder)
+    spec = load_spec(place)
+    tensors = dict(load_weights(place, spec))
+
+    def said(tensors: dict[str, torch.Tensor], **more: Any) -> str:
+        plain = {k: v for k, v in spec.items() if k not in ("checksum", "weights", "format")}
+        models.save(place, tensors, plain | more)
+        with pytest.raises(BabError) as caught:
+            load_saved(folder)
+        return str(caught.value)
+
+    name = max(k for k in tensors if k.startswith("head."))
+    less = {k: v for k, v in tensors.items() if k != name}
+    assert said(less) == f"{place} does not fit its own description ({name})"
+    more = tensors | {"head.more": torch.ones(1)}
+    assert said(more) == f"{place} does not fit its own description (head.more)"
+    wide = tensors | {name: torch.ones(3, *tensors[name].shape)}
+    shape = list(tensors[name].shape)
+    assert said(wide).endswith(f": {name} is {[3, *shape]}, and {shape} is described")
+    changed = said(tensors, fingerprint="another")
+    assert "whose weights or code have changed since (fingerprint another, now " in changed
+
+
+def test_a_model_by_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ModelParts("vtc", {"voice": ("KCHI",)}, "fbank", "frames", {}, tuned={"loud": {}})
+    with pytest.raises(PluginError) as caught:
+        spec_of(given, Reference("mine", "x"))
+    assert str(caught.value).endswith("task 'vtc' has no preset 'loud'")
+    reader = SimpleNamespace(read=lambda *given, **more: {"task": "vtc"})
+    monkeypatch.setattr(registry, "load", lambda kind, name: lambda: reader)
+    with pytest.raises(PluginError, match=r"the model 'mine' reads no bab\.ModelParts: \{'task'"):
+        read_published(Reference("mine", "x"), True, False)
+    with pytest.raises(BabError, match=r"there is no such run folder\. `bab table` lists runs"):
+        model_folder(tmp_path / "none")
+    for fold in (10, 9):
+        (tmp_path / "folds" / str(fold) / "model").mkdir(parents=True)
+    with pytest.raises(BabError, match=r"has 2 folds, .* Name one of them: .*folds/9 \(or"):
+        model_folder(tmp_path)
+    with pytest.raises(BabError, match="has 2 folds"):
+        model_folder(tmp_path / "folds")
+    assert model_folder(tmp_path / "folds" / "9") == tmp_path / "folds" / "9" / "model"
+
+
+@pytest.mark.parametrize(
+    ("asked", "sets", "said"),
+    [
+        ({"task": "vtc"}, ["head=pooled"], "head 'pooled' gives "),
+        ({"task": "gender", "mode": "finetune"}, ["head=logistic"], "head 'logistic' is solved, n"),
+        ({"task": "sv"}, ["protocol=kfold"], "trial lists belong to given splits: use protocol=g"),
+        ({"task": "vtc"}, ["objective=masked"], "objective 'masked' learns from audio alone: `ba"),
+        ({"task": "vtc"}, ["objective=ctc"], "objective 'ctc' is for tasks of level sequence; ta"),
+        ({"task": "vtc"}, ["layers=9"], "layer"),
+        ({"task": "vtc"}, ["view.window=0.02"], "view.window=0.02: one frame of 'fbank"),
+    ],
+)
+def test_a_run(asked: dict[str, Any], sets: list[str], said: str, tmp_path: Path) -> None:
+    given = {"encoder": "fbank", "runs": str(tmp_path / "runs"), **asked}
+    with pytest.raises(ConfigError) as caught:
+        parts.build_parts(run_config(None, given, sets, folder=tmp_path))
+    assert said in str(caught.value) and not (tmp_path / "runs").exists()
+
+
+def test_scores_of_too_many_pairs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    done = [cast(Any, SimpleNamespace(name=f"r{i}", prediction=None)) for i in range(4)]
+    monkeypatch.setattr(overview, "MOST_PAIRS", 5)  # four recordings are six pairs
+    said = overview.write_scores(cast(Any, None), done, tmp_path / "scores.csv")
+    assert said == "no scores of 4 recordings with each other: name --enrol FOLDER"
+    assert not (tmp_path / "scores.csv").exists()
+    monkeypatch.setattr(overview, "MOST_PAIRS", 6)
+    kind = SimpleNamespace(compare=lambda trials, known: [0.5] * len(trials))
+    saved = cast(Any, SimpleNamespace(task=kind))
+    assert not overview.write_scores(saved, done, tmp_path / "scores.csv")
+    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 7
+
+
+def test_a_recording_beside_each_enrolled_speaker(tmp_path: Path) -> None:
+    def heard(name: str, *vector: float) -> Any:
+        return SimpleNamespace(name=name, prediction=Prediction(name, vector=vector))
+
+    def compare(trials: list[Trial], known: dict[str, Prediction]) -> list[float]:
+        return [float(np.dot(known[t.enrol].vector, known[t.test].vector)) for t in trials]
+
+    done = [heard(".enrolled/ann/1", 1, 0), heard(".enrolled/ann/2", 0, 1), heard("x", 1, 0)]
+    done += [heard(".enrolled/bo", 0, -1), heard("y", 0, 1)]
+    saved = cast(Any, SimpleNamespace(task=SimpleNamespace(compare=compare)))
+    assert overview.write_scores(saved, done, tmp_path / "scores.csv") == ""
+    assert (tmp_path / "scores.csv").read_text().splitlines() == [
+        *("enrolled,recording,score", "ann,x,0.7071", "bo,x,0.0000"),
+        *("ann,y,0.7071", "bo,y,-1.0000"),
+    ]
+    plain = [one for one in done if not one.name.startswith(".")]
+    assert overview.write_scores(saved, [*plain, heard("z", 1, 0)], tmp_path / "s.csv") == ""
+    lines = (tmp_path / "s.csv").read_text().splitlines()
+    assert lines == ["first,second,score", "x,y,0.0000", "x,z,1.0000", "y,z,0.0000"]
+    assert overview.write_scores(saved, plain[:1], tmp_path / "s.csv") == ""
+    assert (tmp_path / "s.csv").read_text().splitlines() == ["first,second,score"]
+
+
+def test_what_lies_in_a_folder(tmp_path: Path, sound: Path) -> None:
+    top = tmp_path / "top"
+    for name in ("a/one.wav", ".git/two.wav", "a/.hid/three.wav", "a/.four.wav", "b/five.wav"):
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(sound, top / name)
+    (top / "b" / "text.txt").write_text("no sound")
+    (top / "b" / "again").symlink_to(top)  # in a circle
+    (tmp_path / "else").mkdir()
+    shutil.copy(sound, tmp_path / "else" / "six.wav")
+    (top / "link").symlink_to(tmp_path / "else")
+    (top / "c.wav").mkdir()
+    named, left = recordings([top])
+    assert [one.name for one in named] == ["a/one", "b/five", "link/six"]
+    assert not left
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "x.txt").touch()
+    with pytest.raises(BabError, match=r"empty holds no audio file: looked for wav, flac"):
+        recordings([tmp_path / "empty"])
