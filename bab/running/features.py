@@ -143,7 +143,9 @@ class FeatureSource:
             for blocks in self._together(todo):
                 if stop():
                     return
-                new = [one for one in blocks if not self.store.claim(one[0]) and self._fits(one[1])]
+                # Copies of a file share an address.
+                asked = dict(one for one in blocks if not self.store.claim(one[0]))
+                new = [one for one in asked.items() if self._fits(one[1])]
                 if new:
                     made = self._encode([window for _, part in new for window in part])
                     if written is not None:

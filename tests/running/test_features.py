@@ -304,3 +304,23 @@ def test_room_is_never_made_among_blocks_that_this_run_will_need(wav: Path, make
     budget = sum(path.stat().st_size for path in paths[1:])
     filled(make(budget=budget), found)
     assert [path.exists() for path in paths] == [False, True, True]
+
+
+def test_copies_of_a_file_are_encoded_once(wav: Path, make: Make) -> None:
+    copy = wav.with_name("copy.wav")
+    copy.write_bytes(wav.read_bytes())
+    source = make()
+    begun = Counting.calls
+    both = [windows(path, source.encoder, 4.0)[0] for path in (wav, copy)]
+    filled(source, both)
+    assert Counting.calls - begun == 1
+    first, second = source.inputs(items(both)).states
+    assert torch.equal(first, second) and Counting.calls - begun == 1
+
+
+def test_features_of_packed_weights_have_an_address_of_their_own(wav: Path, make: Make) -> None:
+    """They are other last bits: a run takes one kind or the other."""
+    plain, packed = make(), make(packed=True)
+    for source in (plain, packed):
+        source.plan(windows(wav, source.encoder)[:2])
+    assert plain.blocks[0][0] != packed.blocks[0][0]
