@@ -92,7 +92,6 @@ def _planned(
     device, precision = accelerator.device, config.train.precision
     parts.encoder.requires_grad_(False).to(device)
     halve(parts.encoder, precision)
-    packed = pack(parts.encoder, device)
     own = config.cache.dir
     folder = Path(own).expanduser() if own else cache_root() / "features"
     store = Store(folder, int(config.cache.budget_gb * 1e9))
@@ -108,7 +107,7 @@ def _planned(
             batch=1 if device.type == "cpu" else 512,
             pool=parts.pooled,
             precision=precision,
-            packed=packed,
+            packed=pack(encoder, device),
             resident=room(device),
         )
 
