@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from bab import Waves
+from bab.config.resolve import run_config
 from bab.kit import ValidGroupNorm
 from bab.machine import packed
 from bab.machine.arithmetic import arithmetic, halve
 from bab.machine.packed import can_pack, pack
 from bab.plugins.encoders.hubert import Hubert
+from bab.running.session import Session
 
 CPU = torch.device("cpu")
 able = pytest.mark.skipif(not can_pack(), reason="this CPU or torch has no use for packed weights")
@@ -124,3 +128,18 @@ def test_an_encoder_says_the_same(precision: str) -> None:
                 assert apart(a, b) < (1e-5 if precision == "fp32" else 0.02)
             again = encoder(waves)
             assert all(map(torch.equal, again.layers, out.layers))
+
+
+@pytest.mark.parametrize("name", ["hubert:tiny", "fbank"])
+def test_a_probe_packs_its_encoder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has nothing to pack keeps the addresses that its features always had."""
+    monkeypatch.setenv("BAB_CACHE", str(tmp_path))
+    config = run_config(None, {"encoder": name, "task": "vtc", "device": "cpu"})
+    session = Session()
+    parts = session.parts(config)
+    source = session.features(config, parts, SimpleNamespace(device=CPU), [])
+    assert source.packed == (can_pack() and name != "fbank")
+    kinds = {type(one) for one in parts.encoder.modules()}
+    assert (packed.PackedLinear in kinds) == source.packed
