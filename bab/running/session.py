@@ -16,6 +16,7 @@ from bab.core.types import Clip, Labels, Tell
 from bab.data.content import content_memo
 from bab.machine.arithmetic import halve
 from bab.machine.measure import room
+from bab.machine.packed import pack
 from bab.running.answers import Answers
 from bab.running.assembly import frozen_source
 from bab.running.data import Data, read_data
@@ -106,6 +107,7 @@ def _planned(
             batch=1 if device.type == "cpu" else 512,
             pool=parts.pooled,
             precision=precision,
+            packed=pack(encoder, device),
             resident=room(device),
         )
 

@@ -327,3 +327,23 @@ def test_what_is_read_again_goes_straight_into_the_batch(
     for block in source.store.root.glob("??/*.safetensors"):
         block.write_bytes(block.read_bytes()[:-8])  # cut off meanwhile: made anew
     assert torch.equal(source.inputs(asked).states, first.states)
+
+
+def test_copies_of_a_file_are_encoded_once(wav: Path, make: Make) -> None:
+    copy = wav.with_name("copy.wav")
+    copy.write_bytes(wav.read_bytes())
+    source = make()
+    begun = Counting.calls
+    both = [windows(path, source.encoder, 4.0)[0] for path in (wav, copy)]
+    filled(source, both)
+    assert Counting.calls - begun == 1
+    first, second = source.inputs(items(both)).states
+    assert torch.equal(first, second) and Counting.calls - begun == 1
+
+
+def test_features_of_packed_weights_have_an_address_of_their_own(wav: Path, make: Make) -> None:
+    """They are other last bits: a run takes one kind or the other."""
+    plain, packed = make(), make(packed=True)
+    for source in (plain, packed):
+        source.plan(windows(wav, source.encoder)[:2])
+    assert plain.blocks[0][0] != packed.blocks[0][0]
