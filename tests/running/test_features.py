@@ -15,6 +15,7 @@ from damaged import flipped
 from train_worker import Small
 
 from bab.audio import decoding
+from bab.core.errors import DivergedError
 from bab.core.interfaces import Encoder
 from bab.core.types import Clip, Item, View, Window
 from bab.data.windows import Examples
@@ -105,6 +106,22 @@ def test_cached_and_computed_features_have_the_same_bits(
     assert Counting.calls == before + 6
     assert torch.equal(kept.states, computed.states) and torch.equal(kept.lengths, computed.lengths)
     assert kept.states.shape == (6, 2, 40, 8)
+
+
+def test_what_half_precision_can_not_hold_is_named_with_its_remedy(wav: Path, make: Make) -> None:
+    class Loud(Small):
+        scale = 1e6  # float16 ends at 65504
+
+        def forward(self, waves, mask=None, layers="all"):  # type: ignore[no-untyped-def]
+            encoded = super().forward(waves, mask, layers)
+            return replace(encoded, layers=tuple(self.scale * x for x in encoded.layers))
+
+    found = windows(wav, Small())[:2]
+    half = make(Loud(), dtype=torch.float16)
+    said = r"too large for torch\.float16 \(.*wav, 0 to 4 s\): use --set cache\.dtype=float32$"
+    with pytest.raises(DivergedError, match=said):
+        filled(half, found)
+    filled(make(Loud()), found)
 
 
 def test_nothing_is_encoded_twice_also_not_by_the_next_process(wav: Path, make: Make) -> None:
