@@ -102,8 +102,7 @@ class Trainer:
                 told = f"resuming from step {self.state.step} of {training.config.steps}"
                 training.watchers.bab_notice(run=training.info, message=told)
         self.saved = time.monotonic()
-        # One process without a loss scale needs none of Accelerate's care, which costs as much as
-        # a small head's step; nor, on a CPU in fp32, its search of the memory for what to free.
+        # One process without a loss scale needs none of Accelerate's costly care.
         self.plain = self.accelerator.num_processes == 1 and self.accelerator.scaler is None
         self.wrapped, self.stepper = self.bundle, self.optimizer
         if not self.plain or device != "cpu" or self.accelerator.mixed_precision != "no":
@@ -137,8 +136,8 @@ class Trainer:
         with one_thread(scorer.encoder is None and scorer.pool):
             self._loop()
         self._load_best()
-        if self.stepper is not self.optimizer:  # it would keep this model as long as it lives
-            self.accelerator.free_memory()
+        if self.stepper is not self.optimizer:
+            self.accelerator.free_memory()  # it would keep this model as long as it lives
         return self.state
 
     def _loop(self) -> None:
