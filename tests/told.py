@@ -73,7 +73,8 @@ def _clip(corpus: Any, clip: Clip) -> str:
 
 
 def _format(name: str, top: Path) -> Iterator[str]:
-    form = open_format(name)
+    form, top = open_format(name), top / "set"
+    top.mkdir(exist_ok=True)
     path = top / f"home 01{form.suffixes[0]}"
     if form.writes:
         form.write([format_files.DAY], path)
