@@ -411,3 +411,11 @@ def test_tri_stage_is_fairseqs() -> None:
     assert said == pytest.approx([0.5, 1.0, 1.0, 1.0, 1.0, *decay, 0.01], rel=1e-12)
     all_held = TrainConfig(steps=5, warmup=2, hold=3, schedule="tri-stage")
     assert [schedule(all_held, step) for step in (4, 5, 6)] == pytest.approx([1.0, 1.0, 0.01])
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_a_decay_of_one_step_or_of_none(name: str) -> None:
+    one = TrainConfig(steps=10, warmup=9, schedule=name)
+    assert [schedule(one, step) for step in (8, 9, 10, 11)] == pytest.approx([1.0, 1.0, 0.0, 0.0])
+    none = TrainConfig(steps=9, warmup=9, schedule=name)
+    assert schedule(none, 9) == 1.0 and schedule(TrainConfig(steps=9), 0) == 1.0
