@@ -1,6 +1,7 @@
 """Is the loss of pretraining in bf16 within the noise of fp32's? 200 tiny steps, several seeds.
 
     python benchmarks/half_loss.py [--steps 200] [--seeds 3] [--device cpu]
+        [--objectives masked,contrastive]
 
 Both objectives, on tones that change four times a second (so that what is hidden can be told from
 what is heard; the masked objective's labels are the tones), with the trainer's own step. A seed
@@ -61,9 +62,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--objectives", default="masked,contrastive")
     given = parser.parse_args()
     worse = False
-    for objective in ("masked", "contrastive"):
+    for objective in given.objectives.split(","):
         ends = {
             precision: [
                 end(objective, precision, given.steps, seed, given.device)

@@ -1,1 +1,1 @@
-"""What this machine computes with: its GPUs, memory, and half precision."""
+"""What this machine computes with: its GPUs, memory, half precision, packed weights."""

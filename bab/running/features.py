@@ -49,6 +49,7 @@ Progress = Callable[[float, float], None]
 _Key = tuple[str, float, float, tuple[int, int] | None]
 _Block = tuple[str, list[Window]]
 _PASS_SECONDS = 512.0  # of audio, padding included, in one pass of a GPU
+_CPU_SECONDS = 16.0  # of audio that a CPU encodes before it looks whether to stop: some seconds
 _AHEAD = 2  # passes that are read before they are asked for
 
 
@@ -85,12 +86,14 @@ class FeatureSource:
         batch: int = 1,
         pool: bool = False,
         precision: str = "fp32",
+        packed: bool = False,
         resident: int = 0,
     ) -> None:
         """layers: which states to keep; memo: of content ids; batch: windows per pass, which is 1
         on a CPU so that a window's features never depend on its company; pool: keep only each
         window's mean over its frames, and give one frame per example; precision: that the encoder
-        computes in; resident: bytes of frames that stay in the device's memory once read."""
+        computes in; packed: whether with packed weights (bab.machine.packed); resident: bytes of
+        frames that stay in the device's memory once read."""
         self.encoder = encoder.eval()
         self.layers = layers
         self.store = store
@@ -100,6 +103,7 @@ class FeatureSource:
         self.batch = batch
         self.pool = pool
         self.precision = precision
+        self.packed = packed
         self.waves = WaveSource(encoder.sample_rate)
         self.places: dict[_Key, Place] = {}
         self.blocks: list[tuple[str, list[Window]]] = []
@@ -139,14 +143,14 @@ class FeatureSource:
             for blocks in self._together(todo):
                 if stop():
                     return
-                new = [one for one in blocks if not self.store.claim(one[0]) and self._fits(one[1])]
+                # Copies of a file share an address.
+                asked = dict(one for one in blocks if not self.store.claim(one[0]))
+                new = [one for one in asked.items() if self._fits(one[1])]
                 if new:
                     made = self._encode([window for _, part in new for window in part])
                     if written is not None:
                         written.result()
                     written = writer.submit(self._put, new, made)
-                    if self.batch == 1:
-                        written.result()
                 done += sum(fresh[key, part[0].clip.path] for key, part in blocks)
                 progress(done, total)
             if written is not None:
@@ -154,13 +158,14 @@ class FeatureSource:
         self._filled = len(self.blocks)
 
     def _together(self, blocks: Iterable[_Block]) -> Iterator[list[_Block]]:
-        """Blocks whose windows are encoded together: on a CPU one after the other."""
+        """Blocks whose windows are read ahead, and on a GPU encoded together."""
+        enough = 4 * _PASS_SECONDS if self.batch > 1 else _CPU_SECONDS
         part: list[_Block] = []
         seconds = 0.0
         for block in blocks:
             part.append(block)
             seconds += sum(w.clip.duration for w in block[1])
-            if self.batch == 1 or seconds >= 4 * _PASS_SECONDS:
+            if seconds >= enough:
                 yield part
                 part, seconds = [], 0.0
         if part:
@@ -317,7 +322,9 @@ class FeatureSource:
         kept = encoded.layers
         if isinstance(self.layers, int):
             kept = (kept[self.layers],)
-        stacked, lengths = torch.stack(kept, dim=1), encoded.lengths.tolist()
+        lengths = encoded.lengths.tolist()
+        # Layers side by side, as in a block; what is pooled is summed in the order it always was.
+        stacked = torch.stack(kept, 1) if self.pool else torch.stack(kept, 2).transpose(1, 2)
         spans = [slice(*(w.keep or (0, n))) for w, n in zip(part, lengths, strict=True)]
         if self.pool:
             stacked = torch.stack(
@@ -336,11 +343,12 @@ class FeatureSource:
         """One sum tells it of all. Raises DivergedError, naming the encoder or the number type."""
         if bool(kept.sum(dtype=torch.float32).isfinite()):
             return
-        who = f"{described(self.encoder)} gives values that are not finite"
+        who, remedy = f"{described(self.encoder)} gives values that are not finite", ""
         if bool(states.isfinite().all()):
-            who = f"'{self.encoder.resolved}' gives values too large for {self.dtype} (cache.dtype)"
+            who = f"'{self.encoder.resolved}' gives values too large for {self.dtype}"
+            remedy = ": use --set cache.dtype=float32"
         clip = window.clip
-        raise DivergedError(f"{who} ({clip.path}, {clip.start:g} to {clip.end:g} s)")
+        raise DivergedError(f"{who} ({clip.path}, {clip.start:g} to {clip.end:g} s){remedy}")
 
     def _window_bytes(self, window: Window) -> int:
         frames = kept_frames(window, self.encoder.grid, self.encoder.sample_rate)
@@ -381,6 +389,7 @@ class FeatureSource:
             torch.__version__,
             # Nothing was kept but of fp32 before there was a choice.
             *([self.precision] if self.precision != "fp32" else []),
+            *(["packed"] if self.packed else []),  # other last bits
         )
         return hashlib.blake2b(repr(facts).encode(), digest_size=20).hexdigest()
 

@@ -16,6 +16,7 @@ from bab.core.types import Clip, Labels, Tell
 from bab.data.content import content_memo
 from bab.machine.arithmetic import halve
 from bab.machine.measure import room
+from bab.machine.packed import pack
 from bab.running.answers import Answers
 from bab.running.assembly import frozen_source
 from bab.running.data import Data, read_data
@@ -77,6 +78,23 @@ def labels_of(config: RunConfig, parts: Parts) -> Labels | None:
     return parts.start.labels
 
 
+_MUCH = 1_000_000  # bytes per second of audio; a base model's 13 states are twice as many
+
+
+def settled(config: RunConfig, parts: Parts) -> RunConfig:
+    """With what `cache.dtype=auto` means for these components: half precision for frames that take
+    much room (docs/speed.md: what it does to scores), float32 for all else."""
+    if config.cache.dtype != "auto":
+        return config
+    encoder, much = parts.encoder, False
+    if config.mode == "probe" and not parts.pooled and encoder.grid.hop:
+        layers = encoder.depth if LayerMix(encoder.depth, config.layers).wanted == "all" else 1
+        rate = encoder.sample_rate / encoder.grid.hop
+        much = layers * encoder.dim * rate * torch.float32.itemsize > _MUCH
+    dtype = "float16" if much else "float32"
+    return config.model_copy(update={"cache": config.cache.model_copy(update={"dtype": dtype})})
+
+
 def _key(config: RunConfig) -> str:
     """All of a configuration but what may differ between the runs of a cell."""
     whole = config.model_dump(mode="json")
@@ -106,6 +124,7 @@ def _planned(
             batch=1 if device.type == "cpu" else 512,
             pool=parts.pooled,
             precision=precision,
+            packed=pack(encoder, device),
             resident=room(device),
         )
 

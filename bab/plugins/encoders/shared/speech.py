@@ -39,7 +39,7 @@ from bab.kit import (
     standardise,
     valid,
 )
-from bab.plugins.encoders.shared import export, masking
+from bab.plugins.encoders.shared import export, half, masking
 from bab.plugins.encoders.shared.states import Kind, Weights, build, from_folder
 from bab.plugins.encoders.shared.torchaudio import convert, modern
 
@@ -187,6 +187,7 @@ class Speech(Encoder):
         self.model.feature_extractor._requires_grad = False
         self.model.feature_extractor.register_forward_hook(self._keep_local)
         masking.mask_without_waiting(self.model)
+        half.train_faster(self.model)
         self._local: Tensor | None = None
         self._normed: Tensor | None = None
         norm = getattr(self.model.feature_projection, "layer_norm", None)  # mHuBERT-147 has none
