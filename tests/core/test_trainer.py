@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from train_worker import batch, example, examples, make_job
 
 from bab.core import checkpoint
+from bab.core import trainer as trainer_module
 from bab.core.device import one_thread
 from bab.core.errors import BabError, DivergedError, InterruptedRunError
 from bab.core.observers import hookimpl
@@ -419,3 +420,33 @@ def test_a_decay_of_one_step_or_of_none(name: str) -> None:
     assert [schedule(one, step) for step in (8, 9, 10, 11)] == pytest.approx([1.0, 1.0, 0.0, 0.0])
     none = TrainConfig(steps=9, warmup=9, schedule=name)
     assert schedule(none, 9) == 1.0 and schedule(TrainConfig(steps=9), 0) == 1.0
+
+
+def test_minutes_are_of_sixty_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = TrainConfig(steps=8, batch=12, eval_every=100, save_every=100, save_minutes=2)
+    now, saved = [1000.0], list[int]()
+
+    class Late:
+        @hookimpl
+        def bab_step(self, step: int) -> None:
+            now[0] += {2: 119.9, 5: 0.1}.get(step, 0.0)
+
+    job = make_job(tmp_path, config)
+    job.watchers.join(Told(saved, []))
+    job.watchers.join(Late())
+    monkeypatch.setattr(trainer_module, "time", Clock(now))
+    Trainer(job).fit()
+    assert saved[0] in (5, 6)  # 119.9 s are no two minutes
+
+
+class Clock:
+    """The time of a test."""
+
+    def __init__(self, now: list[float]) -> None:
+        self.now = now
+
+    def monotonic(self) -> float:
+        return self.now[0]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
