@@ -45,8 +45,9 @@ accepted: $(DEV)
 	for made in defaults transcripts drawn told; do $(BIN)/python tests/$$made.py || exit 1; done
 
 # 60 small faults, planted one at a time in a copy: which ones does the suite see?
+# COVERAGE=FILE, of `pytest --cov=bab --cov-context=test`, shows each to the tests that run its line.
 mutants: $(DEV)
-	$(BIN)/python scripts/mutants.py --count 60
+	$(BIN)/python scripts/mutants.py --count 60 $(if $(COVERAGE),--coverage $(COVERAGE))
 
 # The shipped recordings, made anew (needs espeak-ng and sox).
 samples: $(DEV)
