@@ -307,3 +307,18 @@ def test_how_an_encoder_can_hear() -> None:
         with pytest.raises(ConfigError, match="layer"):
             hearing(layer=layer)
     assert hearing(layer="0").layer == "0" and hearing(layer="mean").layer == "mean"
+
+
+@pytest.mark.parametrize(
+    ("sets", "pooled"),
+    [
+        ([], True),  # linear: the mean over frames may be taken before it
+        (["mode=finetune"], False),
+        (["mode=finetune", "view.pool=mean"], True),
+        (["encoder=fbank+hubert:random-tiny"], True),
+    ],
+)
+def test_which_heads_get_one_mean_frame(sets: list[str], pooled: bool, tmp_path: Path) -> None:
+    given = {"encoder": "fbank", "task": "gender"}
+    config = run_config(None, given, ["freeze=none", *sets], folder=tmp_path)
+    assert parts.build_parts(config).pooled is pooled
