@@ -322,3 +322,15 @@ def test_which_heads_get_one_mean_frame(sets: list[str], pooled: bool, tmp_path:
     given = {"encoder": "fbank", "task": "gender"}
     config = run_config(None, given, ["freeze=none", *sets], folder=tmp_path)
     assert parts.build_parts(config).pooled is pooled
+
+
+def test_a_recordings_files_lie_as_deep_as_it_does(
+    folders: dict[str, Path], sound: Path, tmp_path: Path
+) -> None:
+    deep = tmp_path / "in" / "a" / "b" / "c.wav"
+    deep.parent.mkdir(parents=True)
+    shutil.copy(sound, deep)
+    asked = PredictOptions(formats=["rttm", "csv"], probabilities="npy")
+    predict(folders["vtc"], [tmp_path / "in"], tmp_path / "out", asked)
+    names = [p.name for p in (tmp_path / "out" / "a" / "b").iterdir()]
+    assert sorted(names) == ["c.csv", "c.probabilities.npy", "c.rttm"]
