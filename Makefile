@@ -5,13 +5,14 @@
 # make gpu    ten minutes on a machine with a CUDA device: is all as on the CPU, and how fast is it?
 # make fuzz   20,000 broken files of every kind; FIRST=N begins at another seed
 # make mutants   how many small faults the suite sees (an hour)
+# make accepted   after a change of words, defaults or pictures that was looked at (git diff tests)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo test slow docs fuzz mutants lint gpu samples clean
+.PHONY: demo test slow docs fuzz mutants accepted lint gpu samples clean
 
 demo: $(RUN)
 	$(BIN)/bab run --encoder hubert --task vtc --offline
@@ -39,9 +40,14 @@ lint: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# What the suite holds to the letter, as it is now: read what `git diff tests` then shows.
+accepted: $(DEV)
+	for made in defaults transcripts drawn told; do $(BIN)/python tests/$$made.py || exit 1; done
+
 # 60 small faults, planted one at a time in a copy: which ones does the suite see?
+# COVERAGE=FILE, of `pytest --cov=bab --cov-context=test`, shows each to the tests that run its line.
 mutants: $(DEV)
-	$(BIN)/python scripts/mutants.py --count 60
+	$(BIN)/python scripts/mutants.py --count 60 $(if $(COVERAGE),--coverage $(COVERAGE))
 
 # The shipped recordings, made anew (needs espeak-ng and sox).
 samples: $(DEV)

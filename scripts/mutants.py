@@ -5,6 +5,9 @@ in a copy of the tree; the tests nearest to each are run there: those whose file
 name, those that import it or name the function, then the rest of the room's and of who uses the
 module. What they don't see is shown to as many files again, twice. What no test fails for is
 printed: a fault that changes nothing anybody could see, or a hole in the suite.
+
+With `--coverage FILE` (of `pytest --cov=bab --cov-context=test`, pytest-cov) the tests are those
+that run the faulty line, those of the nearest files first; a line that none runs is a hole at once.
 """
 
 from __future__ import annotations
@@ -165,6 +168,27 @@ def nearest(fault: Fault, tests: Path, users: list[str]) -> list[Path]:
     return sorted(near, key=lambda test: -scores[test])
 
 
+class Coverage:
+    """Which tests run a line: contexts of coverage.py, `tests/x/test_y.py::test_z|run`."""
+
+    def __init__(self, file: str) -> None:
+        from coverage import CoverageData
+
+        self.data = CoverageData(file)
+        self.data.read()
+        self.files = sorted(self.data.measured_files())
+
+    def tests(self, fault: Fault, near: list[str]) -> list[str] | None:
+        """Those that run the line, of the nearest files first; None where it is run by import."""
+        name = next((f for f in self.files if f.endswith(f"/{fault.path.as_posix()}")), None)
+        lines = {} if name is None else self.data.contexts_by_lineno(name)
+        running = {one.rpartition("|")[0] for one in lines.get(fault.line, []) if "|" in one}
+        if not running and (not fault.within or fault.line in lines):
+            return None
+        rank = {file: number for number, file in enumerate(near)}
+        return sorted(running, key=lambda one: (rank.get(one.partition("::")[0], len(near)), one))
+
+
 def _users(path: Path, texts: Mapping[Path, str]) -> list[str]:
     """The modules that import one, as tests name them."""
     module = ".".join(path.with_suffix("").parts)
@@ -174,12 +198,11 @@ def _users(path: Path, texts: Mapping[Path, str]) -> list[str]:
     return [".".join(user.with_suffix("").parts) for user in users]
 
 
-def run(copy: Path, tests: list[Path], limit: float) -> tuple[str, str]:
+def run(copy: Path, names: list[str], limit: float) -> tuple[str, str]:
     """`caught`, `survived`, or `too slow`; and the test that failed. limit: seconds of a core,
     which other work on the machine doesn't shorten. What waits for ever ends, too."""
     environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     environment |= {"OMP_NUM_THREADS": "1"}
-    names = [str(test.relative_to(copy)) for test in tests]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *names]
     most = int(limit)
     with tempfile.TemporaryFile("w+", errors="replace") as said:
@@ -209,7 +232,7 @@ def run(copy: Path, tests: list[Path], limit: float) -> tuple[str, str]:
     return known.get(status, "caught"), " by ".join(["", *failed[:1]])
 
 
-def judge(fault: Fault, text: str, copy: Path, tests: list[Path], limit: float) -> tuple[str, str]:
+def judge(fault: Fault, text: str, copy: Path, tests: list[str], limit: float) -> tuple[str, str]:
     """What the tests say of a planted fault, as `run`; the copy is as it was afterwards. A loop
     without end is caught, if the same tests end without the fault."""
     verdict, by = run(copy, tests, limit) if tests else ("survived", "")
@@ -239,6 +262,7 @@ def main() -> int:
     parser.add_argument("--tests", type=int, default=6, help="test files run at once")
     parser.add_argument("--looks", type=int, default=2, help="times that survivors are shown more")
     parser.add_argument("--limit", type=float, default=300, help="seconds of a core for each")
+    parser.add_argument("--coverage", help="data by test: only those that run the line")
     parser.add_argument("--list", action="store_true", help="show what would be planted")
     asked = parser.parse_args()
     chosen = ROOT / asked.only
@@ -250,6 +274,7 @@ def main() -> int:
     picked = draw.sample(everything, min(asked.count, len(everything)))
     counts: dict[str, int] = defaultdict(int)
     left: list[str] = []
+    coverage = Coverage(asked.coverage) if asked.coverage else None
     with tempfile.TemporaryDirectory(prefix="bab-mutants-") as folder:
         copy = Path(folder) / "tree"
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
@@ -260,10 +285,14 @@ def main() -> int:
                 print(f"{number}/{len(picked)} {where}", flush=True)
                 continue
             began = time.monotonic()
-            near = nearest(fault, copy / "tests", _users(fault.path, texts))
+            files = nearest(fault, copy / "tests", _users(fault.path, texts))
+            near, many = [str(file.relative_to(copy)) for file in files], asked.tests
+            running = None if coverage is None else coverage.tests(fault, near)
+            if running is not None:
+                near, many = running, 10 * many  # functions, not files
             verdict, by = "survived", ""
             for look in range(1 + asked.looks):
-                tests = near[look * asked.tests : (look + 1) * asked.tests]
+                tests = near[look * many : (look + 1) * many]
                 if verdict == "survived" and tests:
                     plant(fault, texts[fault.path], copy)
                     verdict, by = judge(fault, texts[fault.path], copy, tests, asked.limit)

@@ -6,6 +6,7 @@ tests/told.py` writes it again, after a change that was read as well.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -73,7 +74,8 @@ def _clip(corpus: Any, clip: Clip) -> str:
 
 
 def _format(name: str, top: Path) -> Iterator[str]:
-    form = open_format(name)
+    form, top = open_format(name), top / "set"
+    top.mkdir(exist_ok=True)
     path = top / f"home 01{form.suffixes[0]}"
     if form.writes:
         form.write([format_files.DAY], path)
@@ -98,4 +100,6 @@ def _format(name: str, top: Path) -> Iterator[str]:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        FILE.write_text("\n".join(lines(Path(folder))) + "\n", encoding="utf-8")
+        os.environ["BAB_CACHE"] = f"{folder}/cache"
+        (Path(folder) / "x").mkdir()
+        FILE.write_text("\n".join(lines(Path(folder) / "x")) + "\n", encoding="utf-8")

@@ -33,6 +33,7 @@ COMPONENTS = (
     *("vtc", "sv", "asr", "addressee", "manifest", "kaldi", "hf", "textgrid", "its", "local"),
     *("slurm", "jsonl", "segma", "run", "pretrain"),
 )
+MEASURED = ("embed", "prepare")
 COMMANDS = (
     *("list", "list encoders", "list tasks", "list datasets", "list formats", "list nothing"),
     *(f"info {name}" for name in COMPONENTS),
@@ -64,6 +65,14 @@ COMMANDS = (
     *("run --encoder fbank", "pretrain --encoder fbank --objective masked --corpus rttm"),
     *("bench --encoders fbank --tasks vtc@", "bench --encoders fbank --tasks vtc --lr 0"),
     *("export vtc x --to nothing", "export nowhere x", "embed fbank none --out x"),
+    *(
+        "embed fbank in/c.wav in/e.wav --out vectors --per window --window 1",
+        "embed fbank in/c.wav",
+    ),
+    *(
+        "prepare --corpus audio:in --vad energy --jobs 1 --skip-bad --out speech.parquet",
+        "prepare --corpus none --out x",
+    ),
     *("new nothing my-plugin", "new encoder My", "new head my-head", "check nobody"),
 )
 
@@ -134,8 +143,10 @@ def said(here: Path) -> Iterator[str]:
             status = main(shlex.split(command))
         yield f"$ bab {command}   # {status}"
         for name, stream in (("", out), ("! ", err)):
-            for line in stream.getvalue().splitlines():
-                yield f"{name}{_plain(line, here)}".rstrip()
+            measured = command.startswith(MEASURED)  # a slow machine tells more on the way
+            for line in [] if measured and name and not status else stream.getvalue().splitlines():
+                told = f"{name}{_plain(line, here)}".rstrip()
+                yield re.sub(r"[\d.]*\d", "#", told) if measured else told
 
 
 def _plain(line: str, here: Path) -> str:

@@ -55,3 +55,14 @@ def test_a_whole_clip_may_be_one_frame() -> None:
     grid = Grid(48000, 0, 480000)
     assert grid.frames(1) == grid.frames(10**9) == 1
     np.testing.assert_array_equal(grid.edges(1, 7.5), [0.0, 7.5])
+
+
+def test_cells_from_any_frame_on_are_those_of_the_whole() -> None:
+    grid = Grid(1000, 100, 200)
+    whole = grid.edges(6, 0.75)
+    assert whole.tolist() == pytest.approx([0, 0.15, 0.25, 0.35, 0.45, 0.55, 0.75])
+    for first in range(1, 6):
+        rest = grid.edges(6 - first, 0.75, first)
+        assert rest.tolist() == pytest.approx(whole[first:].tolist())
+    assert grid.edges(3, 0.2).tolist() == pytest.approx([0, 0.15, 0.2, 0.2])  # never past the end
+    assert grid.edges(1, 0.5).tolist() == [0, 0.5]

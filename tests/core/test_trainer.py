@@ -401,13 +401,3 @@ def test_learning_rates_decay_from_head_to_input(tmp_path: Path) -> None:
 def test_the_worker_makes_unequal_examples() -> None:
     lengths = batch(list(range(12)), 0).target_lengths.tolist()
     assert max(lengths) > 3 * min(lengths)
-
-
-def test_tri_stage_is_fairseqs() -> None:
-    """Warm-up, hold, then exp(-ln(100) t / T): fairseq's `tri_stage` with a final scale of .01."""
-    config = TrainConfig(steps=10, warmup=2, hold=3, schedule="tri-stage")
-    said = [schedule(config, step) for step in range(12)]
-    decay = [math.exp(math.log(0.01) * t / 5) for t in range(6)]
-    assert said == pytest.approx([0.5, 1.0, 1.0, 1.0, 1.0, *decay, 0.01], rel=1e-12)
-    all_held = TrainConfig(steps=5, warmup=2, hold=3, schedule="tri-stage")
-    assert [schedule(all_held, step) for step in (4, 5, 6)] == pytest.approx([1.0, 1.0, 0.01])

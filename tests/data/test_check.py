@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +228,24 @@ def test_what_is_shown_to_the_letter() -> None:
     assert render(fine).splitlines()[-1] == "0 errors, 1 warning: ready to run"
     shown = [Problem("", "late", f"late {i}", False) for i in range(20)]
     assert "more" not in render(Report("made", "there", 3, splits, shown, []))
+
+
+def test_ids_are_looked_at_where_there_are_no_splits(
+    tmp_path: Path, files: dict[str, Path]
+) -> None:
+    path = next(iter(files.values()))
+    twice = [clip(path), clip(path)]
+
+    class Unsplit(Made):
+        def splits(self) -> tuple[str, ...]:
+            return ()
+
+    def told(corpus: Corpus) -> list[str]:
+        return [p.message for p in check_corpus(corpus).problems if p.kind == "id"]
+
+    one = replace(twice[1], end=1.0)
+    (said,) = told(Unsplit(tmp_path, {"": [twice[0], one]}))
+    assert "two clips of all have the id" in said and said.endswith(": a run would stop")
+    (said,) = told(Made(tmp_path, {"train": [twice[0], one], "dev": []}))
+    assert "two clips of train have the id" in said
+    assert not told(Made(tmp_path, {"train": twice[:1], "dev": []}))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from damaged import flipped
 
+from bab.audio import seen
 from bab.core.errors import AudioError
 from bab.core.types import Clip
 from bab.data import content as module
@@ -155,6 +156,8 @@ def test_what_clips_hold_is_asked_of_each_file_once(
     assert contents(clips, lambda *now: told.append(now)) == wanted
     assert sorted(asked) == ["a.wav", "b.wav"] and told[-1] == (2, 2)
     assert contents(clips, lambda *now: None) == wanted and len(asked) == 2  # as remembered
+    seen._folders.clear()  # as a new process begins
+    assert contents(clips, lambda *now: None) == wanted and len(asked) == 2
     put(one, b"uno", OLD + 1)
     assert contents(clips, lambda *now: None)[str(one)] == digest(b"uno")
     assert asked[2:] == ["a.wav"]

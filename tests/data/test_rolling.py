@@ -82,3 +82,22 @@ def test_what_is_held_does_not_grow() -> None:
         base = window.samples.base
         longest = max(longest, len(window.samples if base is None else base))
     assert longest <= RATE * 10 + 2 * raster.window
+
+
+def test_a_window_that_is_one_frame_and_where_windows_begin() -> None:
+    one = raster_of(View(window=2.0), Grid(10, 0, 5), None, whole_clips=True)
+    assert (one.hop, one.frames, one.step, one.once) == (1, 1, 20, False)
+    assert [one.begin(number) for number in range(3)] == [0, 20, 40]
+    tiles = raster_of(View(window=1.0), Grid(10, 2, 5), None, whole_clips=True)
+    assert (tiles.hop, tiles.frames, tiles.step, tiles.once) == (2, 3, 6, True)
+    assert [tiles.begin(number) for number in range(3)] == [0, 3, 6]
+    assert [tiles.number_of(frame) for frame in range(8)] == [0, 0, 0, 1, 1, 1, 2, 2]
+    over = raster_of(View(window=1.0, hop=0.2), Grid(10, 2, 5), None, whole_clips=False)
+    assert (over.step, over.once) == (2, False)
+    assert [over.number_of(frame) for frame in range(5)] == [0, 0, 0, 1, 2]
+    mean = View(window=1.0, hop=0.2, pool="mean")
+    assert not raster_of(mean, Grid(10, 2, 5), None, whole_clips=True).once
+    short = View(window=1.0, tail="short")
+    assert raster_of(short, Grid(10, 2, 5), None, True).short and not tiles.short
+    assert raster_of(View(), Grid(10, 2, 5), 4.0, True).window == 40
+    assert raster_of(View(window=400.0), Grid(10, 2, 5), None, True).window == 3000

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 import bab
 from bab.cli import main
 from bab.config.resolve import run_config
-from bab.explaining import attribution
+from bab.core import registry
+from bab.core.types import Clip
+from bab.explaining import attribution, errors
 from bab.explaining.errors import worst_errors
 from bab.explaining.explain import ExplainOptions, explain
 from bab.explaining.layers import layer_weights
@@ -246,3 +248,21 @@ def test_a_trained_convolutional_front(corpus: Path, tmp_path: Path) -> None:
     there = inside(len(speaking), 4.0, segments, "KCHI")
     assert speaking[there].sum() > 0.6 * speaking.sum()
     assert soundfile.info(file).duration == 4.0
+
+
+def test_errors_of_clips_are_those_that_have_a_row_and_count(tmp_path: Path) -> None:
+    rows = ["id,gender,gender=female,gender=male", "a,female,0.75,0.25", "b,male,0.5,0.5"]
+    (tmp_path / "predictions.csv").write_text("\n".join([*rows, "c,male,0.1,0.9"]) + "\n")
+    cls = registry.load("tasks", "gender")
+    listed = [
+        Clip(name, "x.wav", 0.0, 1.0, "g", labels={"gender": label} if label else {})
+        for name, label in (("a", "male"), ("b", "male"), ("c", ""), ("d", "female"))
+    ]
+    labels = {"gender": ("female", "male")}
+    wrong = list(errors._clips(cls(cls.Options()), listed, tmp_path, labels))
+    assert [one.clip.id for one in wrong] == ["a", "b"]  # c has no label, d no row
+    assert [one.error for one in wrong] == pytest.approx([math.log(4), math.log(2)])
+    assert [(one.reference, one.said) for one in wrong] == [
+        ("male", "female (0.75)"),
+        ("male", "male (0.50)"),
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import made_records
 import pytest
@@ -13,6 +14,7 @@ from made_models import made
 import bab
 from bab.cli import main
 from bab.config.pretrain import PretrainConfig
+from bab.exporting import card as card_of
 from bab.exporting.card import public
 from bab.results.record import save
 
@@ -138,3 +140,21 @@ def test_a_pretraining_run(tmp_path, capsys, monkeypatch):
     (folder / "pretrain.json").unlink()
     assert main(["export", "runs/0123", "more"]) == 2
     assert "is not finished" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("began", "base"),
+    [
+        ("hubert:facebook/hubert-base-ls960@abc", "facebook/hubert-base-ls960"),
+        ("hubert:facebook/hubert-base-ls960", "facebook/hubert-base-ls960"),
+        ("hubert:./mine", None), ("hubert:~/mine", None), ("hubert:/home/anna", None),
+        ("hubert:a/b/c", None), ("hubert:tiny", None), ("fbank", None), ("", None),
+    ],
+)  # fmt: skip
+def test_the_model_that_it_began_from_is_named_where_it_is_on_the_hub(began, base):
+    source = SimpleNamespace(record=None, saved=None, began=began, encoder=SimpleNamespace())
+    folder = SimpleNamespace(head=False, library="transformers")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(card_of, "title", lambda source, head: "x")
+        told = card_of._data(source, folder)
+    assert told.base_model == base and told.eval_results is None and told.license == "unknown"

@@ -120,3 +120,29 @@ def test_a_record_keeps_lists_of_numbers_on_a_line(tmp_path: Path) -> None:
     assert plain.pop("checksum").startswith("bab:")
     assert plain["notices"] == told
     assert plain == json.loads(json.dumps(dataclasses.asdict(record)))
+
+
+def test_a_folded_table_to_the_letter() -> None:
+    wide = [
+        "| encoder | task |   f1 | words of a long heading |",
+        "| ------- | ---- | ---: | ----------------------: |",
+        "| fbank   | vtc  | 0.61 |                   a b c |",
+        "|         |      |      |                     0.5 |",
+        "| hubert  |      | 0.75 |                         |",
+    ]
+    told = folded("\n".join(["before", *wide, "after", ""]), 40).splitlines()
+    name = len("words of a long heading")
+    assert told == [
+        "before",
+        "fbank, vtc",
+        f"  {'f1':<{name}}  0.61",
+        f"  {'words of a long heading':<{name}}  a b c",
+        "",
+        *("", f"  {'words of a long heading':<{name}}  0.5", ""),
+        *("hubert", f"  {'f1':<{name}}  0.75", ""),
+        "after",
+    ]
+    assert folded("\n".join(wide), 80) == "\n".join(wide)
+    assert folded(
+        "a long line of words\n- a point of words\n    code that stays as it is\n", 12
+    ) == ("a long line\nof words\n- a point of\n  words\n    code that stays as it is\n")

@@ -43,7 +43,8 @@ class Maker:
 
 def gone_through(maker: Any, names: str, stop: Callable[[], bool] = lambda: False) -> list[Any]:
     listed = [Recording(name, f"{name}.wav") for name in names.split()]
-    answers = in_turn(maker, listed, lambda seconds: None, stop)
+    answers = list(in_turn(maker, listed, lambda seconds: None, stop))
+    assert all(0 <= answer.seconds < 120 for _, answer in answers)
     return [(recording.name, answer.made or answer.why) for recording, answer in answers]
 
 

@@ -15,11 +15,14 @@ from made_models import made
 
 from bab.config.resolve import run_config
 from bab.core import registry
-from bab.core.errors import AudioError, BabError, ConfigError, PluginError
+from bab.core.components import build_encoder
+from bab.core.errors import AudioError, BabError, ConfigError, NotApplicableError, PluginError
+from bab.core.grid import Grid
 from bab.core.types import Prediction, Trial
 from bab.running import model as models
 from bab.running import overview, parts
 from bab.running.embed import EmbedOptions, embed
+from bab.running.hearing import Hearing
 from bab.running.maker import PredictOptions
 from bab.running.model import load_spec, load_weights
 from bab.running.predict import predict
@@ -276,3 +279,58 @@ def test_what_lies_in_a_folder(tmp_path: Path, sound: Path) -> None:
     (tmp_path / "empty" / "x.txt").touch()
     with pytest.raises(BabError, match=r"empty holds no audio file: looked for wav, flac"):
         recordings([tmp_path / "empty"])
+
+
+def hearing(
+    per: str = "frame", layer: str = "last", window: float | None = None, **set_: Any
+) -> Any:
+    encoder = build_encoder("fbank", "", {}, True, False)
+    for name, value in set_.items():
+        setattr(encoder, name, value)
+    return Hearing(encoder, layer, per, window, torch.device("cpu"))
+
+
+def test_how_an_encoder_can_hear() -> None:
+    whole = {"grid": Grid(16000, 0, 400)}  # one vector for a window
+    with pytest.raises(NotApplicableError, match=r"--per frame: 'fbank' gives one vector for each"):
+        hearing("frame", **whole)
+    for per in ("window", "clip"):
+        assert hearing(per, **whole).described()["hop"] == 0
+        assert hearing(per).described()["hop"] == 0.01
+    assert hearing().described()["window"] == 30.0 == hearing(window=30.0).described()["window"]
+    assert hearing(max_seconds=8.0).described()["window"] == 8.0
+    assert hearing(window=8.0, max_seconds=8.0).described()["window"] == 8.0
+    with pytest.raises(ConfigError, match=r"--window 8\.5: 'fbank' takes in 8 s at most"):
+        hearing(window=8.5, max_seconds=8.0)
+    assert hearing(window=2.0).described()["step"] == pytest.approx(1.98)
+    for layer in ("-1", "7", "first"):
+        with pytest.raises(ConfigError, match="layer"):
+            hearing(layer=layer)
+    assert hearing(layer="0").layer == "0" and hearing(layer="mean").layer == "mean"
+
+
+@pytest.mark.parametrize(
+    ("sets", "pooled"),
+    [
+        ([], True),  # linear: the mean over frames may be taken before it
+        (["mode=finetune"], False),
+        (["mode=finetune", "view.pool=mean"], True),
+        (["encoder=fbank+hubert:random-tiny"], True),
+    ],
+)
+def test_which_heads_get_one_mean_frame(sets: list[str], pooled: bool, tmp_path: Path) -> None:
+    given = {"encoder": "fbank", "task": "gender"}
+    config = run_config(None, given, ["freeze=none", *sets], folder=tmp_path)
+    assert parts.build_parts(config).pooled is pooled
+
+
+def test_a_recordings_files_lie_as_deep_as_it_does(
+    folders: dict[str, Path], sound: Path, tmp_path: Path
+) -> None:
+    deep = tmp_path / "in" / "a" / "b" / "c.wav"
+    deep.parent.mkdir(parents=True)
+    shutil.copy(sound, deep)
+    asked = PredictOptions(formats=["rttm", "csv"], probabilities="npy")
+    predict(folders["vtc"], [tmp_path / "in"], tmp_path / "out", asked)
+    names = [p.name for p in (tmp_path / "out" / "a" / "b").iterdir()]
+    assert sorted(names) == ["c.csv", "c.probabilities.npy", "c.rttm"]

@@ -127,3 +127,22 @@ def test_windows_of_a_long_stretch_are_in_time(tmp_path, monkeypatch):
 def test_layers_that_are_not_there(encoder):
     with pytest.raises(ConfigError, match=r"--layer 99: .* has layers 0"):
         LayerFeatures(encoder, 99, torch.device("cpu"))
+
+
+def test_how_clusters_are_used_and_what_they_say_of_labels() -> None:
+    assert kmeans.use(np.array([2, 0, 2])) == {"used": 2, "perplexity": 2.0, "largest_share": 0.5}
+    assert kmeans.use(np.array([0, 0])) == {"used": 0, "perplexity": 1.0, "largest_share": 0.0}
+    assert kmeans.use(np.array([3, 1])) == {"used": 2, "perplexity": 1.75, "largest_share": 0.75}
+    joint = np.array([[3, 1, 0], [0, 2, 0], [0, 0, 0]])  # a label, and a cluster, without a frame
+    p = np.array([[0.5, 1 / 6], [0, 1 / 3]])
+    inside = p[p > 0]
+    outer = np.outer(p.sum(1), p.sum(0))[p > 0]
+    mutual = (inside * np.log(inside / outer)).sum()
+    entropy = -(p.sum(1) * np.log(p.sum(1))).sum()
+    assert kmeans.purity(joint) == {
+        "phone_purity": round(5 / 6, 4), "cluster_purity": round(5 / 6, 4),
+        "pnmi": round(mutual / entropy, 4),
+    }  # fmt: skip
+    alone = kmeans.purity(np.array([[1, 3]]))
+    assert alone["phone_purity"] == 1.0 and alone["cluster_purity"] == 0.75
+    assert np.isnan(alone["pnmi"])

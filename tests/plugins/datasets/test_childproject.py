@@ -319,3 +319,18 @@ def test_no_recording_in_use_is_annotated(tmp_path):
     table(path, ANNOTATIONS, "vtc,elsewhere.wav,0,0,10,x,x.csv")
     with pytest.raises(CorpusError, match="set 'vtc' annotates none"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(("gone", "shown"), [(3, "r0, r1, r2"), (4, "r0, r1, r2, ...")])
+def test_recordings_without_audio_are_shown_as_far_as_three(
+    tmp_path: Path, gone: int, shown: str
+) -> None:
+    project(tmp_path)
+    for number in range(gone):
+        (tmp_path / "recordings" / "raw" / f"r{number}.wav").unlink()
+    corpus = ChildProject(tmp_path, ChildProject.Options())
+    list(corpus.clips())
+    (said,) = (n for n in corpus.notices if "without audio" in n)
+    names = shown.split(", ")
+    told = ", ".join(name if name == "..." else f"{name}.wav" for name in names)
+    assert said == f"{gone} recordings without audio were left out: {told}"

@@ -285,3 +285,12 @@ def test_options_are_checked():
         open_format("eaf", {"name": "x"})
     with pytest.raises(ValidationError):
         registry.load("formats", "cha").Options(language="English")
+
+
+def test_childproject_counts_what_has_no_length(tmp_path):
+    head = "segment_onset,segment_offset,speaker_type\n"
+    one, form = read("childproject", tmp_path / "a.csv", head + "0,1000,CHI\n2000,2001,FEM\n")
+    assert form.notices == [] and said(one) == [(0.0, 1.0, "KCHI", ""), (2.0, 2.001, "FEM", "")]
+    one, form = read("childproject", tmp_path / "b.csv", head + "5,5,CHI\n0,1,FEM\n7,7,NA\n")
+    assert form.notices == ["2 segments of no length were left out"]
+    assert said(one) == [(0.0, 0.001, "FEM", "")]

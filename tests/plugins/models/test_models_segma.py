@@ -164,12 +164,18 @@ def test_fine_tuned_from_it(tmp_path):
     from bab.running.start import model_settings
 
     made(tmp_path / "vtc")
-    asked = {"model": f"segma:{tmp_path / 'vtc'}", "observers": [], "runs": str(tmp_path / "runs")}
+    asked = {
+        "model": f"segma:{tmp_path / 'vtc'}",
+        "observers": ["jsonl"],
+        "runs": str(tmp_path / "runs"),
+    }
     sets = ["train.steps=1", "train.batch=2", "train.accumulation=1"]
     sets += ["train.lr=1e-9", "train.eval_every=1"]
     config = run_config(None, asked, sets, expand=model_settings)
     assert config.mode == "finetune" and config.head.options["dropout"] == 0.5
     _, folder = run(config)
+    told = f"from segma:{tmp_path / 'vtc'}: the encoder and the head, 4 of 4 labels"
+    assert told in (folder / "log.jsonl").read_text()
     start, tuned = load_saved(f"segma:{tmp_path / 'vtc'}"), load_saved(folder)
     assert tuned.labels["voice"] == ("KCHI", "OCH", "MAL", "FEM")
     rows = [LABELS.index(label) for label in tuned.labels["voice"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -352,3 +353,21 @@ def test_any_encoder_with_local_features() -> None:
     for model in (Bare(encoder), Raw(encoder)):
         loss = objective(model, make_batch(encoder, [8000]))
         assert torch.isfinite(total(loss))
+
+
+def test_a_batch_without_its_seeds_or_local_features_is_refused() -> None:
+    encoder, objective = untrained()
+    batch = make_batch(encoder, [8000, 6000])
+    for seeds in (batch.seeds[:1], (*batch.seeds, 1), ()):
+        with pytest.raises(PluginError, match=rf"^{len(seeds)} seeds for 2 examples$"):
+            objective(Bare(encoder), replace(batch, seeds=seeds))
+
+    class Deaf(Bare):
+        def encode(self, batch: Batch) -> Encoded:
+            return replace(super().encode(batch), local=None, normed=None)
+
+    with pytest.raises(PluginError, match="gives no local features: there is nothing to quantise"):
+        objective(Deaf(encoder), batch)
+    assert objective.counts(batch) == {
+        "contrastive": float(batch.mask.sum()), "diversity": float(batch.mask.sum()),
+    }  # fmt: skip

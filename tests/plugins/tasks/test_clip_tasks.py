@@ -301,3 +301,10 @@ def test_classify_maps_restricts_and_asks_for_what_it_learns() -> None:
         classify().suit(frozenset({"age", "gender"}))
     with pytest.raises(ConfigError, match="did you mean 'kind'"):
         classify("kind", map={"kinds": {}}).suit(frozenset({"kind"}))
+
+
+def test_amounts_name_the_kind_where_there_are_several() -> None:
+    one = clip(1, age="old", sex="f")
+    assert classify("age").amounts(one) == {"old": 1.0}
+    assert classify("age", "sex").amounts(one) == {"age/old": 1.0, "sex/f": 1.0}
+    assert classify("age", "sex").amounts(clip(2, sex="f")) == {"sex/f": 1.0}
