@@ -1,12 +1,16 @@
 """What is taken where nobody says anything: options of components, keys of runs and pretraining,
-arguments of public functions. One line each, as tests/config/defaults.txt has them.
+arguments of public functions; and the constants that scores hang on: published sizes, thresholds,
+tables. One line each, as tests/config/defaults.txt has them.
 
 `python tests/defaults.py` writes that file: after a change that is meant, which CHANGELOG tells of.
 """
 
 from __future__ import annotations
 
+import ast
+import importlib
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +27,9 @@ from bab.core.names import COMPONENTS
 
 FILE = Path(__file__).parent / "config" / "defaults.txt"
 KINDS = {kind for kind, _ in COMPONENTS.values()} | {"formats", "launchers", "observers", "models"}
+# Rooms whose constants a score or a published model depends on, or what is read of a file.
+ROOMS = ("audio", "core", "data", "hub", "kit", "plugins", "pretraining", "results", "targets")
+NAME = re.compile(r"_?[A-Z][A-Z0-9_]*")
 TOLD = ("default", "defaults", "level", "view", "version", "min_seconds", "corpus", "head")
 
 
@@ -40,7 +47,29 @@ def lines() -> list[str]:
         for name in home.__all__ if home is bab else bab.KIT:
             for where, call in _calls(name, getattr(home, name)):
                 told |= {f"{home.__name__}.{where}({k})": v for k, v in _of_call(call)}
+    told |= dict(_constants())
     return sorted(f"{where} = {_plain(value)}" for where, value in told.items())
+
+
+def _constants() -> Iterator[tuple[str, Any]]:
+    """Plain values of modules and of their classes, by module and name."""
+    top = Path(bab.__file__).parent
+    for path in sorted(path for room in ROOMS for path in (top / room).rglob("*.py")):
+        name = ".".join(("bab", *path.relative_to(top).with_suffix("").parts))
+        module = importlib.import_module(name.removesuffix(".__init__"))
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", 0)]
+            for key in (t.id for t in targets if isinstance(t, ast.Name) and NAME.match(t.id)):
+                if _simple(value := getattr(module, key, None)) and re.search(r"\d", repr(value)):
+                    yield f"{name}: {key}", value
+
+
+def _simple(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_simple, (*value.keys(), *value.values())))
+    if isinstance(value, (tuple, list)):
+        return all(map(_simple, value))
+    return value is not None and isinstance(value, (bool, int, float, str))
 
 
 def _of_component(cls: Any) -> Iterator[tuple[str, Any]]:

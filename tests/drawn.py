@@ -79,6 +79,7 @@ def held(figure: Any) -> Iterator[str]:
 
 def _text(text: Any) -> str:
     style = (text.get_fontsize(), text.get_color(), text.get_weight(), text.get_ha(), text.get_va())
+    style = (*style, text.get_clip_on())
     return f"{text.get_text()!r} {numbers(text.get_position())} {style}"
 
 
@@ -104,6 +105,7 @@ def timelines(folder: Path) -> None:
     all_day = [
         Segment(s.start + 3600 * i, s.end + 3600 * i, s.label) for i in range(13) for s in few
     ]
+    few.append(Segment(595.0, 910.5, "OCH"))  # over the borders of three bins
     days = [Segment(s.start + 9000 * i, s.end + 9000 * i, s.label) for i in range(14) for s in few]
     out = folder / "a.png"
     draw_timeline(said("few", 599.5, few), out)

@@ -31,7 +31,8 @@ from bab.core.trainer import Bundle, Training, adamw, counted, schedule, weighte
 from bab.core.types import Batch, Features
 from bab.running.model import Answered, Model
 
-_SAVE_SECONDS = 60.0  # between two savings of all members
+_SAVE_SECONDS = 60.0  # after which all members are saved in any case
+_OFTEN = 10.0  # no sooner than that after the last time, at a multiple of `train.save_every`
 
 
 def unfit(members: Sequence[Training], dim: int = 0) -> str:
@@ -154,7 +155,9 @@ class Sweep:
             first.watchers.bab_progress(
                 run=first.info, stage="training together", done=done, total=steps, unit="steps"
             )
-            if done < steps and (stopping or now - saved > _SAVE_SECONDS):
+            wait = _OFTEN if done % self.config.save_every == 0 else _SAVE_SECONDS
+            due = now - saved > wait
+            if done < steps and (stopping or due):
                 self._save()
                 saved = time.perf_counter()
             if done < steps and stopping:

@@ -101,8 +101,10 @@ class CacheConfig(Strict):
     budget_gb: Annotated[float, Field(ge=0)] = Field(
         default=20.0, description="most gigabytes to keep; what is over is recomputed"
     )
-    dtype: Literal["float32", "float16"] = Field(
-        default="float32", description="how features are kept"
+    dtype: Literal["auto", "float32", "float16"] = Field(
+        default="auto",
+        description="how features are kept; auto: float16 where float32 would take more than "
+        "1 MB per second of audio, as all layers of a base model do",
     )
 
 

@@ -102,7 +102,8 @@ def interrupted(fleet: Any, launch: Launch, what: str) -> InterruptedRunError:
         way = _answer(many)
     if way == "cancel":
         fleet.cancel()
-        left = f"; {counted(len(fleet.jobs), 'job')} have yet to end" if fleet.jobs else ""
+        have = "has" if len(fleet.jobs) == 1 else "have"
+        left = f"; {counted(len(fleet.jobs), 'job')} {have} yet to end" if fleet.jobs else ""
         return InterruptedRunError(
             f"{many} cancelled{left}; {what}, and the same command goes on from here"
         )

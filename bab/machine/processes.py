@@ -21,6 +21,7 @@ class Alone:
 
     device = torch.device("cpu")
     num_processes, process_index, is_main_process, scaler = 1, 0, True, None
+    mixed_precision = "no"
 
     def prepare(self, *things: Any) -> tuple[Any, ...]:
         return things

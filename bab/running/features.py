@@ -343,11 +343,12 @@ class FeatureSource:
         """One sum tells it of all. Raises DivergedError, naming the encoder or the number type."""
         if bool(kept.sum(dtype=torch.float32).isfinite()):
             return
-        who = f"{described(self.encoder)} gives values that are not finite"
+        who, remedy = f"{described(self.encoder)} gives values that are not finite", ""
         if bool(states.isfinite().all()):
-            who = f"'{self.encoder.resolved}' gives values too large for {self.dtype} (cache.dtype)"
+            who = f"'{self.encoder.resolved}' gives values too large for {self.dtype}"
+            remedy = ": use --set cache.dtype=float32"
         clip = window.clip
-        raise DivergedError(f"{who} ({clip.path}, {clip.start:g} to {clip.end:g} s)")
+        raise DivergedError(f"{who} ({clip.path}, {clip.start:g} to {clip.end:g} s){remedy}")
 
     def _window_bytes(self, window: Window) -> int:
         frames = kept_frames(window, self.encoder.grid, self.encoder.sample_rate)

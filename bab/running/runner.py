@@ -26,7 +26,7 @@ from bab.running.fold import fit_on_all, run_fold
 from bab.running.folder import clear, finished, run_folder, run_id
 from bab.running.report import encoder_speed, make_record
 from bab.running.scores import write_trials
-from bab.running.session import Session
+from bab.running.session import Session, settled
 from bab.starting.lifecycle import Lifecycle, lifecycle
 
 
@@ -103,7 +103,9 @@ def fill(config: RunConfig, number: int, count: int, watching: Sequence[object] 
     with life_of(config, ("progress",), watching) as life:
         context = open_run(config, life, session)
         data = context.data
-        context.features = session.features(config, context.parts, context.accelerator, data.clips)
+        context.features = session.features(
+            context.config, context.parts, context.accelerator, data.clips
+        )
         context.fill((number, count))
         return sum(clip.duration for clip in data.clips) / 3600
 
@@ -122,6 +124,7 @@ def life_of(
 def open_run(config: RunConfig, life: Lifecycle, session: Session) -> Context:
     """A run's components, its data and its folder, which need not be there; nothing is written."""
     parts = session.parts(config)
+    config = settled(config, parts)
     tell = life.before(config.task.name, config.corpus_name, config.encoder.spec, config.quiet)
     with life.accelerator.main_process_first():
         data = session.data(config, parts, tell)

@@ -78,6 +78,23 @@ def labels_of(config: RunConfig, parts: Parts) -> Labels | None:
     return parts.start.labels
 
 
+_MUCH = 1_000_000  # bytes per second of audio; a base model's 13 states are twice as many
+
+
+def settled(config: RunConfig, parts: Parts) -> RunConfig:
+    """With what `cache.dtype=auto` means for these components: half precision for frames that take
+    much room (docs/speed.md: what it does to scores), float32 for all else."""
+    if config.cache.dtype != "auto":
+        return config
+    encoder, much = parts.encoder, False
+    if config.mode == "probe" and not parts.pooled and encoder.grid.hop:
+        layers = encoder.depth if LayerMix(encoder.depth, config.layers).wanted == "all" else 1
+        rate = encoder.sample_rate / encoder.grid.hop
+        much = layers * encoder.dim * rate * torch.float32.itemsize > _MUCH
+    dtype = "float16" if much else "float32"
+    return config.model_copy(update={"cache": config.cache.model_copy(update={"dtype": dtype})})
+
+
 def _key(config: RunConfig) -> str:
     """All of a configuration but what may differ between the runs of a cell."""
     whole = config.model_dump(mode="json")

@@ -298,3 +298,67 @@ def test_a_length_that_no_format_can_hold_is_refused_at_once(tmp_path: Path) -> 
         decoding.info(str(path))
     soundfile.write(path, np.zeros(16000 * 3600, np.int16), 16000, format="FLAC")
     assert decoding.info(str(path)).duration == 3600.0
+
+
+# ISO/IEC 11172-3, table 2.4.2.3 and 13818-3: kbit/s of layer III by the header's index.
+KBPS = {
+    1: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    2: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+RATES = {1: (44100, 48000, 32000), 2: (22050, 24000, 16000), 2.5: (11025, 12000, 8000)}
+BITS = {1: 3, 2: 2, 2.5: 0}
+
+
+def mp3_head(version: float, index: int, rate: int, padding: int, checked: bool = False) -> bytes:
+    second = 0xE0 | BITS[version] << 3 | 1 << 1 | (not checked)
+    return bytes((0xFF, second, index << 4 | rate << 2 | padding << 1, 0x64))
+
+
+@pytest.mark.parametrize("version", RATES)
+def test_every_frame_of_the_standard_has_its_size(version: float) -> None:
+    for index, kbps in enumerate(KBPS[1 if version == 1 else 2], start=1):
+        for rate, hz in enumerate(RATES[version]):
+            samples = 1152 if version == 1 else 576
+            size = samples // 8 * kbps * 1000 // hz
+            for padding in (0, 1):
+                head = mp3_head(version, index, rate, padding)
+                assert mp3._frame(head) == (size + padding, samples)
+                assert mp3._frame(head[:3]) == (0, 0)
+
+
+def test_what_is_no_frame_has_no_size() -> None:
+    right = mp3_head(1, 9, 0, 0)
+    wrong = [mp3_head(1, index, 0, 0) for index in (0, 15)] + [mp3_head(1, 9, 3, 0)]
+    wrong += [bytes((0xFE, *right[1:])), bytes((0xFF, 0xDB, *right[2:]))]  # no sync word
+    wrong += [bytes((0xFF, second, *right[2:])) for second in (0xEB, 0xF9, 0xFD, 0xFF)]
+    assert mp3._frame(right) == (417, 1152) and [mp3._frame(head) for head in wrong] == [(0, 0)] * 9
+
+
+def test_frames_are_counted_over_tags_junk_and_other_kinds(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    heads = [mp3_head(2, index, 2, padding) for index in (3, 4, 14) for padding in (0, 1)]
+    frames = [head + bytes(mp3._frame(head)[0] - 4) for head in heads]
+
+    def counted(*parts: bytes) -> int | None:
+        path.write_bytes(b"".join(parts))
+        return mp3.counted_samples(str(path))
+
+    assert counted(*frames) == 6 * 576 and counted() == 0
+    assert counted(*frames, b"TAG" + bytes(125)) == 6 * 576
+    assert counted(*frames, frames[0][:-1]) == 6 * 576  # its end is cut
+    assert counted(frames[0], b"junk \xff\xf3 junk", *frames[1:]) == 6 * 576
+    checked = mp3_head(2, 5, 2, 0, checked=True)
+    assert counted(*frames, checked + bytes(mp3._frame(checked)[0] - 4)) == 7 * 576
+    for other in (mp3_head(1, 9, 2, 0), mp3_head(2, 9, 1, 0)):  # another version, another rate
+        assert counted(*frames, other + bytes(mp3._frame(other)[0] - 4)) == 6 * 576
+    many = frames * 400  # more than is read at once
+    assert sum(map(len, many)) > 2 * mp3._STEP and counted(*many) == 2400 * 576
+    length = 300
+    sizes = bytes((length >> shift) & 0x7F for shift in (21, 14, 7, 0))
+    tag = b"ID3\x04\x00\x00" + sizes
+    assert (
+        counted(tag, (frames[0] * 4)[:length], *frames) == 6 * 576
+    )  # what a tag holds is no frame
+    first = heads[0] + b"Info" + bytes(len(frames[0]) - 8)
+    assert counted(first, *frames) is None
+    assert counted(frames[0], first, *frames) == 8 * 576  # of the first frame alone

@@ -10,8 +10,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from bab.benching.affine import affine
-from bab.benching.frames import FrameSweep
+from bab.benching.affine import affine, said
+from bab.benching.frames import FrameSweep, Several
 from bab.benching.sweep import unfit
 from bab.config.resolve import run_config
 from bab.core.interfaces import Head, Objective
@@ -20,7 +20,7 @@ from bab.core.options import TrainConfig
 from bab.core.record import RunInfo
 from bab.core.seeds import derive
 from bab.core.trainer import Trainer, Training
-from bab.core.types import Batch, Clip, Features
+from bab.core.types import Batch, Clip, Features, Output
 from bab.data.sampling import Counted, Order, Share
 from bab.plugins.heads.ctc import Ctc, CtcOptions
 from bab.plugins.heads.frames import Frames, FramesOptions
@@ -150,3 +150,35 @@ def test_a_task_of_frames_is_swept_as_its_runs_are_made(
         assert after.id == alone.id
         assert after.metrics == pytest.approx(alone.metrics, abs=2e-3)
         assert after.dev == pytest.approx(alone.dev, abs=2e-3)
+
+
+def test_rows_of_frames_give_what_layers_give() -> None:
+    """By oneDNN, where torch has it, and by layers: products and gradients alike."""
+    states = torch.randn(3, L, 7, D, generator=draw)
+    matrices = torch.randn(5, L, D, C, generator=draw, requires_grad=True)
+    biases = torch.randn(5, C, generator=draw, requires_grad=True)
+    made = []
+    for laid_out in (states, states.transpose(1, 2).contiguous().transpose(1, 2)):
+        told = said(laid_out, matrices, biases)
+        made.append((told, *torch.autograd.grad(told.square().sum(), [matrices, biases])))
+    exact = torch.einsum("bltd,mldc->mbtc", states.double(), matrices.double())
+    wanted = exact + biases.double()[:, None, None]
+    torch.testing.assert_close(made[1][0].double(), wanted, rtol=1e-5, atol=1e-4)
+    for one, other in zip(*made, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-4)
+
+
+def test_several_models_answer_as_each_does_alone() -> None:
+    models = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        models.append(Model(None, LayerMix(L, "mix"), Frames(D, C, FramesOptions())))
+    lengths = torch.tensor([7, 5])
+    batch = Batch(Features(torch.randn(2, L, 7, D), lengths), torch.empty(0), lengths, (), 0)
+    several = Several(models)
+    said_by_all, _ = several(batch)
+    clip = Clip("a", "a.wav", 0.0, 1.0, "g")
+    outputs = [Output(clip, said_by_all[0].detach().numpy())]
+    for place, model in enumerate(models):
+        (own,) = several.of(place, outputs)
+        assert torch.equal(torch.from_numpy(own.values), model(batch)[0][0].detach())

@@ -9,6 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from bab.benching import sweep
 from bab.benching.sweep import Sweep, unfit
 from bab.core import checkpoint
 from bab.core.errors import InterruptedRunError
@@ -151,3 +152,19 @@ def test_it_stops_when_asked(tmp_path: Path) -> None:
     job.stop = lambda: True
     with pytest.raises(InterruptedRunError):
         Sweep([job]).fit()
+
+
+def test_members_are_saved_where_the_options_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "_OFTEN", 0.0)
+    job = make(tmp_path, 1e-3, 0, CONFIG.model_copy(update={"save_every": 15}))
+    told = iter([False] * 16 + [True] * 9)
+    job.stop = lambda: next(told)
+    saved: list[int] = []
+    monkeypatch.setattr(
+        Sweep, "_save", lambda self: saved.append(self.states[0].step) or [], raising=True
+    )
+    with pytest.raises(InterruptedRunError):
+        Sweep([job]).fit()
+    assert saved == [15, 17]

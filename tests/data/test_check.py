@@ -15,7 +15,7 @@ from audio_files import cut, sound, write
 from bab.core.errors import CorpusError, LeakageError
 from bab.core.interfaces import Corpus
 from bab.core.types import Clip, Segment, Trial
-from bab.data.check import Report, SplitSummary, bad_files, check_corpus, render
+from bab.data.check import Problem, Report, SplitSummary, bad_files, check_corpus, render
 
 
 class Made(Corpus):
@@ -201,3 +201,29 @@ def test_a_label_with_many_values_is_counted_not_listed():
     text = render(Report("recanvo", "/r", 400, parts, [], []))
     assert "train: sex=f x300, sex=m x100, session: 70 values" in text
     assert "test: sex=f x300, sex=m x100, session: 5 values" in text
+
+
+def test_what_is_shown_to_the_letter() -> None:
+    one = SplitSummary(2, 13, 1.234, 0.5, 3, 4, 5, {"KCHI": 119.96, "FEM": 120.0}, {"a=x": 2})
+    splits = {"train": one, "dev": SplitSummary(1, 1, 100.0, 0.0, 1, 0, 0)}
+    problems = [Problem("a.wav", "files", f"file {i}", True) for i in range(30)]
+    problems += [Problem("b.wav", "late", f"late {i}", False) for i in range(21)]
+    report = Report("made", "there", 3, splits, problems, ["a note"])
+    lines = render(report).splitlines()
+    assert lines[:2] == ["made: 3 audio files in there", ""]
+    at = next(i for i, line in enumerate(lines) if line.startswith("split"))
+    assert lines[at : at + 4] == [
+        "split  files  clips   hours  annotated h  groups  speakers  voices",
+        "train      2     13    1.23         0.50       3         4       5",
+        "dev        1      1  100.00         0.00       1         0       0",
+        "train: KCHI 120.0 s, FEM 2.0 min, a=x x2",
+    ]
+    assert "note: a note" in lines and "error: files (30)" in lines and "  file 29" in lines
+    assert "warning: late (21)" in lines
+    assert lines[-1] == "30 errors, 21 warnings: a run would stop"
+    late = [line for line in lines if line.startswith("  late")]
+    assert lines[lines.index(late[-1]) + 1] == "  and 1 more"
+    fine = Report("made", "there", 3, splits, [Problem("", "late", "late", False)], [])
+    assert render(fine).splitlines()[-1] == "0 errors, 1 warning: ready to run"
+    shown = [Problem("", "late", f"late {i}", False) for i in range(20)]
+    assert "more" not in render(Report("made", "there", 3, splits, shown, []))

@@ -117,6 +117,15 @@ def test_a_finished_run_is_found_and_another_seed_is_another_run(go: Go, kind: A
     assert (folder / "pretrain.json").stat().st_mtime_ns == stamp
     assert go(kind, "train.steps=2", "train.eval_every=2", "seed=1")[1] != folder
     before = weights(folder)
+
+    def stopped(self: Running) -> Any:
+        raise BabError("stopped here")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Running, "train", stopped)
+        with pytest.raises(BabError, match="stopped here"):
+            go(kind, "train.steps=2", "train.eval_every=2", force=True)
+    assert not (folder / "pretrain.json").exists()  # nothing that isn't so is said meanwhile
     go(kind, "train.steps=2", "train.eval_every=2", force=True)
     assert (folder / "pretrain.json").stat().st_mtime_ns != stamp
     assert all(torch.equal(value, before[name]) for name, value in weights(folder).items())

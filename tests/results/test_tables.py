@@ -53,6 +53,8 @@ def test_seeds_are_averaged_and_counted() -> None:
 def test_one_seed_has_no_deviation_and_missing_intervals_are_not_invented() -> None:
     cell = summarise([make()]).rows[0].cells[0]
     assert cell is not None and cell.deviation is None
+    two = summarise([make("a", 0.6), make("b", 0.7, seed=1)]).rows[0].cells[0]
+    assert two is not None and two.deviation == pytest.approx(0.1 / 2**0.5)
     summary = summarise([make("a"), make("b", seed=1, jackknife={})])
     cell = summary.rows[0].cells[0]
     assert cell is not None and cell.low is cell.high is None and cell.value is not None

@@ -35,20 +35,27 @@ def test_what_is_read_and_read_again_is_what_was_written(block: Path) -> None:
         assert again.dtype == first.dtype
 
 
-def test_only_what_was_found_sound_is_read_again(block: Path) -> None:
+def test_what_is_known_of_a_block_is_read_again_without_opening_it(block: Path) -> None:
     reader = blocks.Reader()
-    assert reader.again("key", 0, None) is None
+    assert reader.again("key", 0, None) is None  # nothing is known
     reader.read(block, "key", 0, None)
-    assert reader.again("key", 1, None) is None and reader.again("other", 0, None) is None
-    assert reader.again("key", 0, None) is not None
+    assert reader.again("other", 0, None) is None and reader.sound("key", 1, None) is None
+    crop = reader.again("key", 2, (1, 3))  # its checksum is looked at now
+    assert crop is not None and torch.equal(crop.float(), WINDOWS[2].transpose(0, 1)[1:3])
+    rows = reader.sound("key", 2, (1, 9))  # as far as the window goes
+    assert rows is not None and rows.end - rows.begin == 5
+    room = rows.empty()
+    assert room.shape == (5, 2, 3) and rows.into(room)
+    assert torch.equal(room.float(), WINDOWS[2].transpose(0, 1)[1:])
     reader.forget("other")
     assert reader.again("key", 0, None) is not None
     reader.forget("key")
-    assert reader.again("key", 0, None) is None
+    assert reader.again("key", 0, None) is None and reader.sound("key", 2, None) is None
     reader.read(block, "key", 0, None)
     with block.open("ab") as file:
         file.write(b"x")
     assert reader.again("key", 0, None) is None  # not as it was
+    assert reader.again("key", 1, None) is None
 
 
 def test_each_window_has_its_own_checksum(block: Path) -> None:
@@ -63,6 +70,7 @@ def test_each_window_has_its_own_checksum(block: Path) -> None:
     assert torch.equal(reader.read(block, "key", 1, None).float(), WINDOWS[1].transpose(0, 1))
     with pytest.raises(DamagedError, match=r"b\.safetensors: the checksum of window 2 doesn't"):
         reader.read(block, "key", 2, None)
+    assert reader.again("key", 2, None) is None and reader.sound("key", 2, None) is None
     with pytest.raises(DamagedError, match="header's checksum doesn't hold"):
         blocks.Reader().read(block, "another", 0, None)
     with pytest.raises(DamagedError):

@@ -15,6 +15,7 @@ from damaged import flipped
 from train_worker import Small
 
 from bab.audio import decoding
+from bab.core.errors import DivergedError
 from bab.core.interfaces import Encoder
 from bab.core.types import Clip, Item, View, Window
 from bab.data.windows import Examples
@@ -105,6 +106,22 @@ def test_cached_and_computed_features_have_the_same_bits(
     assert Counting.calls == before + 6
     assert torch.equal(kept.states, computed.states) and torch.equal(kept.lengths, computed.lengths)
     assert kept.states.shape == (6, 2, 40, 8)
+
+
+def test_what_half_precision_can_not_hold_is_named_with_its_remedy(wav: Path, make: Make) -> None:
+    class Loud(Small):
+        scale = 1e6  # float16 ends at 65504
+
+        def forward(self, waves, mask=None, layers="all"):  # type: ignore[no-untyped-def]
+            encoded = super().forward(waves, mask, layers)
+            return replace(encoded, layers=tuple(self.scale * x for x in encoded.layers))
+
+    found = windows(wav, Small())[:2]
+    half = make(Loud(), dtype=torch.float16)
+    said = r"too large for torch\.float16 \(.*wav, 0 to 4 s\): use --set cache\.dtype=float32$"
+    with pytest.raises(DivergedError, match=said):
+        filled(half, found)
+    filled(make(Loud()), found)
 
 
 def test_nothing_is_encoded_twice_also_not_by_the_next_process(wav: Path, make: Make) -> None:
@@ -304,6 +321,29 @@ def test_room_is_never_made_among_blocks_that_this_run_will_need(wav: Path, make
     budget = sum(path.stat().st_size for path in paths[1:])
     filled(make(budget=budget), found)
     assert [path.exists() for path in paths] == [False, True, True]
+
+
+@pytest.mark.parametrize("by_frame", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_what_is_read_again_goes_straight_into_the_batch(
+    wav: Path, make: Make, monkeypatch: pytest.MonkeyPatch, by_frame: bool, dtype: torch.dtype
+) -> None:
+    source = make(dtype=dtype)
+    found = windows(wav, source.encoder, seconds=7.0)
+    filled(source, found)
+    asked = items(found[-4:])
+    asked[1] = Item(asked[1].clip, asked[1].windows, (5, 30))
+    first = source.inputs(asked)
+    source.by_frame = by_frame
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureSource, "_joined", None)  # nobody is asked window by window
+        again = source.inputs(asked)
+    assert torch.equal(again.states, first.states) and torch.equal(again.lengths, first.lengths)
+    assert len(set(first.lengths.tolist())) == 2 and again.states.dtype == torch.float32
+    assert again.states.transpose(1, 2).is_contiguous() is by_frame
+    for block in source.store.root.glob("??/*.safetensors"):
+        block.write_bytes(block.read_bytes()[:-8])  # cut off meanwhile: made anew
+    assert torch.equal(source.inputs(asked).states, first.states)
 
 
 def test_copies_of_a_file_are_encoded_once(wav: Path, make: Make) -> None:

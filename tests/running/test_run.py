@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import forks
 import numpy as np
@@ -24,8 +26,11 @@ from safetensors.torch import load_file
 from bab.config.resolve import run_config
 from bab.core import trainer
 from bab.core.errors import AudioError, BabError, ConfigError, CorpusError, InterruptedRunError
+from bab.core.grid import Grid
 from bab.core.record import Record
 from bab.plugins.datasets.rttm import Rttm
+from bab.running import session
+from bab.running.parts import Parts
 from bab.running.predict import PredictOptions, predict
 from bab.running.runner import run
 
@@ -322,6 +327,43 @@ def test_features_may_be_kept_in_half_the_room(go: Go) -> None:
     half, _ = go("cache.dtype=float16")
     assert half.id != whole.id
     assert half.metrics["f1"] == pytest.approx(whole.metrics["f1"], abs=0.03)
+
+
+def test_frames_that_take_much_room_are_kept_in_half(
+    go: Go, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = ("train.steps=2", "train.eval_every=2")
+    whole, _ = go(*sets)
+    assert whole.config["cache"]["dtype"] == "float32"
+    assert go(*sets, "cache.dtype=float32")[0].id == whole.id
+    monkeypatch.setattr(session, "_MUCH", 40_000)  # bytes: fbank's 120 numbers, 100 times a second
+    half, _ = go(*sets)
+    assert half.config["cache"]["dtype"] == "float16" and half.id != whole.id
+    assert go(*sets, "cache.dtype=float16")[0].id == half.id
+    assert go(*sets, "cache.dtype=float32")[0].id == whole.id
+
+
+@pytest.mark.parametrize(
+    ("depth", "dim", "sets", "pooled", "kept"),
+    [
+        (13, 768, (), False, "float16"),  # a base model: 2.0 MB a second
+        (13, 768, ("layers=last",), False, "float32"),
+        (13, 768, (), True, "float32"),
+        (13, 768, ("mode=finetune",), False, "float32"),
+        (13, 768, ("cache.dtype=float32",), False, "float32"),
+        (5, 192, (), False, "float32"),
+        (5, 1000, (), False, "float32"),  # the limit itself: 1 MB
+        (5, 1001, (), False, "float16"),
+        (5, 192, ("cache.dtype=float16",), True, "float16"),
+    ],
+)
+def test_what_takes_much_room(
+    depth: int, dim: int, sets: tuple[str, ...], pooled: bool, kept: str
+) -> None:
+    config = run_config(None, {"encoder": "hubert", "task": "vtc"}, sets)
+    encoder = SimpleNamespace(depth=depth, dim=dim, sample_rate=16000, grid=Grid(16000, 320, 400))
+    parts = cast(Parts, SimpleNamespace(encoder=encoder, pooled=pooled))
+    assert session.settled(config, parts).cache.dtype == kept
 
 
 def test_a_cache_without_room_changes_nothing(go: Go, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Head `logistic`: scikit-learn's logistic regression on the mean of a clip's frames.
 
-Solved from all training clips at once. The coefficients are kept as two buffers, so that a saved
+Solved from all training clips at once. The coefficients are kept as buffers, so that a saved
 model is safetensors and needs no scikit-learn to run.
 """
 
@@ -44,12 +44,20 @@ class Logistic(Head):
 
     weight: Tensor
     bias: Tensor
+    centre: Tensor
 
     def __init__(self, dim: int, classes: int, options: LogisticOptions) -> None:
         super().__init__(dim, classes, options)
         self.options = options
         self.register_buffer("weight", torch.zeros(classes, dim))
         self.register_buffer("bias", torch.zeros(classes))
+        # Taken off first: of a dimension that hardly varies the coefficient is huge, and 32 bits
+        # would not hold its product with the mean.
+        self.register_buffer("centre", torch.zeros(dim))
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *more: Any) -> None:
+        state.setdefault(f"{prefix}centre", torch.zeros_like(self.centre))  # saved before 0.1
+        super()._load_from_state_dict(state, prefix, *more)
 
     def fit(self, x: Tensor, y: Tensor) -> None:
         """x f32[N, D], one vector per clip; y i64[N], each class at least once.
@@ -69,7 +77,10 @@ class Logistic(Head):
             )
         if not bool(torch.isfinite(x).all()):
             raise DivergedError("head 'logistic': the encoder's features are not all finite")
-        coefficients, intercept = self._solved(x.double().numpy(), y.numpy())
+        own = self.options.standardise  # what isn't scaled is solved as it is
+        centre = x.double().mean(0).float() if own else torch.zeros_like(self.centre)
+        coefficients, intercept = self._solved((x.double() - centre).numpy(), y.numpy())
+        self.centre.copy_(centre)
         if classes == 2:
             coefficients = np.concatenate([np.zeros_like(coefficients), coefficients])
             intercept = np.concatenate([np.zeros_like(intercept), intercept])
@@ -79,7 +90,7 @@ class Logistic(Head):
     def _solved(
         self, x: NDArray[np.float64], y: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Coefficients [1 or C, D] and intercepts for the vectors as they are, unscaled."""
+        """Coefficients [1 or C, D] and intercepts for vectors as they are given, unscaled."""
         from sklearn.linear_model import LogisticRegression
 
         mean, scale = np.zeros(x.shape[1]), np.ones(x.shape[1])
@@ -104,8 +115,8 @@ class Logistic(Head):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """x f32[B, T, D], lengths i64[B] in frames -> logits f32[B, C]."""
-        return mean_over_time(x, lengths) @ self.weight.T + self.bias
+        return (mean_over_time(x, lengths) - self.centre) @ self.weight.T + self.bias
 
     def as_transformers(self) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
         """See docs/plugins.md: `Wav2Vec2ForSequenceClassification`, above an identity."""
-        return classification(self.weight, self.bias, None)
+        return classification(self.weight, self.bias, -self.centre)

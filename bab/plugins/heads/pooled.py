@@ -49,5 +49,7 @@ class Pooled(Head):
 
     def as_transformers(self) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
         """See docs/plugins.md: `Wav2Vec2ForSequenceClassification`, which is this very head."""
-        below = self.projection if isinstance(self.projection, nn.Linear) else None
-        return classification(self.output.weight, self.output.bias, below)
+        weight, bias, below = self.output.weight, self.output.bias, self.projection
+        if isinstance(below, nn.Linear):
+            return classification(weight, bias, below)
+        return classification(weight, bias, weight.new_zeros(weight.shape[1]))

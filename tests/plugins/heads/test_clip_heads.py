@@ -97,6 +97,30 @@ def test_logistic_says_what_scikit_learn_says(
     np.testing.assert_allclose(logits.softmax(1), wanted.predict_proba(x), atol=1e-5)
 
 
+def test_logistic_holds_dimensions_that_hardly_vary() -> None:
+    """Of those the coefficients are in the millions, and so was the intercept, of which 32 bits
+    keep a quarter."""
+    x, y = vectors(2)
+    x[:, 2] = 40 + 2e-5 * torch.randn(150, generator=torch.Generator().manual_seed(1))
+    head = Logistic(6, 2, LogisticOptions(standardise=True))
+    head.fit(x, y)
+    assert head.weight.abs().max() > 1e3
+    wanted = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, class_weight="balanced"))
+    wanted.fit(x.double().numpy(), y.numpy())
+    found = head(x[:, None], torch.ones(150, dtype=torch.long))[:, 1]
+    np.testing.assert_allclose(found, wanted.decision_function(x), atol=2e-4)
+
+
+def test_logistic_reads_what_was_saved_without_a_centre() -> None:
+    x, y = vectors(2)
+    head, before = (Logistic(6, 2, LogisticOptions()) for _ in range(2))
+    head.fit(x, y)
+    bias = head.bias - head.weight @ head.centre
+    before.load_state_dict({"weight": head.weight, "bias": bias})
+    ones = torch.ones(150, dtype=torch.long)
+    torch.testing.assert_close(before(x[:, None], ones), head(x[:, None], ones))
+
+
 def test_logistic_takes_the_mean_over_a_clips_own_frames() -> None:
     x, y = vectors(2)
     head = Logistic(6, 2, LogisticOptions())

@@ -30,10 +30,18 @@ class BiLSTM(nn.Module):
                 return self.forward(x.float(), lengths)
         frame = torch.arange(x.shape[1], device=x.device)
         mirrored = lengths[:, None] - 1 - frame
-        turn = torch.where(mirrored >= 0, mirrored, frame)[..., None]
+        turn = torch.where(mirrored >= 0, mirrored, frame)
         for index, (ahead, back) in enumerate(zip(self.forwards, self.backwards, strict=True)):
             x = self.dropout(x) if index else x
-            turned = x.gather(1, turn.expand_as(x))
-            right = back(turned)[0]
-            x = torch.cat([ahead(x)[0], right.gather(1, turn.expand_as(right))], dim=-1)
+            right = back(_picked(x, turn))[0]
+            x = torch.cat([ahead(x)[0], _picked(right, turn)], dim=-1)
         return x
+
+
+def _picked(x: Tensor, frames: Tensor) -> Tensor:
+    """Frames of each clip: f32[B, T, D], i64[B, T] -> f32[B, T, D]. Row by row, which is ten times
+    faster than number by number, forwards and backwards; a graph that is exported keeps its T."""
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+        return x.gather(1, frames[..., None].expand_as(x))
+    rows = frames + torch.arange(len(x), device=x.device)[:, None] * x.shape[1]
+    return x.flatten(0, 1).index_select(0, rows.flatten()).view_as(x)

@@ -9,17 +9,18 @@ from torch import Tensor, nn
 
 
 def classification(
-    weight: Tensor, bias: Tensor, below: nn.Linear | None
+    weight: Tensor, bias: Tensor, below: nn.Linear | Tensor
 ) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     """A linear head on the mean, f32[C, H] and f32[C], as `Wav2Vec2ForSequenceClassification`.
 
-    below: the layer under it, D -> H, which transformers calls `projector` and always has; None:
-    the identity stands there.
+    below: the layer under it, D -> H, which transformers calls `projector` and always has; or what
+    is added to each frame, f32[H], where there is none.
     """
     size = weight.shape[1]
+    under = (torch.eye(size), below) if isinstance(below, Tensor) else (below.weight, below.bias)
     tensors = {
-        "projector.weight": torch.eye(size) if below is None else below.weight,
-        "projector.bias": torch.zeros(size) if below is None else below.bias,
+        "projector.weight": under[0],
+        "projector.bias": under[1],
         "classifier.weight": weight,
         "classifier.bias": bias,
     }
