@@ -136,7 +136,8 @@ def test_a_probe_packs_its_encoder(
 ) -> None:
     """What has nothing to pack keeps the addresses that its features always had."""
     monkeypatch.setenv("BAB_CACHE", str(tmp_path))
-    config = run_config(None, {"encoder": name, "task": "vtc", "device": "cpu"})
+    asked = {"encoder": name, "task": "vtc", "device": "cpu"}
+    config = run_config(None, asked, ["cache.dtype=float32"])
     session = Session()
     parts = session.parts(config)
     source = session.features(config, parts, SimpleNamespace(device=CPU), [])

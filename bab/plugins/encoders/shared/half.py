@@ -63,7 +63,8 @@ def _attend(
     """transformers' self-attention. hidden_states [B, T, D]; attention_mask bool[B, 1, T, T], True
     where it may look, or None."""
     usable = attention_mask is None or attention_mask.dtype == torch.bool
-    if args or not (module.training and usable and _on_cpu(hidden_states)):
+    usable = usable and not args and not more.get("output_attentions")
+    if not (usable and module.training and _on_cpu(hidden_states)):
         plain: tuple[Tensor, Tensor | None] = type(module).forward(
             module, hidden_states, *args, attention_mask=attention_mask, **more
         )
