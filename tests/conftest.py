@@ -43,12 +43,6 @@ def pytest_runtest_setup() -> None:
         gc.freeze()
 
 
-def pytest_unconfigure() -> None:
-    """What is closed as it is collected has to be, before the modules that close it are gone."""
-    gc.unfreeze()
-    gc.collect()
-
-
 def write_distribution(
     site: Path,
     name: str,
