@@ -147,7 +147,7 @@ def test_a_pretraining_run(tmp_path, capsys, monkeypatch):
     [
         ("hubert:facebook/hubert-base-ls960@abc", "facebook/hubert-base-ls960"),
         ("hubert:facebook/hubert-base-ls960", "facebook/hubert-base-ls960"),
-        ("hubert:./mine", None), ("hubert:~/mine", None), ("hubert:/home/anna", None),
+        ("hubert:./mine", None), ("hubert:~/mine", None), ("hubert:/data/anna", None),
         ("hubert:a/b/c", None), ("hubert:tiny", None), ("fbank", None), ("", None),
     ],
 )  # fmt: skip
