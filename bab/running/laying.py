@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import threading
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _LINE = 64  # bytes; torch's own tensors begin at a multiple of them
-_UNUSED = 2  # references to an array that only a list holds, and who asks
 
 
 class Rooms:
@@ -24,7 +23,7 @@ class Rooms:
     """
 
     def __init__(self) -> None:
-        self._known: list[NDArray[np.uint8]] = []
+        self._free: list[NDArray[np.uint8]] = []  # appended to whenever the last of a batch goes
         self._lock = threading.Lock()
 
     def room(self, sizes: Sequence[int], layers: int, dim: int, by_frame: bool) -> Tensor:
@@ -48,17 +47,14 @@ class Rooms:
     def _taken(self, size: int) -> Tensor:
         """u8[size] that nobody else uses."""
         with self._lock:
-            free = [i for i in range(len(self._known)) if self._unused(i)]
-            fits = [i for i in free if size <= len(self._known[i]) - _LINE <= 2 * size]
+            fits = [i for i, one in enumerate(self._free) if size <= len(one) - _LINE <= 2 * size]
             if fits:
-                array = self._known[min(fits, key=lambda i: len(self._known[i]))]
+                array = self._free.pop(min(fits, key=lambda i: len(self._free[i])))
             else:
-                self._known = [one for i, one in enumerate(self._known) if i not in free]
+                self._free.clear()
                 array = np.empty(size + size // 8 + _LINE, dtype=np.uint8)
-                self._known.append(array)
-            begin = -array.ctypes.data % _LINE
-            # The tensor, and whatever is made of it, holds a reference to the array.
-            return torch.from_numpy(array[begin : begin + size])
-
-    def _unused(self, place: int) -> bool:
-        return sys.getrefcount(self._known[place]) <= _UNUSED
+        begin = -array.ctypes.data % _LINE
+        part = array[begin : begin + size]
+        # The tensor, and whatever is made of it, holds this part: it ends with the last of them.
+        weakref.finalize(part, self._free.append, array).atexit = False
+        return torch.from_numpy(part)
