@@ -25,6 +25,7 @@ from bab.running.context import Context
 from bab.running.data import Data
 from bab.running.doubts import doubts, notices
 from bab.running.parts import Parts
+from bab.running.saved import load_saved
 from bab.running.session import Session
 
 
