@@ -46,8 +46,9 @@ def index(out: Path) -> list[dict[str, str]]:
 
 def test_each_recording_has_a_file_and_a_line(tmp_path: Path) -> None:
     one, two = noise(tmp_path / "in/one.wav", 1.5), noise(tmp_path / "in/b/two.wav", 2.0, 1)
-    bad = tmp_path / "in/cut.wav"
-    bad.write_bytes(one.read_bytes()[:30])
+    bad = tmp_path / "in/cut.flac"
+    soundfile.write(bad, soundfile.read(two)[0], RATE)
+    bad.write_bytes(bad.read_bytes()[:9000])
     said: list[str] = []
     told: list[Any] = []
     out = tmp_path / "out"
@@ -68,8 +69,8 @@ def test_each_recording_has_a_file_and_a_line(tmp_path: Path) -> None:
         f"[3/3] one: {rows['one']} x 30, 1.5 s",
     ]  # fmt: skip
     assert told[:3] == [("looking", n, 3, "files") for n in (1, 2, 3)]
-    assert {(stage, total, unit) for stage, _, total, unit in told[3:]} == {("embedding", 3.5, "s")}
-    assert told[-1][1] == 3.5 and any(at == 2.0 for _, at, _, _ in told[3:])
+    assert {(stage, total, unit) for stage, _, total, unit in told[3:]} == {("embedding", 5.5, "s")}
+    assert told[-1][1] == 5.5 and any(at == 2.0 for _, at, _, _ in told[3:])
     assert index(out) == [
         {"name": name, "file": f"{name}.npy", "row": "0", "rows": str(rows[name]), "start": "0.0",
          "seconds": seconds, "label": "", "path": str(path)}
