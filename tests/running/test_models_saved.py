@@ -1,4 +1,4 @@
-"""What is saved of a model, and models of other tools: what is named, and what is said of faults."""
+"""What is saved of a model, and models of other tools: what is named, what is said of faults."""
 
 from __future__ import annotations
 
