@@ -331,8 +331,8 @@ def test_pieces_of_any_size_are_cut_alike() -> None:
     wave = np.arange(100, dtype=np.float32)
     for size in (1, 7, 30, 100):
         for first, end in ((0, None), (10, 5.0), (0, 10.0), (29, 3.0), (99, None), (50, 5.0)):
-            pieces = (wave[at : at + size] for at in range(0, 100, size))
-            made = list(streaming._cut(pieces, first, end, 10))
+            pieces = [wave[at : at + size] for at in range(0, 100, size)]
+            made = list(streaming._cut(iter([wave[:0], *pieces]), first, end, 10))
             assert all(len(piece) for piece in made)
             wanted = wave[first : None if end is None else round(end * 10)]
             np.testing.assert_array_equal(np.concatenate([wave[:0], *made]), wanted)

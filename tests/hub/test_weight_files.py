@@ -275,3 +275,42 @@ def test_errors_that_are_nobodys_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     cut = type("Cut", (Exception,), {"__module__": "httpx"})()
     with pytest.raises(WeightsError, match="can't reach"), weights._explained("o/n", ""):
         raise cut
+
+
+# ------------------------------------------------------------------------------- the hub's cache
+
+
+def test_a_copy_of_the_hubs_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "snapshots" / "abc"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub" / "a.pt").touch()
+    asked: list[Any] = []
+    answer: list[Any] = [str(folder)]
+
+    def snapshot(repo: str, revision: str | None, local_files_only: bool) -> str:
+        asked.append((repo, revision, local_files_only))
+        if isinstance(answer[0], Exception):
+            raise answer[0]
+        return str(answer[0])
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    one = Located(folder / "sub" / "a.pt", "o/n@abc")
+    assert weights._cached("o/n", "", None) == one and asked == [("o/n", None, True)]
+    assert weights._cached("o/n", "sub/a.pt", "r") == Located(one.path, "o/n/sub/a.pt@abc")
+    assert asked[1] == ("o/n", "r", True) and weights._cached("o/n", "b.pt", None) is None
+    (folder / "config.json").touch()
+    (folder / "model.safetensors").touch()
+    assert weights._cached("o/n", "", None) == Located(folder, "o/n@abc")
+    missing = errors.LocalEntryNotFoundError("incomplete")
+    answer[0] = missing
+    assert weights._cached("o/n", "", None) is None
+    missing.snapshot_path = str(folder)  # newer clients say where it is all the same
+    assert weights._cached("o/n", "", None) == Located(folder, "o/n@abc")
+    answer[0] = errors.HFValidationError("bad name")
+    assert said(weights._cached, "o/n", "", None) == "o/n can't be a hub id: bad name"
+    answer[0] = missing
+    del missing.snapshot_path
+    assert said(weights.fetch, "o/n@r", offline=True) == (
+        "o/n is not on this machine and --offline (or HF_HUB_OFFLINE) forbids fetching it: run "
+        "once without it, or `hf download o/n`, or name a local folder"
+    )
