@@ -81,9 +81,9 @@ class Never(Whole):
 
 
 class Away(Loud):
-    """Its weights are elsewhere."""
+    """Its default is no name of its own weights."""
 
-    default = "big"
+    weights = {"big": "and others"}
 
 
 class Top(bab.Head):
@@ -313,7 +313,7 @@ def test_info_of_each_kind(plugin: Path, capsys: pytest.CaptureFixture[str]) -> 
         name: text.splitlines() for name, text in INFO.items()
     }
     assert main(["info", "away", "--plugin", "mine.py"]) == 0
-    assert "rate" not in capsys.readouterr().out  # nothing is fetched to say it
+    assert "  hop" not in capsys.readouterr().out  # nothing is fetched to say it
 
 
 def test_info_folds(
