@@ -105,11 +105,12 @@ def test_labels_in_the_configuration() -> None:
 
 @pytest.mark.parametrize(
     ("own", "other", "same"),
-    [([0.5, 0.0], [0.5, 0.1], True), ([0.5, 0.0], [0.5, 0.11], False), ([9.0, 0.0], [9, 0.9], True),
-     ([-9.0, 0.0], [-9, 0.91], False), ([0.0], [0.0, 0.0], False), ([0.0], [float("nan")], False)],
+    [([0.5, 0.0], [0.5, 0.125], True), ([0.5, 0.0], [0.5, 0.126], False),
+     ([8.0, 0.0], [8.0, 1.0], True), ([-8.0, 0.0], [-8.0, 1.01], False),
+     ([0.0], [0.0, 0.0], False), ([0.0], [float("nan")], False)],
 )  # fmt: skip
 def test_how_far_outputs_may_be_apart(own: Any, other: Any, same: bool) -> None:
-    given = ("logits", torch.tensor(own).double(), torch.tensor(other).double(), 0.1, "it")
+    given = ("logits", torch.tensor(own).double(), torch.tensor(other).double(), 0.125, "it")
     if same:
         hf.refuse_different(*given)
         return
@@ -182,23 +183,6 @@ def test_what_a_graph_is_given() -> None:
     from bab.exporting.source import sound
 
     assert one[0].flatten().equal(sound(1.4, 1000))
-
-
-def test_graphs_name_their_inputs_and_outputs(tmp_path: Path) -> None:
-    import onnx
-
-    told = {}
-    for task in ("gender", "sv"):
-        folder = export(made(tmp_path / task, task), "onnx", tmp_path / f"{task}-out").folder
-        told[task] = onnx.load(str(folder / "model.onnx")).graph
-    names = {t: ([x.name for x in g.input], [x.name for x in g.output]) for t, g in told.items()}
-    assert names == {
-        "gender": (["samples", "first"], ["logits"]), "sv": (["samples"], ["embeddings"]),
-    }  # fmt: skip
-    ends = (*told["gender"].input, *told["gender"].output, *told["sv"].output)
-    axes = [x.type.tensor_type.shape.dim for x in ends]
-    shapes = [[axis.dim_param or axis.dim_value for axis in own] for own in axes]
-    assert shapes == [["batch", "time"], ["batch"], ["batch", 2], ["batch", 512]]
 
 
 # --- what is said -------------------------------------------------------------------------------
