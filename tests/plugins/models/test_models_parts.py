@@ -368,9 +368,9 @@ def test_texts_and_phones_of_transformers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("token", "names"),
     [
-        ({"content": "x"}, ("<pad>", " ", "y")),
-        (None, ("<pad>", "x", "y")),
-        ("y", ("<pad>", "x", " ")),
+        ({"content": "x"}, (" ", "y")),
+        (None, ("x", "y")),
+        ("y", ("x", " ")),
     ],
 )
 def test_what_stands_for_a_space(tmp_path: Path, token: Any, names: tuple[str, ...]) -> None:
