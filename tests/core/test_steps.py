@@ -136,6 +136,8 @@ def test_when_dev_is_asked_and_the_state_is_saved(
 
 
 def test_a_state_judges() -> None:
+    first = State()
+    assert first.judge({}, 5.0) and not first.judge({}, 4.0)
     state = State(step=1)
     assert state.judge({"f1": -5.0}, -5.0) and (state.best_step, state.best_value) == (1, -5.0)
     state.step = 2

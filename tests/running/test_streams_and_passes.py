@@ -286,6 +286,9 @@ def test_pictures_and_windows_that_cannot_be(monkeypatch: pytest.MonkeyPatch) ->
         Engine(cast(Saved, whole), CPU, overlap=0.5)
     assert str(error.value) == "--overlap: this model takes a recording whole, not in windows"
     whole.view = View(window=2.0)
+    assert model.weight.dtype == torch.float32
+    Engine(cast(Saved, whole), CPU, "bf16")
+    assert model.weight.dtype == torch.bfloat16  # rounded once
     for share, step in ((0.0, 200), (0.5, 100), (0.75, 50)):
         engine = Engine(cast(Saved, whole), CPU, overlap=share)
         assert (engine.raster.window, engine.raster.step) == (200, step)
