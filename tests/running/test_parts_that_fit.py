@@ -64,7 +64,7 @@ def test_components_that_do_not_fit_are_named() -> None:
     )
     build_parts(run_config(None, {"encoder": "fbank", "task": "vtc"}, ["view.window=0.025"]))
     told = said(
-        "encoder.pool=clip", task="vtc", encoder="clap:random-tiny", error=NotApplicableError
+        "encoder.output=clip", task="vtc", encoder="clap:random-tiny", error=NotApplicableError
     )
     assert told.startswith(
         "task 'vtc' needs frames, but 'clap:random-tiny' as set gives one vector"
