@@ -190,6 +190,8 @@ def test_who_a_class_an_object_and_a_module_belong_to() -> None:
     assert registry.called("Strange") == own and registry.called("None") is None
     assert registry.of_module("strange.other") == own and registry.of_module("bab.x") is None
     assert registry.of_module("strangers") is None
+    metadata = SimpleNamespace(read_text=lambda name: "Name: a: b\nX: y\nVersion:  2\n\nName: c")
+    assert registry._named(metadata) == ("a: b", "2")  # type: ignore[arg-type]
     assert registry.origin(type("A", (cls,), {})()) == "mine 1.2 strange.mod:Strange"
 
 
