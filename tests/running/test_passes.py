@@ -133,6 +133,18 @@ def test_of_a_batch_only_what_is_not_kept_is_computed(clips: list[Clip], tmp_pat
     assert len(encoder.threads) == 4
 
 
+def test_a_block_is_looked_for_until_it_is_there(tmp_path: Path) -> None:
+    store = Store(tmp_path / "features", 10**9)
+    key = "ab" * 20
+    assert not store.has(key)
+    Store(tmp_path / "features", 10**9).put(key, [torch.zeros(1, 2, 3)])
+    assert store.has(key)
+    assert store.path(key) in store.own  # nobody here throws it out from now on
+    store.path(key).unlink()
+    assert store.has(key)  # reading it says so
+    assert store.read(key, 0, None) is None
+
+
 def test_a_state_that_is_no_number_is_named_from_any_thread(
     clips: list[Clip], tmp_path: Path
 ) -> None:
