@@ -174,6 +174,10 @@ def test_only_long_tables_are_read_in_columns(tmp_path: Path, monkeypatch: Any) 
     assert columns.by_columns(layout("m.tsv", "path\tend\na.wav\t1\n")) is not None
     for end in ("-1", "nan", "inf", "x"):
         assert columns.by_columns(layout("m.csv", f"path,end\na.wav,{end}\n")) is None
+    monkeypatch.setattr(columns, "_FIELD", 9)
+    for name, fine in (("123.wav", True), ("1234.wav", False)):  # a line of 9, or 10 bytes
+        made = columns.by_columns(layout("m.csv", f"path,end\n{name},1\n"))
+        assert (made is not None) == fine
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert columns.by_columns(short) is None
 
