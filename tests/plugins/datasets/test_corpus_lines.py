@@ -298,6 +298,7 @@ def test_trials_of_kaldi_librispeech_and_voxceleb(tmp_path: Path) -> None:
     lay(vox, *(f"wav/id{i}/{v}/1.wav" for i in (1, 2, 3, 4, 5) for v in "ab"))
     table(vox / "vox1_meta.csv", "ID\tGender\tNationality", "id1\tf\tIndia")
     corpus = load(VoxCeleb, vox)
+    assert corpus.notices == []
     india = {"gender": "female", "nationality": "India"}
     assert [dict(c.labels) for c in corpus.clips()[:3]] == [india, india, {}]
     assert not corpus.splits_given and corpus.provides == {"speaker", "gender", "nationality"}

@@ -81,6 +81,9 @@ def test_rows_of_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "in two splits is not seen."
     ]
     assert load(HuggingFace, root, group="home").notices == []
+    monkeypatch.chdir(tmp_path)
+    assert load(HuggingFace, Path()).root == tmp_path.resolve()
+    assert load(HuggingFace, Path("owner/name")).root == Path("owner/name")  # the hub's
     for what in ("id", "group", "speaker"):
         with pytest.raises(CorpusError) as caught:
             load(HuggingFace, made(x=["a", ""]), **{what: "x"})
