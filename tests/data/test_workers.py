@@ -90,7 +90,8 @@ def test_workers_begin_as_they_are_told_and_end_with_an_error(
         raise KeyError
     for worker in own:
         worker.join(20)
-    assert own and {worker.exitcode for worker in own} == {-signal.SIGTERM}
+    ends = {worker.exitcode for worker in own}  # an idle one may end by itself
+    assert -signal.SIGTERM in ends and ends <= {0, -signal.SIGTERM}
     assert time.monotonic() - began < 30 and "BAB_MARK" not in os.environ
     with workers(1, _mark, "BAB_MARK", "here") as pool:
         asked = [pool.submit(abs, -i) for i in range(5)]
