@@ -242,7 +242,13 @@ def test_notices_of_annotation_files_are_told_as_far_as_five(tmp_path: Path) -> 
     for i in range(7):
         lay(tmp_path, f"r{i}.wav", seconds=3)
         table(tmp_path / f"r{i}.txt", "0\t1\tFEM", "2\t2\tpoint")
+    (tmp_path / "r6.txt").rename(tmp_path / "r6.TXT")
+    table(tmp_path / "Val.TXT", "r1")  # a list, and no labels of Audacity's
+    table(tmp_path / "lists" / "notes.lst", "no labels either")
+    assert load(Rttm, tmp_path, format="audacity").splits() == ("dev",)
+    (tmp_path / "Val.TXT").unlink()
     corpus = load(Rttm, tmp_path, format="audacity")
+    assert len(corpus.clips()) == 7
     told = [
         f"{tmp_path / f'r{i}.txt'}: 1 points, which have no length, were left out" for i in range(5)
     ]
