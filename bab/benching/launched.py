@@ -206,9 +206,5 @@ def _wanted(grid: RunGrid, number: int, job: Job) -> Request:
 
 def _key(wanted: list[Request]) -> str:
     """The same for the same command."""
-    text = json.dumps([_plain(one.body) for one in wanted], sort_keys=True, default=str)
+    text = json.dumps([one.body for one in wanted], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
-
-
-def _plain(body: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in body.items() if key != "failed"}

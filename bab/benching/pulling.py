@@ -65,7 +65,7 @@ class Puller:
 
             serve(request.body, say)
         except (InterruptedRunError, KeyboardInterrupt) as error:
-            print(f"{error or 'stopped'}", file=sys.stderr, flush=True)
+            print(str(error) or "stopped", file=sys.stderr)
             self.requests.back(request, self.name)
             return False
         if split:

@@ -13,7 +13,6 @@ from torch import Tensor
 from bab.benching.affine import affine, said
 from bab.benching.frames import FrameSweep, Several
 from bab.benching.sweep import unfit
-from bab.config.resolve import run_config
 from bab.core.interfaces import Head, Objective
 from bab.core.observers import Watchers
 from bab.core.options import TrainConfig
@@ -27,7 +26,6 @@ from bab.plugins.heads.frames import Frames, FramesOptions
 from bab.plugins.objectives.ctc import Ctc as CtcLoss
 from bab.plugins.objectives.multilabel import Multilabel
 from bab.running.model import LayerMix, Model
-from bab.running.runner import run
 
 N, L, D, C = 40, 4, 12, 3
 draw = torch.Generator().manual_seed(0)
@@ -116,40 +114,6 @@ def test_a_relu_is_no_linear_map() -> None:
     torch.manual_seed(0)
     assert affine(Ctc(D, C, CtcOptions(widths=(6,))), D)
     assert not affine(Ctc(D, C, CtcOptions(widths=(6,), activation="relu")), D)
-
-
-@pytest.mark.slow
-def test_a_task_of_frames_is_swept_as_its_runs_are_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On real audio: what dev and test say is what they say of runs made one by one."""
-    from bab.benching import together
-    from bab.running.session import Session
-
-    monkeypatch.setenv("BAB_CACHE", str(tmp_path / "cache"))
-    asked = {"encoder": "fbank", "task": "vtc", "quiet": True, "observers": [], "device": "cpu"}
-    sets = ["train.steps=12", "train.eval_every=6", "train.batch=8"]
-
-    def configs(folder: str) -> list[Any]:
-        return [
-            run_config(
-                None,
-                {**asked, "runs": str(tmp_path / folder), "seed": seed},
-                [*sets, f"train.lr={rate}"],
-            )
-            for rate in (1e-3, 1e-2)
-            for seed in (0, 1)
-        ]
-
-    session = Session()
-    swept = configs("swept")
-    assert together.train(swept, session, False, None)[0] == ""
-    for one, other in zip(configs("alone"), swept, strict=True):
-        alone, _ = run(one)
-        after, _ = run(other, session=session)
-        assert after.id == alone.id
-        assert after.metrics == pytest.approx(alone.metrics, abs=2e-3)
-        assert after.dev == pytest.approx(alone.dev, abs=2e-3)
 
 
 def test_rows_of_frames_give_what_layers_give() -> None:

@@ -136,15 +136,92 @@ def test_one_that_diverges_leaves_the_others_alone(tmp_path: Path) -> None:
     assert alone is not None and alone.best_metrics == pytest.approx(fine.best_metrics, abs=1e-6)
 
 
-def test_what_is_not_exact_is_refused(tmp_path: Path) -> None:
-    good = make(tmp_path, 1e-3, 0)
-    other = make(tmp_path, 1e-3, 0, CONFIG.model_copy(update={"weight_decay": 0.0}))
-    assert "differ in more" in unfit([good, other])
-    assert "dropout" in unfit([make(tmp_path, 1e-3, 0, dropout=0.5)])
-    assert "patience" in unfit([make(tmp_path, 1e-3, 0, CONFIG.model_copy(update={"patience": 2}))])
-    frames = make(tmp_path, 1e-3, 0)
+FIRST = "they differ in more than the learning rate and the seed"
+CACHED = "the head does not get one cached frame per clip"
+DROPS = "the head has dropout"
+LOWER = "only fp32 in one process is trained together"
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "why"),
+    [
+        ({}, {}, ""),
+        ({"patience": 2}, {}, "train.patience ends each run at a step of its own"),
+        ({"precision": "bf16"}, {}, LOWER),
+        ({"precision": "tf32"}, {}, LOWER),
+        ({}, {"dropout": 0.5}, DROPS),
+    ],
+)
+def test_what_is_not_exact_is_refused(
+    tmp_path: Path, changes: dict[str, Any], options: dict[str, Any], why: str
+) -> None:
+    config = CONFIG.model_copy(update=changes)
+    assert unfit([make(tmp_path, rate, 0, config, **options) for rate in (1e-3, 1e-2)]) == why
+
+
+def test_each_reason_not_to_train_together_is_told(tmp_path: Path) -> None:
+    def job() -> Training:
+        return make(tmp_path, 1e-3, 0)
+
+    good = job()
+    other = make(tmp_path, 1e-3, 1, CONFIG.model_copy(update={"weight_decay": 0.0}))
+    assert unfit([good, other]) == unfit([good, good, other]) == FIRST
+    frames = job()
     frames.model.pool = False
-    assert "one cached frame" in unfit([frames])
+    assert unfit([frames]) == CACHED
+    assert unfit([frames], D) == (
+        "the head gets more than one cached frame per clip, and is not linear on each"
+    )
+    heard = job()
+    heard.model.encoder = torch.nn.Identity()
+    assert unfit([heard]) == unfit([heard], D) == CACHED
+    bent = job()
+    bent.model.head.linear = False  # type: ignore[misc]
+    assert unfit([bent]) == "the head is not linear after pooling"
+    weighing = job()
+    weighing.objective.scale = torch.nn.Parameter(torch.ones(1))
+    assert unfit([weighing]) == "the objective has weights of its own"
+
+
+def test_members_of_other_steps_are_refused(tmp_path: Path) -> None:
+    short = CONFIG.model_copy(update={"steps": 5})
+    Sweep([make(tmp_path, 1e-3, 0, short)]).fit()
+    with pytest.raises(ValueError, match="jobs of different steps can't be trained together"):
+        Sweep([make(tmp_path, 1e-3, 0), make(tmp_path, 1e-3, 1)])
+
+
+@pytest.mark.parametrize("stop_at", [7, 20])
+def test_stopped_and_started_again_they_end_where_they_would_have(
+    tmp_path: Path, stop_at: int
+) -> None:
+    """Optimizer, best weights and the audio that was heard go on from the checkpoints."""
+    grid = [(1e-2, 0), (1e-3, 1), (1e-2, 1)]
+    whole = [make(tmp_path / "whole", rate, seed) for rate, seed in grid]
+    ended = Sweep(whole).fit()
+    first = [make(tmp_path / "parts", rate, seed) for rate, seed in grid]
+    steps = iter(range(1, 100))
+    first[1].stop = lambda: next(steps) == stop_at  # the member that leads, by rate
+    with pytest.raises(InterruptedRunError) as raised:
+        Sweep(first).fit()
+    assert str(raised.value) == (
+        f"stopped at step {stop_at} of 40; the same command goes on from here"
+    )
+    again = [make(tmp_path / "parts", rate, seed) for rate, seed in grid]
+    told: list[tuple[str, int, int, str]] = []
+    again[1].watchers.bab_progress = lambda run, stage, done, total, unit: told.append(  # type: ignore[method-assign]
+        (stage, done, total, unit)
+    )
+    states = Sweep(again).fit()
+    assert told == [("training together", done, 40, "steps") for done in range(stop_at + 1, 41)]
+    for one, other, job, own in zip(ended, states, whole, again, strict=True):
+        assert one is not None and other is not None
+        assert (other.step, other.best_step) == (one.step, one.best_step)
+        assert other.audio_seconds == one.audio_seconds == 40 * 8 * 2.0
+        assert other.best_metrics == pytest.approx(one.best_metrics, abs=1e-6)
+        assert 0 < other.seconds < 60
+        Trainer(job).fit(), Trainer(own).fit()
+        for name, value in job.model.state_dict().items():
+            torch.testing.assert_close(own.model.state_dict()[name], value, atol=1e-6, rtol=0)
 
 
 def test_it_stops_when_asked(tmp_path: Path) -> None:

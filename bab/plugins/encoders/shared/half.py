@@ -42,10 +42,10 @@ def dropped(x: Tensor, share: float) -> Tensor:
 
     Draws come from torch's generator, four from a random integer of 64 bits.
     """
-    limit = round(share * _SHARES)
+    limit = min(round(share * _SHARES), _SHARES - 1)  # as 16 bits can tell it
     draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
     kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= limit + _LEAST
-    return x * kept.to(x.dtype).mul_(_SHARES / max(1, _SHARES - limit))
+    return x * kept.to(x.dtype).mul_(_SHARES / (_SHARES - limit))
 
 
 def _on_cpu(x: Tensor) -> bool:
