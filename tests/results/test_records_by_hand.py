@@ -70,8 +70,9 @@ def test_what_is_fine_in_a_record(tmp_path: Path) -> None:
         assert load(path).jackknife == jackknife
     edit(path, jackknife=LONG | {"left_out": [None, *LONG["left_out"][1:]]})
     assert math.isnan(load(path).jackknife["left_out"][0])  # undefined without that group
-    for text, told in (("[1]", "is not a record (it has no format number)"),
-                       ('{"format": 9}', "has format 9, this bab reads formats 1 and 2")):  # fmt: skip
+    no_number = "is not a record (it has no format number)"
+    other = "has format 9, this bab reads formats 1 and 2: read"
+    for text, told in (("[1]", no_number), ('{"format": 9}', other)):
         path.write_text(text)
         with pytest.raises(BabError) as caught:
             load(path)
