@@ -16,7 +16,7 @@ from made_records import CONFIG, kept, make
 
 from bab.core.errors import BabError
 from bab.core.record import Record
-from bab.results import audit, breakdown, compare, jackknife
+from bab.results import audit, breakdown, compare
 from bab.results.audit import NAMES, SHUFFLED, TRAITS, Audit, Trait
 from bab.results.breakdown import LEAKAGE, ONE_SEED, PartScore
 
@@ -400,4 +400,3 @@ def test_an_audit_fits_a_column_of_its_data(tmp_path: Path) -> None:
         "primary",
     ):
         assert audit.fitting([made], [make("b", **{change: "other"})]) is None, change
-    assert jackknife.MARKED == 5
