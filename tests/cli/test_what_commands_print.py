@@ -237,3 +237,22 @@ def test_an_audio_error_is_the_users(replaced: Any, here: Path, capsys: Capture)
     replaced("bab.running.embed.embed", AudioError("a.wav: cut"))
     assert main(["embed", "fbank", "a", "--out", "o"]) == 2
     assert capsys.readouterr().err == "bab: error: a.wav: cut\n"
+
+
+@pytest.mark.parametrize(
+    ("form", "printed"),
+    [("markdown", "| a |\n\nAudit: p\n"), ("csv", "a,b\n"), ("json", "a,b\n"), ("latex", "a,b\n")],
+)
+def test_an_audit(replaced: Any, here: Path, capsys: Capture, form: str, printed: str) -> None:
+    calls = replaced("bab.auditing.audit.audit", lambda *given: ("made", Path("p")))
+    told = replaced(
+        "bab.results.audit.render", lambda *given: "| a |\n" if form == "markdown" else "a,b\n\n"
+    )
+    line = ["audit", "donateacry", "--task", "classify", "--set", "task.labels=[reason]"]
+    assert main([*line, "--format", form, "--force", "--runs", "r"]) == 0
+    assert capsys.readouterr().out == printed and told[0][0] == ("made", form)
+    config, _, force = calls[0][0]
+    assert (config.task.name, config.corpus.name, config.runs, force) == (
+        *("classify", "donateacry", "r", True),
+    )
+    assert main(line) == 0 and calls[1][0][2] is False and told[1][0] == ("made", "markdown")
