@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from made_records import make, put
 
+from bab.api.progress import Ticker
 from bab.cli import main
 from bab.core.errors import AudioError
 
@@ -164,18 +166,26 @@ def test_a_pretraining_run_in_a_few_lines() -> None:
     assert lines({**result, "train_seconds": 0, "dev": {}}) == ["3 steps, 0.50 h of audio"]
 
 
-def test_a_corpus_is_checked_as_asked(replaced: Any, here: Path, capsys: Capture) -> None:
+def test_a_corpus_is_checked_as_asked(
+    replaced: Any, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    told: list[Any] = []
+    shown = nullcontext(Ticker(lambda *one: told.append(one), lambda line: None))
+    monkeypatch.setattr("bab.cli.display.ticker", lambda quiet=False: shown)
     report = SimpleNamespace(fatal=False)
     calls = replaced("bab.data.check.check_corpus", lambda *given: report)
     replaced("bab.data.check.render", "the report")
     assert main(["data", "check", "rttm", "--jobs", "3"]) == 0
     assert capsys.readouterr().out == "the report\n"
-    corpus, jobs, _, tasks, deep = calls[0][0]
+    corpus, jobs, progress, tasks, deep = calls[0][0]
     assert (corpus.name, jobs, list(tasks), deep) == ("rttm", 3, ["vtc"], None)
     report.fatal = True
     assert main(["data", "check", "rttm", "--deep", "--task", "gender"]) == 1
     _, jobs, _, tasks, deep = calls[1][0]
-    assert (jobs, list(tasks)) == (os.cpu_count(), ["gender"]) and callable(deep)
+    assert (jobs, list(tasks)) == (os.cpu_count(), ["gender"])
+    progress(1, 2)
+    deep(3.0, 4.0)
+    assert told == [("checking", 1, 2, "files"), ("listening", 3.0, 4.0, "files")]
     assert main(["data", "check", "rttm", "--set", "encoder.x=1"]) == 2
 
 
