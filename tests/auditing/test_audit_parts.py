@@ -219,3 +219,47 @@ def test_kept_traits_are_found_again_or_measured_anew(tmp_path: Path) -> None:
     assert module._recalled(file) == {}
     file.write_bytes(b"not sealed")
     assert module._recalled(file) == {}
+
+
+def test_what_is_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows, traits, notices and progress of an audit of two folds."""
+
+    class Asked:
+        def __init__(self, task: Any, data: Any, x: Any) -> None:
+            self.given = (task, data, x)
+
+        def trees(self, columns: list[int], step: Any) -> Any:
+            step(2)
+            return SimpleNamespace(columns=columns, weights=["w"])
+
+        def majority(self) -> str:
+            return "base"
+
+        def shuffled(self, columns: list[int], weights: Any, seed: int, step: Any) -> str:
+            step()
+            return f"shuffled {len(columns)} {weights} {seed}"
+
+    monkeypatch.setattr(module, "Question", Asked)
+    monkeypatch.setattr(module, "_measured", lambda data, tell, clips: "x")
+    monkeypatch.setattr(module, "_record", lambda *given: given[5:])
+    monkeypatch.setattr(module, "_traits", lambda asked, answers, x, step: [answers.columns, x])
+    told: list[Any] = []
+    data: Any = SimpleNamespace(
+        folds=[1, 2], clips="clips", leakage="leaks", skipped={"a": 1, "b": 2}
+    )
+    corpus: Any = SimpleNamespace(notices=["of the corpus"])
+    made = module._made("c", "t", corpus, data, "name", lambda *one: told.append(one))  # type: ignore[arg-type]
+    heard, named = list(range(20)), list(range(20, 26))
+    assert made.id == "name" and list(made.rows) == ["traits", "names", "majority", "shuffled"]
+    assert [r[0].columns for r in (made.rows["traits"][0], made.rows["names"][0])] == [heard, named]
+    assert made.rows["traits"][0][1] == "traits" and made.rows["majority"] == [("base", "majority")]
+    assert made.rows["shuffled"] == [
+        (f"shuffled 20 ['w'] {seed}", "shuffled", seed) for seed in range(5)
+    ]
+    assert made.traits == [heard, "x"]
+    assert made.notices == ["leaks", "of the corpus", "2 unreadable files left out"]
+    total = 2 * (4 + 5) + 26 * 4
+    counts = [2, 4, 5, 6, 7, 8, 9, total]
+    assert told == [("fitting trees", count, total, "steps") for count in counts]
+    data.leakage, data.skipped, corpus.notices = "", {}, []
+    assert module._made("c", "t", corpus, data, "n", lambda *one: None).notices == []  # type: ignore[arg-type]
