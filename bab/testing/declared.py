@@ -68,7 +68,7 @@ def _others(kind: Any, value: Any) -> list[Any]:
     if isinstance(value, int):
         return [value + 1, value - 1, 2 * value]
     if isinstance(value, float):
-        return [value * 1.5, value / 2, value + 0.1]
+        return [one for one in (value * 1.5, value / 2, value + 0.1) if one != value]
     return []
 
 
