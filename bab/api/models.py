@@ -107,7 +107,7 @@ def predict(
     format: str | Sequence[str] | None = None,
     probabilities: str | None = None,
     device: str = "auto",
-    precision: str = "fp32",
+    precision: str = "auto",
     overlap: float | None = None,
     timeline: str | Sequence[str] = (),
     enrol: StrPath | None = None,

@@ -105,11 +105,11 @@ def _cut(
     last = None if end is None else round(end * rate)
     at = 0
     for piece in pieces:
-        low, high = max(0, first - at), len(piece) if last is None else last - at
-        at += len(piece)
-        if high <= 0:
+        if last is not None and at >= last:
             return
-        if low < min(high, len(piece)):
+        low, high = max(0, first - at), len(piece) if last is None else min(len(piece), last - at)
+        at += len(piece)
+        if low < high:  # a resampler's first pieces may be empty
             yield piece[low:high]
 
 

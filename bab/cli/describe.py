@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from textwrap import dedent
 from types import NoneType
@@ -285,7 +285,7 @@ def _annotation(kind: Any) -> str:
         return _annotation(parts[0])
     if origin in (list, tuple, set, frozenset):
         return f"list of {_annotation(parts[0])}" if parts else "list"
-    if origin is not None and issubclass(origin if isinstance(origin, type) else int, dict):
+    if isinstance(origin, type) and issubclass(origin, Mapping):
         return "mapping"
     if parts:
         return " | ".join(_annotation(part) for part in parts)

@@ -66,7 +66,7 @@ def convert(given: Path, out: Path, asked: Conversion, tell: Tell) -> Converted:
         except BabError as error:
             done.failed.append(str(error))
         except OSError as error:
-            done.failed.append(f"{error.filename or place}: {error.strerror or error}")
+            done.failed.append(f"{place}: {error.strerror or error}")
         done.notices += [(path, notice) for notice in form.notices]
         form.notices.clear()
         tell("converting", number, len(places), "files")

@@ -72,9 +72,9 @@ class Timed:
         for place in itertools.cycle(order):
             longest = max(longest, lengths[place])
             if (len(rest) + 1) * longest > self.seconds + 1e-6:
-                return [*batches, rest]
+                break
             rest.append(place)
-        return batches
+        return [*batches, rest]
 
 
 class Order:

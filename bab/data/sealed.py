@@ -79,7 +79,7 @@ def write_parquet(path: Path, table: Any, about: Mapping[bytes, bytes]) -> None:
     """
     from pyarrow import parquet
 
-    told = {**about, SUM.encode(): _table_sum(table, about).encode()}
+    told = {**about, SUM.encode(): _table_sum(table, _own(about)).encode()}
     with atomic.atomic_path(path) as temporary:
         parquet.write_table(
             table.replace_schema_metadata(told), temporary, write_page_checksum=True

@@ -63,11 +63,18 @@ def worst_errors(folder: str | Path, count: int) -> list[Wrong]:
         BabError: no record or predictions there, or a corpus that has moved.
         NotApplicableError: a task whose clips are only compared.
     """
+    from pydantic import ValidationError
+
     folder = Path(folder)
     record = load(folder)
     if record.status != "done":
         raise BabError(f"run {record.id} has no predictions ({record.status}): {record.reason}")
-    config = RunConfig.model_validate_json(json.dumps(record.config))
+    try:
+        config = RunConfig.model_validate_json(json.dumps(record.config))
+    except ValidationError:
+        raise BabError(
+            f"the record of run {record.id} is another version's: repeat the run with --force"
+        ) from None
     task = build_task(config.task.name, config.task.options)
     if task.pairs:
         raise NotApplicableError(f"task '{record.task}' compares clips: scores are in trials.tsv")

@@ -91,10 +91,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _mapped(path: Path, checked: bool = True) -> dict[str, Tensor]:
     content = _safetensors(path, checked) if path.suffix == ".safetensors" else _pickled(path)
-    content = content.get("state_dict", content) if isinstance(content, dict) else {}
+    if isinstance(content, dict):
+        content = content.get("state_dict", content)
     from torch import Tensor
 
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    named = content.items() if isinstance(content, dict) else ()
+    tensors = {key: value for key, value in named if isinstance(value, Tensor)}
     if not tensors:
         raise WeightsError(f"{path} holds no tensors by name: it should hold a state_dict")
     return tensors

@@ -142,7 +142,7 @@ def leaderboard(path: Path, format: str = "markdown") -> str:
         BabError: an unknown format, or a file that can't be read so.
     """
     check_format(format)
-    rows = sorted(read_leaderboard(path), key=lambda row: -(row.score or -math.inf))
+    rows = sorted(read_leaderboard(path), key=lambda r: math.inf if r.score is None else -r.score)
     lines: list[dict[str, object]] = [
         {
             "model": row.model,

@@ -13,44 +13,36 @@ every window is encoded by itself, so both ways give the same bits, whatever was
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from bab.checking.encoders import encode
-from bab.checking.faults import described
 from bab.core.components import identity
-from bab.core.errors import DivergedError
 from bab.core.interfaces import Encoder
-from bab.core.types import Features, Item, Waves, Window, pinned
-from bab.data.batches import Source, WaveSource
+from bab.core.types import Features, Item, Window
+from bab.data.batches import Source
 from bab.data.content import content_id
-from bab.data.sampling import cut
 from bab.data.windows import kept_frames, samples_of
-from bab.machine.arithmetic import arithmetic
-from bab.running.ahead import ahead
 from bab.running.blocks import Rows
 from bab.running.laying import Rooms
+from bab.running.passes import PASS_SECONDS, Layers, Passes
 from bab.running.store import Store
 
 _FORMAT = 2
 _BLOCK_WINDOWS = 32
 _MEMORY_BYTES = 256 * 2**20  # of pooled features that are kept in memory as well
 _BLOCK_BYTES = 32 * 2**20  # a block is read by slices, so this only bounds the cost of writing one
-Layers = Literal["all", "last"] | int
 Progress = Callable[[float, float], None]
 _Key = tuple[str, float, float, tuple[int, int] | None]
 _Block = tuple[str, list[Window]]
-_PASS_SECONDS = 512.0  # of audio, padding included, in one pass of a GPU
 _CPU_SECONDS = 16.0  # of audio that a CPU encodes before it looks whether to stop: some seconds
-_AHEAD = 2  # passes that are read before they are asked for
 
 
 class FrozenSource(Source, Protocol):
@@ -104,7 +96,7 @@ class FeatureSource:
         self.pool = pool
         self.precision = precision
         self.packed = packed
-        self.waves = WaveSource(encoder.sample_rate)
+        self.passes = Passes(encoder, layers, device, dtype, batch, pool, precision)
         self.places: dict[_Key, Place] = {}
         self.blocks: list[tuple[str, list[Window]]] = []
         self._mended: set[str] = set()  # blocks that were damaged, once each
@@ -118,6 +110,8 @@ class FeatureSource:
 
     def plan(self, windows: Iterable[Window]) -> None:
         """Take note of windows that will be asked for, in an order that keeps files together."""
+        windows = list(windows)
+        self.passes.longest = max([self.passes.longest, *(w.clip.duration for w in windows)])
         for path, group in groupby(windows, key=lambda w: w.clip.path):
             for part in self._blocks_of([w for w in group if _key(w) not in self.places]):
                 self.places.update(
@@ -148,7 +142,7 @@ class FeatureSource:
                 asked = dict(one for one in blocks if not self.store.claim(one[0]))
                 new = [one for one in asked.items() if self._fits(one[1])]
                 if new:
-                    made = self._encode([window for _, part in new for window in part])
+                    made = self.passes.encode([window for _, part in new for window in part])
                     if written is not None:
                         written.result()
                     written = writer.submit(self._put, new, made)
@@ -160,7 +154,7 @@ class FeatureSource:
 
     def _together(self, blocks: Iterable[_Block]) -> Iterator[list[_Block]]:
         """Blocks whose windows are read ahead, and on a GPU encoded together."""
-        enough = 4 * _PASS_SECONDS if self.batch > 1 else _CPU_SECONDS
+        enough = 4 * PASS_SECONDS if self.batch > 1 else _CPU_SECONDS * self.passes.share.passes
         part: list[_Block] = []
         seconds = 0.0
         for block in blocks:
@@ -182,22 +176,39 @@ class FeatureSource:
     def inputs(self, items: Sequence[Item]) -> Features:
         """states [B, L, T, D], lengths i64[B]; T is 1 where `pool` is on. They are float32, but on
         their way to a GPU, which takes them as they are kept."""
+        made = self._made(items)
         if self.pool and all(item.crop is None for item in items):
             return Features(
-                torch.stack([self._pooled(item) for item in items]),
+                torch.stack([self._pooled(item, made) for item in items]),
                 torch.ones(len(items), dtype=torch.long),
             )
         if self.device.type == "cpu":
-            return self._placed(items)
-        states = [self._joined(item) for item in items]
+            return self._placed(items, made)
+        states = [self._joined(item, made) for item in items]
         lengths = torch.tensor([s.shape[1] for s in states])
         padded = pad_sequence([s.transpose(0, 1) for s in states], batch_first=True)
         return Features(padded.transpose(1, 2), lengths)
 
-    def _placed(self, items: Sequence[Item]) -> Features:
+    def _made(self, items: Sequence[Item]) -> Mapping[_Key, Tensor]:
+        """The states of windows that aren't kept, where several can be computed at once."""
+        if self.passes.share.passes == 1:
+            return {}
+        absent: dict[_Key, Window] = {}
+        for item in items:
+            if self.pool and _keys(item) in self._memory:
+                continue
+            for window in item.windows:
+                place = self.places.get(_key(window))
+                if place is None or not self.store.has(self.blocks[place.block][0]):
+                    absent[_key(window)] = window
+        if len(absent) < 2:
+            return {}
+        return dict(zip(absent, self.passes.encode(list(absent.values())), strict=True))
+
+    def _placed(self, items: Sequence[Item], made: Mapping[_Key, Tensor]) -> Features:
         """The inputs of examples, those whose windows were read before straight into their place
         in the batch."""
-        parts = [self._sound(item) or self._joined(item).transpose(0, 1) for item in items]
+        parts = [self._sound(item) or self._joined(item, made).transpose(0, 1) for item in items]
         sizes = [len(part) for part in parts]
         layers, dim = parts[0].shape[1:]
         whole = self._rooms.room(sizes, layers, dim, self.by_frame)
@@ -209,7 +220,7 @@ class FeatureSource:
                 if not straight and len(buffer) < frames:
                     buffer = part.empty()
                 into = place if straight else buffer[:frames]
-                part = into if part.read(into) else self._joined(item).transpose(0, 1)
+                part = into if part.read(into) else self._joined(item, made).transpose(0, 1)
             if part is not place:
                 place.copy_(part)
         return Features(whole, torch.tensor(sizes))
@@ -221,24 +232,24 @@ class FeatureSource:
             return None
         return self.store.sound(self.blocks[place.block][0], place.index, item.crop)
 
-    def _pooled(self, item: Item) -> Tensor:
+    def _pooled(self, item: Item, made: Mapping[_Key, Tensor]) -> Tensor:
         """f32[L, 1, D] of an example, from memory where it was read before: a training set is gone
         through many times, and means are small."""
-        key = tuple(_key(window) for window in item.windows)
+        key = _keys(item)
         mean = self._memory.get(key)
         if mean is None:
-            mean = self._joined(item).float()
+            mean = self._joined(item, made).float()
             size = mean.numel() * mean.element_size()
             if size <= self._memory_left:
                 self._memory_left -= size
                 self._memory[key] = mean
         return mean
 
-    def _joined(self, item: Item) -> Tensor:
+    def _joined(self, item: Item, made: Mapping[_Key, Tensor]) -> Tensor:
         """[L, T, D] of an example: its windows' frames in a row, or the mean of them all."""
         if len(item.windows) == 1 and not (self.pool and item.crop is None):
-            return self._states(item.windows[0], item.crop)
-        parts = [self._states(window) for window in item.windows]
+            return self._states(item.windows[0], made, item.crop)
+        parts = [self._states(window, made) for window in item.windows]
         if self.pool:
             rate = self.encoder.sample_rate
             counts = [kept_frames(w, self.encoder.grid, rate) for w in item.windows]
@@ -247,16 +258,19 @@ class FeatureSource:
         joined = torch.cat(parts, dim=1)
         return joined if item.crop is None else joined[:, slice(*item.crop)]
 
-    def _states(self, window: Window, crop: tuple[int, int] | None = None) -> Tensor:
+    def _states(
+        self, window: Window, made: Mapping[_Key, Tensor], crop: tuple[int, int] | None = None
+    ) -> Tensor:
         """[L, T, D] of a window, or of the frames `crop` of it."""
         if self._resident_left or self._resident:
             return self._stayed(window)[:, slice(*(crop or (None,)))]
-        place = self.places.get(_key(window))
-        if place is not None:
+        whole, place = made.get(_key(window)), self.places.get(_key(window))
+        if whole is None and place is not None:
             states = self._read(place, crop)
             if states is not None:
                 return states
-        whole = self._encode([window])[0]
+        if whole is None:
+            whole = self.passes.encode([window])[0]
         return whole if crop is None else whole[:, slice(*crop)]
 
     def _stayed(self, window: Window) -> Tensor:
@@ -268,7 +282,7 @@ class FeatureSource:
         if place is not None:
             states = self._read(place, None)
         if states is None:
-            states = self._encode([window])[0]
+            states = self.passes.encode([window])[0]
         states = states.to(self.device)
         size = states.numel() * states.element_size()
         if size <= self._resident_left:
@@ -283,67 +297,9 @@ class FeatureSource:
         states = self.store.read(key, place.index, crop)
         if states is None and key in self.store.damaged - self._mended and self._fits(part):
             self._mended.add(key)
-            self.store.put(key, self._encode(part))
+            self.store.put(key, self.passes.encode(part))
             states = self.store.read(key, place.index, crop)
         return states
-
-    @torch.no_grad()
-    def _encode(self, windows: Sequence[Window]) -> list[Tensor]:
-        """[L, T, D] of each window, its kept frames, on the CPU, in the store's number type."""
-        encoded: dict[int, Tensor] = {}
-        passes: Iterable[tuple[list[int], Waves]] = self._passes(windows)
-        if len(windows) > 1:
-            passes = ahead(passes, _AHEAD)
-        for places, waves in passes:
-            part = [windows[place] for place in places]
-            encoded.update(zip(places, self._pass(part, waves), strict=True))
-        return [encoded[place] for place in range(len(windows))]
-
-    def _passes(self, windows: Sequence[Window]) -> Iterator[tuple[list[int], Waves]]:
-        """The audio of windows that are encoded together, of like length, and which they are."""
-        order = list(range(len(windows)))
-        lengths = [window.clip.duration for window in windows]
-        if self.batch > 1:
-            order.sort(key=lambda place: lengths[place])
-        seconds = _PASS_SECONDS if self.batch > 1 else 0.0
-        for places in cut(order, lengths, seconds, self.batch):
-            waves: Waves = self.waves.read([windows[place] for place in places])
-            yield places, waves.each(pinned) if self.device.type == "cuda" else waves
-
-    def _pass(self, part: Sequence[Window], waves: Waves) -> Iterator[Tensor]:
-        wanted: Literal["last", "all"] = "last" if self.layers == "last" else "all"
-        with arithmetic(self.device, self.precision):
-            encoded = encode(self.encoder, waves.to(self.device), layers=wanted)
-        kept = encoded.layers
-        if isinstance(self.layers, int):
-            kept = (kept[self.layers],)
-        lengths = encoded.lengths.tolist()
-        # Layers side by side, as in a block; what is pooled is summed in the order it always was.
-        stacked = torch.stack(kept, 1) if self.pool else torch.stack(kept, 2).transpose(1, 2)
-        spans = [slice(*(w.keep or (0, n))) for w, n in zip(part, lengths, strict=True)]
-        if self.pool:
-            stacked = torch.stack(
-                [
-                    one[:, span].mean(1, keepdim=True)
-                    for one, span in zip(stacked, spans, strict=True)
-                ]
-            )
-            spans = [slice(None)] * len(spans)
-        kept_states = stacked.to(self.dtype).cpu()  # one transfer for all of them
-        for states, own, span, window in zip(stacked, kept_states, spans, part, strict=True):
-            self._refuse_not_finite(states[:, span], own[:, span], window)
-            yield own[:, span]
-
-    def _refuse_not_finite(self, states: Tensor, kept: Tensor, window: Window) -> None:
-        """One sum tells it of all. Raises DivergedError, naming the encoder or the number type."""
-        if bool(kept.sum(dtype=torch.float32).isfinite()):
-            return
-        who, remedy = f"{described(self.encoder)} gives values that are not finite", ""
-        if bool(states.isfinite().all()):
-            who = f"'{self.encoder.resolved}' gives values too large for {self.dtype}"
-            remedy = ": use --set cache.dtype=float32"
-        clip = window.clip
-        raise DivergedError(f"{who} ({clip.path}, {clip.start:g} to {clip.end:g} s){remedy}")
 
     def _window_bytes(self, window: Window) -> int:
         frames = kept_frames(window, self.encoder.grid, self.encoder.sample_rate)
@@ -404,3 +360,7 @@ def _fresh(blocks: Iterable[_Block]) -> dict[tuple[str, str], float]:
 
 def _key(window: Window) -> _Key:
     return window.clip.path, window.clip.start, window.clip.end, window.keep
+
+
+def _keys(item: Item) -> tuple[_Key, ...]:
+    return tuple(_key(window) for window in item.windows)

@@ -70,6 +70,10 @@ class Store:
         except OSError:  # too many open files, a network disk that stumbles: the block may be good
             return None
 
+    def has(self, key: str) -> bool:
+        """Whether a block is there, sound or not."""
+        return self.path(key).exists()
+
     def sound(self, key: str, index: int, crop: tuple[int, int] | None) -> blocks.Rows | None:
         """Where the rows of a window are that was read before, so that it is known to be sound."""
         return self._reader.sound(key, index, crop)

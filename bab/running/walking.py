@@ -97,8 +97,9 @@ class Walk:
 
         blocks: the audio from a sample on, in blocks f32[S], at the encoder's rate.
         """
-        number = self.raster.number_of(done) if self.by_frame else done
-        number = max(0, number - 1)  # the last window may begin before where the next one would
+        number = self.raster.number_of(done) if self.by_frame else done - 1
+        # One before: the last window, which may be done already, may begin before its place.
+        number = max(0, number - 1)
         windows = rolling(blocks(number * self.raster.step), self.raster, number)
         batches = ahead(_batched(windows, self.batch), _AHEAD)
         if self.by_frame:

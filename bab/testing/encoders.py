@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from bab.core.components import identify
 from bab.core.errors import BabError
 from bab.core.interfaces import Encoder
-from bab.testing import loading
+from bab.testing import loading, threads
 from bab.testing.declared import standard
 from bab.testing.suite import Contract
 from bab.testing.tools import TOLERANCE, close, longest, noise, run, waves
@@ -261,7 +261,7 @@ CHECKS: tuple[Callable[[Make], str | None], ...] = (
     check_groups,
     check_gradients,
 )  # of forward passes, for encoders that are tried with many settings
-ALL = (*CHECKS, *loading.CHECKS)
+ALL = (*CHECKS, *loading.CHECKS, threads.check_concurrent)
 
 
 @dataclass(frozen=True)

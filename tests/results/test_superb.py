@@ -12,7 +12,15 @@ from places import REAL
 
 from bab.cli import main
 from bab.core.errors import BabError
-from bab.results.superb import FBANK, METRICS, TOP, read_leaderboard, relative, superb_s
+from bab.results.superb import (
+    FBANK,
+    METRICS,
+    TOP,
+    leaderboard,
+    read_leaderboard,
+    relative,
+    superb_s,
+)
 
 # Some rows of the public leaderboard: the score, then the metrics in the order of `METRICS`.
 PUBLISHED = """\
@@ -110,3 +118,29 @@ def test_the_command_prints_the_scores_best_first(
     assert main(["table", "--superb", str(path)]) == 0
     text = capsys.readouterr().out
     assert "TERA: no superb_s, it lacks SD" in text and "| 1000 |" in " ".join(text.split())
+
+
+def test_a_leaderboard_to_the_letter(tmp_path: Path) -> None:
+    """FBANK's nought is a score: it stands before what has none."""
+    path = tmp_path / "board.csv"
+    lines = PUBLISHED.splitlines()
+    lines[3] = lines[3].replace("1145,3.06", ",")
+    path.write_text("\n".join([lines[0], lines[3], *lines[1:3], lines[5]]) + "\n")
+    rows = [" ".join(line.split()) for line in leaderboard(path).splitlines()]
+    fbank = "| 0 | 0 | 82.01 | 41.38 | 9.65 | 20.06 | 48.24 | 23.18 | 0.58 | 69.64 | 52.94 | 9.56 |"
+    assert rows[0] == f"| model | superb_s | published | {' | '.join(METRICS)} |"
+    assert [row.split(" | ")[0][2:] for row in rows[2:6]] == [
+        *("REFERENCE_TOP", "TERA", "FBANK", "WavLM Large"),
+    ]
+    assert rows[4] == f"| FBANK {fbank} 10.05 |"
+    assert rows[5].startswith("| WavLM Large | | | | 97.86 | 99.31 |")
+    assert rows[6:] == ["", "- WavLM Large: no superb_s, it lacks PR"]
+    assert rows[1].split(" | ")[0].endswith("-") and rows[1].split(" | ")[1].endswith("-:")
+    latex = leaderboard(path, "latex").splitlines()
+    assert latex[0] == r"\begin{tabular}{l" + "r" * 13 + "}" and latex[-1].startswith("% WavLM")
+    plain = json.loads(leaderboard(path, "json"))
+    assert list(plain[2].items())[:4] == [
+        *(("model", "FBANK"), ("superb_s", 0.0), ("published", 0.0), ("PR", 82.01)),
+    ]
+    with pytest.raises(BabError, match="no table format is called 'text'"):
+        leaderboard(path, "text")

@@ -35,6 +35,7 @@ from bab.running.ensemble import EnsembleMix, EnsembleSource
 from bab.running.features import FeatureSource
 from bab.running.fused import member_walk, vectors_of
 from bab.running.model import LayerMix
+from bab.running.passes import Passes
 from bab.running.predict import predict
 from bab.running.recordings import Recording
 from bab.running.runner import run
@@ -191,10 +192,10 @@ def test_what_members_have_encoded_alone_is_not_encoded_again(go: Go, monkeypatc
     for one in THREE.split("+"):
         go(one, "seed=3")
 
-    def never(self: FeatureSource, windows: object) -> None:
+    def never(self: Passes, windows: object) -> None:
         raise AssertionError(f"{self.encoder.resolved} was asked again")
 
-    monkeypatch.setattr(FeatureSource, "_encode", never)
+    monkeypatch.setattr(Passes, "encode", never)
     record, _ = go(THREE, "seed=3")
     assert record.status == "done"
     go(THREE, "encoder.fusion=late", "seed=3")

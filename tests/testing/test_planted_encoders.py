@@ -97,6 +97,12 @@ def drifting(self, waves, mask, layers, out):
     return Encoded(tuple(s + seen for s in out.layers), out.lengths, out.local)
 
 
+def remembered(self, waves, mask=None, layers="all"):
+    self.out = GoodEncoder.forward(self, waves, mask, layers)
+    time.sleep(0.002)
+    return self.out
+
+
 def seed_all(self, waves, mask, layers, out):
     torch.manual_seed(0)
     return out
@@ -212,6 +218,10 @@ FAULTS = {
     "a forward pass seeds": (forward(seed_all), "generators"),
     "dropout in eval mode": (states(lambda s, out: nn.functional.dropout(s)), "determinism"),
     "what was heard before": (forward(drifting), "memory"),
+    "one thread's pass is told by another": (
+        broken(forward=remembered, concurrent=True),
+        "concurrent",
+    ),
     "deaf": (states(lambda s, out: torch.ones_like(s)), "memory"),
     # numbers
     "silence is no number": (

@@ -143,8 +143,6 @@ def _refuse_twice(tables: Sequence[Sequence[Clip]], paths: Sequence[Path]) -> No
     Raises:
         CorpusError, LeakageError: in one table, or in two.
     """
-    if len({clip.id for clips in tables for clip in clips}) == sum(map(len, tables)):
-        return
     owner: dict[str, Path] = {}
     for clips, path in zip(tables, paths, strict=True):
         for clip in clips:

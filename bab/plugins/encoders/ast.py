@@ -14,6 +14,7 @@ from bab import BabError, Encoded, Encoder, Grid, Options, Waves, fingerprint, l
 from bab.kit import valid
 from bab.plugins.encoders.shared.ast import modern, padded
 from bab.plugins.encoders.shared.kaldi import FIELD, HOP, RATE, LogMel
+from bab.plugins.encoders.shared.passing import Kept, threads_are_safe
 from bab.plugins.encoders.shared.states import Kind, Weights, build, dropouts, from_folder
 
 # Raise it when the same weights give another output: cached features depend on it.
@@ -33,6 +34,7 @@ _TINY: dict[str, Any] = {
 }
 # AudioSet's mean and standard deviation: ASTFeatureExtractor's defaults.
 _MEAN, _STD = -4.2677393, 4.5689974
+_kept = Kept()
 # The part of a configuration, besides the weights' shapes, that the output depends on.
 _SHAPES = (
     "frequency_stride",
@@ -105,9 +107,8 @@ class Ast(Encoder):
         self.grid = Grid(RATE, config.time_stride * HOP, (config.patch_size - 1) * HOP + FIELD)
         self.max_seconds = config.max_length * HOP / RATE
         self.resolved = resolved
+        self.concurrent = threads_are_safe()
         self.model.embeddings.patch_embeddings.register_forward_hook(self._on_patches)
-        self._mask: Tensor | None = None
-        self._local: Tensor | None = None
         shapes = {key: getattr(config, key) for key in _SHAPES}
         self.fingerprint = fingerprint(
             self.model, f"ast {CODE_VERSION}", {"mean": self.mean, "std": self.std, **shapes}
@@ -139,11 +140,11 @@ class Ast(Encoder):
         """
         counts = (waves.lengths.clamp(min=self.grid.field) - self.grid.field) // self.grid.hop + 1
         features = self.features(waves)
-        self._mask = mask
+        _kept.mask = mask
         try:
             out = self.model(features, output_hidden_states=layers == "all")
         finally:
-            local, self._mask, self._local = self._local, None, None
+            local, _ = _kept.taken()
         states = (out.last_hidden_state,)
         if layers == "all":
             states = (*out.hidden_states[:-1], out.last_hidden_state)
@@ -173,10 +174,10 @@ class Ast(Encoder):
 
     def _on_patches(self, module: nn.Module, inputs: Any, patches: Tensor) -> Tensor:
         """f32[B, bands * times, D], kept; with the patches of masked frames set to zero."""
-        self._local = patches
-        if self._mask is None:
+        _kept.local = patches
+        if _kept.mask is None:
             return patches
-        mask = functional.pad(self._mask, (0, self.times - self._mask.shape[1]))
+        mask = functional.pad(_kept.mask, (0, self.times - _kept.mask.shape[1]))
         return patches.masked_fill(mask.repeat(1, self.bands)[..., None], 0.0)
 
     def _frames(self, patches: Tensor, counts: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from bab import BabError, Encoded, Encoder, Grid, Options, Waves, fingerprint, l
 from bab.kit import valid
 from bab.plugins.encoders.shared.clap import DecibelMel, MelSettings
 from bab.plugins.encoders.shared.htsat import audio_config, build_tower, frame_count
+from bab.plugins.encoders.shared.passing import threads_are_safe
 from bab.plugins.encoders.shared.states import Kind, Weights, from_folder
 
 # Raise it when the same weights give another output: cached features depend on it.
@@ -106,15 +107,15 @@ class Clap(Encoder):
         settings = MelSettings.read(weights.extractor, weights.where)
         self.mel = DecibelMel(settings)
         self.samples = settings.samples
-        self.sample_rate = _RATE
+        self.sample_rate, self.depth = _RATE, 1
         self.dim = int(config.projection_dim if self.output == "projected" else config.hidden_size)
-        self.depth = 1
         hop = self.samples // frame_count(config)
         self.grid = Grid(_RATE, hop, hop)
         if self.output != "frames":
             self.grid = Grid(_RATE, 0, self.samples)
         self.max_seconds = float(settings.seconds)
         self.resolved = resolved
+        self.concurrent = threads_are_safe()
         shapes = {key: getattr(config, key) for key in _SHAPES}
         options_ = {"output": self.output, "mel": repr(settings), **shapes}
         self.fingerprint = fingerprint(self.model, f"clap {CODE_VERSION}", options_)
@@ -160,10 +161,8 @@ class Clap(Encoder):
         out = self.model(input_features=mels)
         if self.output == "frames":
             return self._frames(out.last_hidden_state, waves.lengths)
-        if self.output == "clip":
-            vectors = out.pooler_output
-        else:
-            vectors = functional.normalize(out.audio_embeds, dim=-1)
+        clip = self.output == "clip"
+        vectors = out.pooler_output if clip else functional.normalize(out.audio_embeds, dim=-1)
         return Encoded((vectors[:, None],), torch.ones_like(waves.lengths))
 
     def _frames(self, last: Tensor, lengths: Tensor) -> Encoded:

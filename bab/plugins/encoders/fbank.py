@@ -57,6 +57,7 @@ class Fbank(Encoder):
         self.grid = Grid(RATE, HOP, FIELD)
         self.max_seconds = None
         self.resolved = "fbank"
+        self.concurrent = True
         window = torch.hann_window(FIELD, periodic=False).pow(0.85)  # Kaldi's "povey"
         self.log_mel = LogMel(options.mels, window)
         self.fingerprint = fingerprint(self, f"fbank {CODE_VERSION}", options.model_dump())

@@ -53,6 +53,7 @@ class Pyannet(Encoder):
         self.grid = _grid()
         self.max_seconds = None
         self.resolved = resolved
+        self.concurrent = True
         self.fingerprint = fingerprint(self.nets, f"pyannet {CODE_VERSION}", {})
         self.eval()
 

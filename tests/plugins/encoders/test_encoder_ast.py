@@ -177,10 +177,10 @@ def test_a_masked_frame_hides_its_patches() -> None:
     mask = torch.zeros(1, 19, dtype=torch.bool)
     mask[0, 4:9] = True
     with torch.no_grad():
-        plain, masked = encoder(batch), encoder(batch, mask=mask)
+        plain, masked, after = encoder(batch), encoder(batch, mask=mask), encoder(batch)
     assert not masked.layers[0][0, 4:9].any()
     assert torch.equal(masked.layers[0][~mask], plain.layers[0][~mask])
-    assert encoder._mask is None and encoder._local is None
+    assert torch.equal(after.layers[-1], plain.layers[-1])  # the mask is forgotten
 
 
 def test_dropout_is_the_options() -> None:

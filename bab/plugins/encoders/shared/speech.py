@@ -39,7 +39,7 @@ from bab.kit import (
     standardise,
     valid,
 )
-from bab.plugins.encoders.shared import export, half, masking
+from bab.plugins.encoders.shared import export, half, masking, passing
 from bab.plugins.encoders.shared.states import Kind, Weights, build, from_folder
 from bab.plugins.encoders.shared.torchaudio import convert, modern
 
@@ -55,6 +55,7 @@ SHIPPED = {
     TINY: "ships with bab, runs anywhere: 1.7 M parameters, 2.3 h of audio; a toy, see its card"
 }
 _FOLDER = Path(__file__).parent.parent / "weights"  # of what ships
+_kept = passing.Kept()
 # Base style in small: the same convolutions, 96 wide; four layers of three heads.
 _TINY: dict[str, Any] = {
     "conv_dim": [96] * 7,
@@ -188,8 +189,7 @@ class Speech(Encoder):
         self.model.feature_extractor.register_forward_hook(self._keep_local)
         masking.mask_without_waiting(self.model)
         half.train_faster(self.model)
-        self._local: Tensor | None = None
-        self._normed: Tensor | None = None
+        self.concurrent = passing.threads_are_safe()
         norm = getattr(self.model.feature_projection, "layer_norm", None)  # mHuBERT-147 has none
         if norm is not None:
             norm.register_forward_hook(self._keep_normed)
@@ -253,11 +253,11 @@ class Speech(Encoder):
     def _keep_local(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         if self._grad_mult != 1.0:
             output = GradScale.apply(output, self._grad_mult)  # type: ignore[no-untyped-call]
-        self._local = output.transpose(1, 2)
+        _kept.local = output.transpose(1, 2)
         return output
 
     def _keep_normed(self, module: nn.Module, inputs: Any, output: Tensor) -> None:
-        self._normed = output
+        _kept.normed = output
 
     def forward(
         self, waves: Waves, mask: Tensor | None = None, layers: Literal["last", "all"] = "all"
@@ -286,8 +286,7 @@ class Speech(Encoder):
             mask_time_indices=torch.zeros_like(inside) if mask is None else mask,
             output_hidden_states=layers == "all",
         )
-        local, self._local = self._local, None
-        normed, self._normed = self._normed, None
+        local, normed = _kept.taken()
         states = (out.last_hidden_state,)
         if layers == "all":
             states = (*out.hidden_states[:-1], out.last_hidden_state)
@@ -313,7 +312,7 @@ class Speech(Encoder):
             samples = samples - samples.mean(1, keepdim=True)
             samples = samples / (samples.square().mean(1, keepdim=True) + 1e-7).sqrt()
         out = self.model(samples, output_hidden_states=True)
-        self._local = self._normed = None
+        _kept.taken()
         return (*out.hidden_states[:-1], out.last_hidden_state)
 
     def _input(self, waves: Waves) -> tuple[Tensor, Tensor]:

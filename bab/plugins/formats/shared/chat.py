@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from bab import Mark
@@ -68,29 +68,35 @@ def read_people(participants: str, ids: Iterable[str]) -> dict[str, Person]:
 
 def invent_people(marks: Iterable[Mark], path: object) -> dict[tuple[str, str], Person]:
     """(speaker, label) -> a participant with a code of its own, in order of appearance."""
+    marks = list(marks)
     people: dict[tuple[str, str], Person] = {}
     taken: dict[str, str] = {}  # code -> kind: who is the same person to CHAT
+    named = {_code(mark.speaker) for mark in marks}  # left to the speakers who are called so
     for mark in marks:
         key = (mark.speaker, mark.label)
         if key in people:
             continue
         kind = kind_of(mark, path)
-        wished = mark.speaker or (STEMS[kind] if kind else mark.label or "NA")
+        wished = _code(mark.speaker or (STEMS[kind] if kind else mark.label or "NA"))
         if not mark.speaker and kind in ("FEM", "MAL", "OCH"):
-            wished += "1"
-        code = _free(wished, kind, taken)
+            wished = "" if f"{wished}1" in named else f"{wished}1"
+        code = _free(wished, kind, taken, named)
         taken[code] = kind
         role = _PARENTS.get(code) or _WRITTEN.get(kind, "Unidentified")
         people[key] = Person(code, role, _SEX.get(kind, ""))
     return people
 
 
-def _free(wished: str, kind: str, taken: dict[str, str]) -> str:
-    code = re.sub(r"[^A-Z0-9]", "", wished.upper())
-    if CODE.fullmatch(code) and taken.get(code, kind) == kind:
-        return code
+def _code(name: str) -> str:
+    return re.sub(r"[^A-Z0-9]", "", name.upper())
+
+
+def _free(wished: str, kind: str, taken: Mapping[str, str], named: Collection[str]) -> str:
+    """The code that is wished for, where it is one and nobody else's; else the next of its stem."""
+    if CODE.fullmatch(wished) and taken.get(wished, kind) == kind:
+        return wished
     stem = STEMS.get(kind, "UN")
     number = 1
-    while f"{stem}{number}" in taken:
+    while f"{stem}{number}" in taken or f"{stem}{number}" in named:
         number += 1
     return f"{stem}{number}"

@@ -43,7 +43,7 @@ def to_tiers(one: Annotation, names: Names, scored: str, path: object) -> list[T
     for mark in one.marks:
         kind = kind_of(mark, path)
         stem = mark.speaker or mark.label or "NA"
-        numbered = names == "aclew" and not mark.speaker and mark.label == kind
+        numbered = names == "aclew" and not mark.speaker and mark.label == kind != ""
         if numbered:
             stem = STEMS[kind]
         name = _lane(stem, numbered and kind != "KCHI", mark, ends, taken)

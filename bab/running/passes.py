@@ -1,0 +1,126 @@
+"""Windows -> a frozen encoder's states of them, in the number type that is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from bab.checking.encoders import encode
+from bab.checking.faults import described
+from bab.core.errors import DivergedError
+from bab.core.interfaces import Encoder
+from bab.core.types import Waves, Window, pinned
+from bab.data.batches import WaveSource
+from bab.data.sampling import cut
+from bab.machine.abreast import Share, abreast, share
+from bab.machine.arithmetic import arithmetic
+from bab.running.ahead import ahead
+
+PASS_SECONDS = 512.0  # of audio, padding included, in one pass of a GPU
+_AHEAD = 2  # passes that are read before they are asked for
+Layers = Literal["all", "last"] | int
+_Pass = tuple[list[int], Waves]
+
+
+class Passes:
+    """Reads windows and encodes them. On a CPU every window is encoded by itself, several at once
+    where the encoder allows it (`Encoder.concurrent`), on cores that are divided in one way for all
+    windows of a run: a window's bits never depend on its company, or on who asked for it."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        layers: Layers,
+        device: torch.device,
+        dtype: torch.dtype,
+        batch: int,
+        pool: bool,
+        precision: str,
+    ) -> None:
+        """As of `FeatureSource`."""
+        self.encoder = encoder
+        self.layers = layers
+        self.device = device
+        self.dtype = dtype
+        self.batch = batch
+        self.pool = pool
+        self.precision = precision
+        self.longest = 0.0  # seconds, of all windows that were planned
+        self.waves = WaveSource(encoder.sample_rate)
+        self._cores = torch.get_num_threads() if device.type == "cpu" and batch == 1 else 1
+
+    @property
+    def share(self) -> Share:
+        """How the cores are divided."""
+        if not self.encoder.concurrent:
+            return Share(1, self._cores)
+        return share(self._cores, self.longest)
+
+    def encode(self, windows: Sequence[Window]) -> list[Tensor]:
+        """[L, T, D] of each window, its kept frames, on the CPU.
+
+        Raises:
+            DivergedError: a state that is not finite, naming the encoder or the number type.
+        """
+        encoded: dict[int, Tensor] = {}
+        passes: Iterable[_Pass] = self._read(windows)
+        if len(windows) > 1:
+            passes = ahead(passes, _AHEAD)
+
+        def work(one: _Pass) -> list[Tensor]:
+            places, waves = one
+            with torch.no_grad():  # which is a thread's own setting
+                return list(self._states([windows[place] for place in places], waves))
+
+        for (places, _), states in abreast(work, passes, self.share):
+            encoded.update(zip(places, states, strict=True))
+        return [encoded[place] for place in range(len(windows))]
+
+    def _read(self, windows: Sequence[Window]) -> Iterator[_Pass]:
+        """The audio of windows that are encoded together, of like length, and which they are."""
+        order = list(range(len(windows)))
+        lengths = [window.clip.duration for window in windows]
+        if self.batch > 1:
+            order.sort(key=lambda place: lengths[place])
+        seconds = PASS_SECONDS if self.batch > 1 else 0.0
+        for places in cut(order, lengths, seconds, self.batch):
+            waves: Waves = self.waves.read([windows[place] for place in places])
+            yield places, waves.each(pinned) if self.device.type == "cuda" else waves
+
+    def _states(self, part: Sequence[Window], waves: Waves) -> Iterator[Tensor]:
+        wanted: Literal["last", "all"] = "last" if self.layers == "last" else "all"
+        with arithmetic(self.device, self.precision):
+            encoded = encode(self.encoder, waves.to(self.device), layers=wanted)
+        kept = encoded.layers
+        if isinstance(self.layers, int):
+            kept = (kept[self.layers],)
+        lengths = encoded.lengths.tolist()
+        # Layers side by side, as in a block; what is pooled is summed in the order it always was.
+        stacked = torch.stack(kept, 1) if self.pool else torch.stack(kept, 2).transpose(1, 2)
+        spans = [slice(*(w.keep or (0, n))) for w, n in zip(part, lengths, strict=True)]
+        if self.pool:
+            stacked = torch.stack(
+                [
+                    one[:, span].mean(1, keepdim=True)
+                    for one, span in zip(stacked, spans, strict=True)
+                ]
+            )
+            spans = [slice(None)] * len(spans)
+        kept_states = stacked.to(self.dtype).cpu()  # one transfer for all of them
+        for states, own, span, window in zip(stacked, kept_states, spans, part, strict=True):
+            self._refuse_not_finite(states[:, span], own[:, span], window)
+            yield own[:, span]
+
+    def _refuse_not_finite(self, states: Tensor, kept: Tensor, window: Window) -> None:
+        """One sum tells it of all."""
+        if bool(kept.sum(dtype=torch.float32).isfinite()):
+            return
+        who, remedy = f"{described(self.encoder)} gives values that are not finite", ""
+        if bool(states.isfinite().all()):
+            who = f"'{self.encoder.resolved}' gives values too large for {self.dtype}"
+            remedy = ": use --set cache.dtype=float32"
+        clip = window.clip
+        raise DivergedError(f"{who} ({clip.path}, {clip.start:g} to {clip.end:g} s){remedy}")

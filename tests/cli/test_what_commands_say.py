@@ -1,0 +1,320 @@
+"""How commands begin and end: statuses, signals, plugins, lists and checks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import click
+import pytest
+
+import bab.cli as commands
+from bab.cli import main
+from bab.cli.complete import named
+from bab.core.errors import BabError
+from bab.core.registry import FILES
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def replaced(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    """Puts an answer, or a function, in a function's place; what it is called with."""
+
+    def put_there(place: str, answer: Any) -> list[Any]:
+        calls: list[Any] = []
+
+        def called(*args: Any, **named: Any) -> Any:
+            calls.append((args, named))
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer(*args) if callable(answer) else answer
+
+        monkeypatch.setattr(place, called)
+        return calls
+
+    return put_there
+
+
+# --- the whole command line ---------------------------------------------------------------------
+
+
+def test_errors_and_their_tracebacks(replaced: Any, here: Path, capsys: Capture) -> None:
+    def ended(error: BaseException, *more: str) -> tuple[int, str]:
+        replaced("bab.results.table.table", error)
+        (here / "runs").mkdir(exist_ok=True)
+        return main(["table", *more]), capsys.readouterr().err
+
+    assert ended(BabError("told")) == (2, "bab: error: told\n")
+    status, said = ended(BabError("told"), "--debug")
+    assert status == 2 and said.startswith("Traceback") and said.endswith("\nbab: error: told\n")
+    assert ended(OSError(28, "No space left", "f")) == (2, "bab: error: f: No space left\n")
+    assert ended(OSError("odd")) == (2, "bab: error: a file: odd\n")
+    fault = (
+        "bab: this is a fault of bab, not yours. Please report it with the lines above, the "
+        f"command, and the output of `bab list plugins` (bab {commands.__version__})\n"
+    )
+    for more in ((), ("--debug",)):
+        status, said = ended(ZeroDivisionError("x"), *more)
+        assert status == 1 and said.endswith(f"ZeroDivisionError: x\n{fault}")
+        assert said.count("Traceback") == 1
+    assert ended(KeyboardInterrupt()) == (130, "\nbab: stopped\n")
+    assert ended(click.Abort()) == (130, "bab: stopped\n")
+    assert main(["table", "--", "--debug"]) == 2  # behind `--` it is a folder's name
+    assert "--debug: there is no such folder" in capsys.readouterr().err
+
+
+def test_what_a_command_returns_is_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def called(**given: Any) -> Any:
+        asked.append(given)
+        return answers.pop(0)
+
+    answers = [None, 3, "text", 0]
+    monkeypatch.setattr(commands, "cli", SimpleNamespace(main=called))
+    assert [main(["a", "--debug", "b"]) for _ in range(4)] == [0, 3, 0, 0]
+    assert asked[0] == {
+        "args": ["a", "b"], "prog_name": "bab", "standalone_mode": False, "obj": ["a", "b"]
+    }  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["bab", "list"])
+    answers.append(None)
+    assert main() == 0 and asked[-1]["args"] == ["list"]
+
+
+def test_a_closed_pipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def broken(**given: Any) -> None:
+        raise BrokenPipeError
+
+    with (tmp_path / "out").open("w") as out:
+        monkeypatch.setattr(commands, "cli", SimpleNamespace(main=broken))
+        monkeypatch.setattr(sys, "stdout", out)
+        assert main([]) == 141
+        os.write(out.fileno(), b"lost")  # goes nowhere, and is no error
+    assert (tmp_path / "out").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("there", "begun", "left"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_a_group_of_processes_is_left_in_order(
+    monkeypatch: pytest.MonkeyPatch, there: bool, begun: bool, left: bool
+) -> None:
+    done: list[str] = []
+    distributed = SimpleNamespace(
+        is_available=lambda: there, is_initialized=lambda: begun,
+        barrier=lambda: done.append("barrier"),
+        destroy_process_group=lambda: done.append("destroyed"),
+    )  # fmt: skip
+    monkeypatch.setattr(commands, "cli", SimpleNamespace(main=lambda **given: None))
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(distributed=distributed))
+    assert main([]) == 0 and done == (["barrier", "destroyed"] if left else [])
+    monkeypatch.delitem(sys.modules, "torch")
+    assert main([]) == 0  # nothing was imported, nothing is to be left
+
+
+def test_signals_end_a_command_and_are_then_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.SIG_DFL) for number in numbers]
+    try:
+        for number in numbers:
+            ends = SimpleNamespace(main=lambda **given: signal.raise_signal(number))  # noqa: B023
+            monkeypatch.setattr(commands, "cli", ends)
+            assert main([]) == 130
+            assert signal.getsignal(number) == signal.SIG_DFL
+        own = lambda number, frame: None  # noqa: E731
+        signal.signal(signal.SIGTERM, own)
+        seen: list[Any] = []
+        looks = SimpleNamespace(main=lambda **given: seen.append(signal.getsignal(signal.SIGTERM)))
+        monkeypatch.setattr(commands, "cli", looks)
+        assert main([]) == 0 and seen == [own] == [signal.getsignal(signal.SIGTERM)]
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def test_a_command_in_a_thread_has_no_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+
+    monkeypatch.setattr(commands, "cli", SimpleNamespace(main=lambda **given: 5))
+    done: list[int] = []
+    thread = threading.Thread(target=lambda: done.append(main([])))
+    thread.start()
+    thread.join()
+    assert done == [5]
+
+
+# --- plugins of one file ------------------------------------------------------------------------
+
+HEAD = 'import bab\n\nclass My{}(bab.Head):\n    """Own."""\n\n    level = ("clip",)\n\n    def forward(self, x, lengths): ...\n'  # noqa: E501
+
+
+def test_plugins_hold_for_one_command(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    (here / "a.py").write_text(HEAD.format("One"))
+    (here / "b.py").write_text(HEAD.format("Two"))
+    (here / "bab.toml").write_text('plugin = ["a.py"]\n')
+    monkeypatch.delenv(FILES, raising=False)
+    assert main(["list", "heads", "--plugin", "b.py"]) == 0
+    said = capsys.readouterr()
+    assert "my-one" in said.out and "my-two" in said.out
+    assert said.err == "plugin a.py, as bab.toml says\n" and FILES not in os.environ
+    monkeypatch.setenv(FILES, str(here / "b.py"))
+    assert main(["list", "heads", "--plugin", "a.py"]) == 0
+    said = capsys.readouterr()
+    assert "my-one" in said.out and "my-two" in said.out and said.err == ""
+    assert os.environ[FILES] == str(here / "b.py")
+    assert main(["table", "--plugin", "a.py"]) == 2  # it takes no components
+
+
+# --- list ---------------------------------------------------------------------------------------
+
+
+def test_a_list_of_what_is_installed(
+    install: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    from bab.cli import listing
+    from bab.core import registry
+
+    entry = registry.Entry
+    entries = (
+        entry("ear", "encoders", "m:E", "bab", "1"), entry("ear", "encoders", "n:E", "other", "2"),
+        entry("top", "heads", "n:H", "other", "2"), entry("twin", "heads", "n:T", "other", "2"),
+        entry("twin", "heads", "o:T", "third-one", ""),
+    )  # fmt: skip
+    monkeypatch.setattr(registry, "entries", lambda: entries)
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(
+        "encoders\n  ear             bab 1\n  other/ear       other 2\nheads\n"
+        "  top             other 2\n  other/twin      other 2\n  third-one/twin  third-one\n"
+        "objectives\n  none\n"
+    )
+    assert out.endswith(
+        "launchers\n  none\n\n`bab info NAME` explains one; `bab list plugins` says what fails to "
+        "load.\n"
+    )
+    assert main(["list", "head"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "heads"
+    told = [(p.distribution, p.version, [e.name for e in p.gives]) for p in listing.plugins()]
+    assert told == [
+        ("bab", "1", ["ear"]), ("other", "2", ["ear", "top", "twin"]), ("third-one", "", ["twin"])
+    ]  # fmt: skip
+
+    def imported(one: Any) -> Any:
+        print("talks")
+        os.write(2, b"past Python")
+        if one.distribution == "other":
+            raise BabError(f"no {one.name}")
+
+    clock = iter([0.0, 1.0, *[5.0] * 6, 10.0, 11.5])
+    monkeypatch.setattr(registry, "imported", imported)
+    monkeypatch.setattr(listing, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main(["list", "plugins"]) == 1
+    said = capsys.readouterr()
+    assert said.err == "" and said.out.splitlines() == [
+        "bab 1", "  encoder:   ear",
+        "other 2", "  encoder:   ear", "  head:      top, twin",
+        "  failed     ear: no ear", "  failed     top: no top", "  failed     twin: no twin",
+        "third-one", "  head:      twin", "  slow       twin: 1.5 s to import",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kinds", "begun", "offered"),
+    [(("heads",), "c", ["ctc"]), (("encoders", "heads"), "wav", ["wav2vec2", "wavlm"]),
+     ((), "ct", ["ctc"]), (("heads",), "zz", [])],
+)  # fmt: skip
+def test_completion(kinds: tuple[str, ...], begun: str, offered: list[str]) -> None:
+    complete: Any = named(*kinds)
+    assert complete(None, None, begun) == offered
+
+
+# --- check --------------------------------------------------------------------------------------
+
+
+def test_checks_of_a_component(
+    replaced: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture, here: Path
+) -> None:
+    from bab.testing.suite import Outcome
+
+    outcomes = [
+        Outcome("shapes", "ok", "A rule " + "that is long " * 12),
+        Outcome("linear", "not applicable", "A rule.", "it doesn't say so"),
+        Outcome("padding", "failed", "Another rule.", "1 came " + "and came " * 12, "do it " * 20),
+        Outcome("batch", "failed", "A third rule.", "2 came"),
+    ]
+    calls = replaced("bab.cli.check._outcomes", lambda asked: iter(outcomes))
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["check", "hubert:tiny", "--set", "encoder.dropout=0.5", "--offline"]) == 1
+    ((asked,), _) = calls[0]
+    assert (asked.kind, asked.name, asked.where, asked.offline) == (
+        *("encoders", "hubert", "tiny", True),
+    )
+    assert asked.options["dropout"] == 0.5 and not asked.trust_code and asked.corpus is None
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("encoder hubert:tiny of bab ") and lines[1] == ""
+    assert lines[2] == "ok     shapes       A rule " + "that is long " * 3 + "that is ..."
+    assert lines[3] == "-      linear       not applicable: it doesn't say so"
+    assert lines[4] == "FAILED padding      Another rule."
+    assert lines[5].startswith(" " * 20 + "here: 1 came and came")
+    assert lines[6].startswith(" " * 26 + "came") or lines[6].startswith(" " * 26 + "and")
+    todo = next(i for i, line in enumerate(lines) if "to do: " in line)
+    assert (
+        lines[todo].startswith(" " * 20 + "to do: do it") and lines[todo + 1][:28] == " " * 27 + "d"
+    )
+    assert lines[-4:] == [
+        "FAILED batch        A third rule.", " " * 20 + "here: 2 came", "",
+        "4 checks: 1 ok, 2 failed, 1 not applicable",
+    ]  # fmt: skip
+    assert max(map(len, lines)) <= 80
+    del outcomes[1:]
+    assert main(["check", "hubert", "--verbose"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3].startswith(" " * 20 + "that") and lines[-1] == "1 check: 1 ok"
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "name"),
+    [(["hubert"], "encoders", "hubert"), (["encoder/hubert"], "encoders", "hubert"),
+     (["encoders/hubert"], "encoders", "hubert"), (["bab/hubert"], "encoders", "bab/hubert"),
+     (["dataset/rttm"], "datasets", "rttm"), (["ctc", "--kind", "head"], "heads", "ctc"),
+     (["slurm", "--set", "launcher.cpus=2"], "launchers", "slurm")],
+)  # fmt: skip
+def test_what_is_checked(replaced: Any, here: Path, words: list[str], kind: str, name: str) -> None:
+    calls = replaced("bab.cli.check._outcomes", lambda asked: iter(()))
+    assert main(["check", *words]) == 0
+    ((asked,), _) = calls[0]
+    assert (asked.kind, asked.name) == (kind, name)
+    assert kind != "launchers" or asked.options["cpus"] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["slurm", "--set", "encoder.x=1"], "--set encoder.x=1: a launcher's options are launcher."),
+     (["jsonl", "--set", "a=1"], "--set a=1: observers have no options here"),
+     (["hubrt"], "nothing is called 'hubrt': did you mean 'hubert'"),
+     (["rttm"], "several components are called 'rttm': say corpus/rttm or format/rttm")],
+)  # fmt: skip
+def test_slips_of_a_check(here: Path, capsys: Capture, words: list[str], said: str) -> None:
+    assert main(["check", *words]) == 2 and said in capsys.readouterr().err
+
+
+def test_a_task_is_checked_on_other_clips(replaced: Any, here: Path) -> None:
+    calls = replaced("bab.cli.check._outcomes", lambda asked: iter(()))
+    assert main(["check", "vtc", "--corpus", "rttm", "--trust-code"]) == 0
+    ((asked,), _) = calls[0]
+    assert asked.corpus.name == "rttm" and asked.trust_code and not asked.offline
