@@ -87,7 +87,7 @@ def labelled(value: Any) -> Any:
         ("targets", targets([1]), "targets of clip00: list, no tensor"),
         ("targets", targets(torch.tensor([1], dtype=torch.int32)),
          "targets of clip00 are torch.int32"),
-        ("targets", targets(torch.tensor([0.0, float("inf")])), "targets of clip00 are not finite"),
+        ("targets", targets(torch.tensor([0, torch.inf])), "targets of clip00 are not finite"),
         ("targets", targets(torch.tensor([0.0, 1.0])), ""),
         ("targets", targets(torch.tensor([0.0, 1.1])), "targets of clip00 reach from 0.0 to 1.1"),
         ("targets", targets(torch.tensor([-0.1, 1.0])), "targets of clip00 reach from -0.1"),
