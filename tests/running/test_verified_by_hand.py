@@ -105,7 +105,7 @@ def test_trials_are_rated_as_they_were_written(tmp_path: Path) -> None:
             module._of_trials(task("pair", rate=rate), tmp_path)
 
 
-def tested(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Any:
+def picked(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Any:
     clips = [clip(name) for name in "abcd"]
     suited: list[Any] = []
     asked: list[Any] = []
@@ -131,15 +131,15 @@ def tested(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Any:
 
 
 def test_the_clips_that_a_run_was_tested_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    ids, asked, named = tested(monkeypatch)
+    ids, asked, named = picked(monkeypatch)
     assert (ids, asked, named.name) == (["a", "d"], ["test"], "one")
-    assert tested(monkeypatch, protocol="kfold")[:2] == (["a"], [None])
-    assert tested(monkeypatch, other="another")[2] == "another"
+    assert picked(monkeypatch, protocol="kfold")[:2] == (["a"], [None])
+    assert picked(monkeypatch, other="another")[2] == "another"
     none = {"skipped": None, "test": {"clips": 3}}
-    assert tested(monkeypatch, data=none)[0] == ["a", "b", "d"]
+    assert picked(monkeypatch, data=none)[0] == ["a", "b", "d"]
     for root, where in ((None, "the sample"), ("/x", "/x")):
         with pytest.raises(BabError) as error:
-            tested(monkeypatch, data={"test": {"clips": 5}}, root=root)
+            picked(monkeypatch, data={"test": {"clips": 5}}, root=root)
         assert str(error.value) == (
             f"its corpus one ({where}) has 3 clips to test on, and had 5 when the run was made"
         )
