@@ -46,11 +46,21 @@ def test_a_run_asks_dev_no_more_than_it_evaluates(
         return answered(context, scorer, one, split)
 
     monkeypatch.setattr(fold, "answered", noted)
+    begun: list[Path] = []
+    same = fold.same_checkpoint
+
+    def looked(folder: Path, accelerator: Any) -> None:
+        begun.append(folder)
+        same(folder, accelerator)
+
+    monkeypatch.setattr(fold, "same_checkpoint", looked)
     sets = ["train.steps=6", "train.eval_every=3", "train.batch=4", "train.lr=0.1"]
     given = {"encoder": "fbank", "task": "vtc", "quiet": True, "observers": [], "device": "cpu"}
 
     def made(name: str) -> Any:
-        return run(run_config(None, {**given, "runs": str(tmp_path / name)}, sets))[0]
+        record, folder = run(run_config(None, {**given, "runs": str(tmp_path / name)}, sets))
+        assert begun[-1] == folder / "checkpoints"  # all processes go on from one checkpoint
+        return record
 
     once = made("once")
     assert asked == ["dev", "dev", "test"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from itertools import pairwise
@@ -17,6 +18,7 @@ from train_worker import Small
 from bab.audio import decoding
 from bab.core.errors import DivergedError
 from bab.core.types import Clip, Encoded, Item, Waves, Window
+from bab.data.content import content_id
 from bab.running import blocks, store
 from bab.running import features as module
 from bab.running.features import FeatureSource, Place
@@ -222,6 +224,28 @@ def test_a_block_holds_32_windows_or_so_many_bytes(
     long, _ = source(tmp_path)
     long.plan(windows(wav, 20.0, 20.0))  # one that is larger stands alone
     assert [len(part) for _, part in long.blocks] == [1, 1]
+
+
+def test_an_address_that_was_given_stays(wav: str, tmp_path: Path) -> None:
+    """What earlier versions have kept is found: nothing is added for what is as it always was."""
+    (window,) = windows(wav, 1.5)
+    known = content_id(wav)
+
+    def address(layers: Any = "all", dtype: str = "float32", pool: bool = False, *more: str) -> str:
+        facts = (2, "small", known, 100, [(0, 150, None)], pool, layers, f"torch.{dtype}", "cpu")
+        text = repr((*facts, torch.__version__, *more))
+        return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
+
+    for asked, expected in (
+        ({}, address()), ({"layers": 1}, address(1)), ({"pool": True}, address(pool=True)),
+        ({"dtype": torch.float16}, address(dtype="float16")),
+        ({"precision": "bf16"}, address("all", "float32", False, "bf16")),
+        ({"packed": True}, address("all", "float32", False, "packed")),
+        ({"precision": "bf16", "packed": True}, address("all", "float32", False, "bf16", "packed")),
+    ):  # fmt: skip
+        given, _ = source(tmp_path, **asked)
+        given.plan([window])
+        assert [key for key, _ in given.blocks] == [expected], asked
 
 
 def test_passes_of_like_length_in_the_order_asked_for(wav: str, tmp_path: Path) -> None:
