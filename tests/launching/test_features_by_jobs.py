@@ -35,9 +35,9 @@ def test_shares_are_apart_and_leave_nothing_to_compute(
     computed: list[set[str]] = []
     encode = Passes.encode
 
-    def noting(passes: Passes, windows: Any) -> Any:
+    def noting(source: Passes, windows: Any) -> Any:
         computed[-1] |= {str((w.clip.path, w.clip.start)) for w in windows}
-        return encode(passes, windows)
+        return encode(source, windows)
 
     monkeypatch.setattr(Passes, "encode", noting)
     for number in range(3):
