@@ -146,7 +146,7 @@ def test_a_record_says_all_of_a_run(ran: Any) -> None:
     cost, model = record.cost, load_saved(ran.folder).model
     trained = sum(p.numel() for part in (model.head, model.mix) for p in part.parameters())
     assert (cost["encoder_parameters"], cost["trained_parameters"]) == (0.0, trained)
-    assert 0 < cost["train_seconds"] <= cost["seconds"] < 600
+    assert 0 <= cost["train_seconds"] <= cost["seconds"] < 600  # to the hundredth
     assert cost["encoder_audio_per_second"] > 1 and cost["peak_memory_gb"] > 0.1
     assert record.versions["torch"] and record.device.startswith("cpu (")
     assert (
