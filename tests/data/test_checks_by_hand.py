@@ -137,12 +137,21 @@ def test_trial_lists_are_asked_of_dev_and_test_where_there_are_speakers(
     ]
 
 
-def test_files_are_checked_in_their_order_whatever_comes_first(tmp_path: Path) -> None:
+def test_files_are_checked_in_their_order_whatever_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paths = [str(tmp_path / f"{i}.wav") for i in range(9)]
     told: list[tuple[int, int]] = []
     problems = check._check_files(paths, 4, lambda *now: told.append(now))
     assert [p.path for p in problems] == paths and told == [(i, 9) for i in range(1, 10)]
-    assert check._check_files(paths[:1], 0, None) == problems[:1]
+    made: list[int] = []
+    real = check.ThreadPoolExecutor
+    monkeypatch.setattr(
+        check, "ThreadPoolExecutor", lambda count: made.append(count) or real(count)
+    )
+    for jobs in (0, 1, 3):
+        assert check._check_files(paths[:1], jobs, None) == problems[:1]
+    assert made == [1, 1, 3]
 
 
 def test_progress_of_a_quick_look(
