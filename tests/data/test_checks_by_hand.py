@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -326,4 +327,12 @@ def test_folds_of_clips_spread_each_speaker() -> None:
             own = [sum(c.speaker == who for c in f.test) for f in made]
             assert max(own) - min(own) <= 1
     assert splits.clip_kfold(clips, 3, 1) != splits.clip_kfold(clips, 3, 2)
+    draw = random.Random(0)
+    for seed in range(20):  # speakers of one to three clips: two are never in neighbouring folds
+        counts = {f"s{i}": draw.randrange(1, 4) for i in range(12)}
+        some = [clip(f"{who}-{i}", speaker=who) for who, n in counts.items() for i in range(n)]
+        made = splits.clip_kfold(some, 5, seed)
+        for who in (who for who, count in counts.items() if count == 2):
+            one, two = (i for i, f in enumerate(made) for c in f.test if c.speaker == who)
+            assert two - one in (2, 3)
     assert len(splits.clip_kfold(clips[:3], 3)) == 3
