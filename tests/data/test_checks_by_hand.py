@@ -327,6 +327,9 @@ def test_folds_of_clips_spread_each_speaker() -> None:
             own = [sum(c.speaker == who for c in f.test) for f in made]
             assert max(own) - min(own) <= 1
     assert splits.clip_kfold(clips, 3, 1) != splits.clip_kfold(clips, 3, 2)
+    three = [*(clip(f"a{i}", speaker="a") for i in range(3)), clip("z1"), clip("z2")]
+    own = [i for i, f in enumerate(splits.clip_kfold(three, 5)) for c in f.test if c.speaker]
+    assert own == [0, 2, 3]  # of 3 and 4, which have a neighbour each, the first
     draw = random.Random(0)
     for seed in range(20):  # speakers of one to three clips: two are never in neighbouring folds
         counts = {f"s{i}": draw.randrange(1, 4) for i in range(12)}
