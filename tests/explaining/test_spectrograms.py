@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import scipy.signal
 
 from bab.core.types import Segment
-from bab.explaining import pictures
+from bab.explaining import layers, pictures
 from bab.explaining.attribution import Shares
 from bab.explaining.pictures import AGAINST, FOR, Explained, hertz, mel_bank, spectrogram
 
@@ -175,3 +177,34 @@ def test_what_the_model_says_in_time() -> None:
                      ([2.05, 9.0], [1.1, 1.1], "#000000")]  # fmt: skip
     texts = [(g[0], g[2]) for g, _ in panel.asked["text"]]
     assert texts == [(pytest.approx(2.025), "KCHI"), (pytest.approx(2.075), "y")]
+
+
+def test_bars_of_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = [layers.Weights("ear", (0.2, 0.5, 0.2, 0.1)), layers.Weights("other", (0.5, 0.5))]
+    monkeypatch.setattr(layers, "layer_weights", lambda folder: weights)
+    panels, asked = [Panel(), Panel()], []
+
+    class Page:
+        def subplots(self, *given: Any, **named: Any) -> Any:
+            asked.append((given, named))
+            return np.array(panels, dtype=object)[:, None]
+
+    @contextmanager
+    def figure(*given: Any) -> Any:
+        asked.append(given)
+        yield Page()
+
+    monkeypatch.setattr(layers, "figure", figure)
+    layers.write_layers("R", tmp_path, ("png",))
+    assert asked == [(7.0, 2.6 * 2 + 0.3, tmp_path / "layers.png"), ((2, 1), {"squeeze": False})]
+    one, two = panels
+    assert one.asked["bar"] == [
+        ((range(4), (0.2, 0.5, 0.2, 0.1)), {"color": [AGAINST, FOR, AGAINST, AGAINST]})
+    ]
+    assert two.asked["bar"][0][1]["color"] == [FOR, FOR]
+    assert one.asked["axhline"][0][0] == (0.25,) and two.asked["axhline"][0][0] == (0.5,)
+    assert one.asked["set_ylim"][0][0] == (0, pytest.approx(0.55))
+    assert one.asked["set_xticks"][0][0] == (range(4),)
+    assert one.asked["set_title"][0][0] == ("ear (dashed: all alike)",)
+    assert one.asked["set_xlabel"][0][0] == ("layer (0: the input embedding)",)
+    assert one.asked["set_ylabel"][0][0] == ("weight",)
