@@ -25,6 +25,9 @@ class Panel:
         self.asked: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {}
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
         def called(*given: Any, **named: Any) -> Panel:
             self.asked.setdefault(name, []).append((given, named))
             return self
@@ -187,7 +190,9 @@ def test_bars_of_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     class Page:
         def subplots(self, *given: Any, **named: Any) -> Any:
             asked.append((given, named))
-            return np.array(panels, dtype=object)[:, None]
+            rows = np.empty((2, 1), dtype=object)
+            rows[:, 0] = panels
+            return rows
 
     @contextmanager
     def figure(*given: Any) -> Any:
