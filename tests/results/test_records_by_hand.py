@@ -211,6 +211,7 @@ def test_sheets_as_markdown_and_latex() -> None:
         flat([]) == ""
         and flat([{"a": None, "b": math.nan}, {"b": math.inf, "c": 1}]) == "a,b\n,\n,\n"
     )
+    assert as_json("é †") == '"é †"\n'
     assert as_json({"a": (1, math.nan), "b": {"c": -math.inf}}) == (
         '{\n  "a": [\n    1,\n    null\n  ],\n  "b": {\n    "c": null\n  }\n}\n'
     )
@@ -244,6 +245,7 @@ def test_segments_of_many_recordings(tmp_path: Path) -> None:
 
 def test_clocks() -> None:
     assert since_midnight(time(1, 2, 3, 4999)) == 3_723_004
+    assert since_midnight(time(0, 0, 0, 1000)) == 1 and since_midnight(time(0, 0, 0, 999)) == 0
     assert since_midnight(datetime(2023, 11, 4, 23, 59, 59, 999_999)) == 86_399_999
     assert moment_of("08:15:30") == time(8, 15, 30)
     assert moment_of("2023-11-04T08:15:00") == datetime(2023, 11, 4, 8, 15)
