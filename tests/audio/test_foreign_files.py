@@ -93,6 +93,8 @@ def test_what_ffprobe_says(
     programs.says("ffprobe", probed(sample_rate="44100", channels=2, **answer))
     assert open_stream(phone) == Stream(phone, seconds, 2, 44100, foreign=True)
     (asked,) = programs.asked()
+    loud = Path(phone).rename(Path(phone).with_name("PHONE.M4A"))
+    assert open_stream(str(loud)).foreign
     assert asked == [
         "ffprobe", "-v", "error", "-select_streams", "a:0", "-of", "json", "-show_entries",
         "stream=sample_rate,channels,duration:format=duration", "-protocol_whitelist", "file,pipe",

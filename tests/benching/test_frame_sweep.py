@@ -116,6 +116,43 @@ def test_a_relu_is_no_linear_map() -> None:
     assert not affine(Ctc(D, C, CtcOptions(widths=(6,), activation="relu")), D)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_head_is_tried_without_its_dropout_and_left_as_it_was(training: bool) -> None:
+    head = Frames(D, C, FramesOptions(dropout=0.5)).train(training)
+    assert affine(head, D) and head.training == training
+
+
+class Bent(torch.nn.Module):
+    """Linear but for something that a test says."""
+
+    def __init__(self, bend: Any) -> None:
+        super().__init__()
+        self.linear, self.bend = torch.nn.Linear(D, C), bend
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        said: Tensor = self.bend(self.linear(x), x, lengths)
+        return said
+
+
+@pytest.mark.parametrize(
+    ("bend", "fits"),
+    [
+        (lambda out, x, n: out, True),
+        (lambda out, x, n: out * (1 + 1e-6), True),
+        (lambda out, x, n: out.mean(1), False),  # one vector per clip
+        (lambda out, x, n: out + 1e-3 * x[..., :1].square(), False),
+        (lambda out, x, n: out + 0.01 * x.roll(1, 1)[..., :C], False),  # it hears the frame before
+        (lambda out, x, n: out + 0.01 * n[:, None, None], False),
+        (lambda out, x, n: torch.where(out.abs() > 40, 0.5 * out, out), False),  # of loud frames
+        # What stands behind a clip's end is nobody's.
+        (lambda out, x, n: out + 9.0 * (torch.arange(x.shape[1]) >= n[:, None])[..., None], True),
+    ],
+)
+def test_what_maps_each_frame_linearly_is_tried_not_declared(bend: Any, fits: bool) -> None:
+    torch.manual_seed(0)
+    assert affine(Bent(bend), D) is fits
+
+
 def test_rows_of_frames_give_what_layers_give() -> None:
     """By oneDNN, where torch has it, and by layers: products and gradients alike."""
     states = torch.randn(3, L, 7, D, generator=draw)

@@ -224,6 +224,25 @@ def test_stopped_and_started_again_they_end_where_they_would_have(
             torch.testing.assert_close(own.model.state_dict()[name], value, atol=1e-6, rtol=0)
 
 
+def test_dev_is_asked_now_and_then_and_at_the_end(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"steps": 5, "eval_every": 2})
+    jobs = [make(tmp_path, rate, 0, config) for rate in (1e-3, 1e-2)]
+    asked: list[tuple[int, int, bool]] = []
+
+    def evaluated(number: int) -> Any:
+        def evaluate(step: int) -> tuple[dict[str, float], float]:
+            asked.append((number, step, jobs[number].model.training))
+            return {"loss": 1.0}, float(step)
+
+        return evaluate
+
+    for number, job in enumerate(jobs):
+        job.evaluate = evaluated(number)
+    states = Sweep(jobs).fit()
+    assert asked == [(number, step, False) for step in (2, 4, 5) for number in (0, 1)]
+    assert [state.best_step for state in states if state] == [5, 5]
+
+
 def test_it_stops_when_asked(tmp_path: Path) -> None:
     job = make(tmp_path, 1e-3, 0)
     job.stop = lambda: True

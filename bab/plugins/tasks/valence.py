@@ -68,7 +68,8 @@ class Valence(ClipTask):
         pairs = [(c, predictions.get(c.id)) for c in references if isinstance(c, Clip)]
         truth = np.array([c.labels["valence"] == "positive" for c, _ in pairs], dtype=bool)
         there = np.array([p is not None for _, p in pairs], dtype=bool)
-        said = np.array([p is not None and p.labels["valence"] == "positive" for _, p in pairs])
+        heard = [p is not None and p.labels["valence"] == "positive" for _, p in pairs]
+        said = np.array(heard, dtype=bool)  # also of no clips
         totals = {"clips": float(len(pairs)), "right": float((there & (truth == said)).sum())}
         for name, true, given in (("positive", truth, said), ("distress", ~truth, there & ~said)):
             counts = {"clips": true, "given": given, "right": true & given}

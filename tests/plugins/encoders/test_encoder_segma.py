@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from bab.core.errors import BabError
 from bab.core.types import Waves
 from bab.plugins.encoders.hubert import Hubert
 from bab.plugins.encoders.segma import Cells, Segma
@@ -70,3 +71,48 @@ def test_a_copy_of_a_model_masks_with_its_own_embedding() -> None:
     made.masked_spec_embed = made.masked_spec_embed.to("meta")
     masked = made._mask_hidden_states(far, mask.to("meta"))
     assert masked.shape == (1, 3, 2) and masked.device.type == "meta"
+
+
+def test_layers_that_are_skipped_in_training_have_no_states() -> None:
+    encoder: Any = Hubert.load("random-tiny", Hubert.Options(layerdrop=0.25))
+    given = Waves(torch.randn(1, 800), torch.tensor([800]))
+    with torch.no_grad():
+        assert len(encoder(given).layers) == 5
+        encoder.train()
+        assert len(encoder(given, layers="last").layers) == 1
+        with pytest.raises(BabError) as raised:
+            encoder(given)
+    assert str(raised.value) == (
+        "layerdrop skips layers in training: set it to 0, or use layers: last"
+    )
+
+
+@pytest.mark.parametrize("stable", [False, True])
+def test_every_parameter_is_in_a_group_and_layers_can_be_left_off(stable: bool) -> None:
+    size = {
+        "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2,
+        "intermediate_size": 24, "conv_dim": (8,) * 7, "num_conv_pos_embeddings": 8,
+        "num_conv_pos_embedding_groups": 2, "do_stable_layer_norm": stable,
+        "feat_extract_norm": "layer" if stable else "group",
+    }  # fmt: skip
+    encoder: Any = Hubert.load("random", Hubert.Options(size=size))
+    names = {id(p): n for n, p in encoder.named_parameters()}
+    groups = {k: {names[id(p)] for p in v} for k, v in encoder.groups().items()}
+    assert list(groups) == ["conv", "input", "layer0", "layer1", "layer2"]
+    assert sum(map(len, groups.values())) == len(names)
+    assert all(n.startswith("model.feature_extractor") for n in groups["conv"])
+    after = {f"model.encoder.layer_norm.{part}" for part in ("weight", "bias")}
+    assert after <= groups["layer2" if stable else "input"]
+    assert {"model.masked_spec_embed", "model.feature_projection.projection.weight"} <= (
+        groups["input"]
+    )
+    assert all(".layers.1." in n for n in groups["layer1"])
+    given = Waves(torch.randn(2, 1500), torch.tensor([1500, 900]))
+    with torch.no_grad():
+        whole = encoder(given).layers
+        encoder.shorten(2)
+        less = encoder(given).layers
+    assert encoder.depth == len(less) == 3
+    for one, other in zip(less, whole, strict=False):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+    assert list(encoder.groups()) == ["conv", "input", "layer0", "layer1"]

@@ -217,6 +217,21 @@ def test_unused_codes_are_a_share_of_all(monkeypatch: pytest.MonkeyPatch) -> Non
     assert float(nothing) == 0.0 and float(used) == 2.0
 
 
+def test_the_gradient_of_unused_codes_is_that_of_the_formula() -> None:
+    """(GV - sum of exp of each group's entropy) / GV, times the frames, by autograd."""
+    probs = torch.rand(5, 2, 4, generator=torch.Generator().manual_seed(3)).softmax(-1)
+    probs.requires_grad_()
+    mean = probs.mean(0)
+    wanted = 5 * (8 - (-(mean * mean.log()).sum(-1)).exp().sum()) / 8
+    for training in (False, True):
+        total, _ = diversity.unused_codes(probs, 5.0, training)
+        assert float(total.detach()) == pytest.approx(float(wanted.detach()))
+        one, other = (
+            torch.autograd.grad(value, probs, retain_graph=True)[0] for value in (total, wanted)
+        )
+        torch.testing.assert_close(one, other)
+
+
 def test_codes_in_use_are_counted_over_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two ranks of other frames: values and gradients add up to those of one with all of them."""
     draw = torch.Generator().manual_seed(0)

@@ -46,15 +46,15 @@ class Layout:
 
 
 def _numbers(layout: Layout, seeds: Sequence[int], count: int) -> Tensor:
-    """i64[N, count] of 64 random bits: of utterance e and its frame t, numbers t * count + 1 and on
-    of the stream that begins at seeds[e]."""
+    """i64[N, count]: of utterance e and its frame t, numbers t * count + 1 and on of the stream
+    that begins at seeds[e]; their upper 31 bits. SplitMix64's last step changes only the lower."""
     device = layout.owner.device
     begin = torch.tensor(seeds, dtype=torch.int64).to(device, non_blocking=True)[layout.owner]
     step = layout.place[:, None] * count + torch.arange(1, count + 1, device=device)
     z = begin[:, None] + step * _GAMMA
     for shift, factor in _MIX:
         z = (z ^ _shifted(z, shift)) * factor
-    return z ^ _shifted(z, 31)
+    return z
 
 
 def _shifted(z: Tensor, by: int) -> Tensor:
