@@ -128,9 +128,9 @@ def test_shares_in_two_colours() -> None:
         colour = to_rgb(FOR if cells[place] > 0 else AGAINST)
         assert tuple(rgba[place][:3]) == pytest.approx(colour)
         assert rgba[place][3] == pytest.approx(0.9 * min(1, abs(cells[place]) / most) ** 0.7)
-    assert panel.asked["set_title"][0][0] == (
-        "integrated gradients: +3.00 from a baseline of faint noise",
-    )
+    title = "integrated gradients: +3.00 from a baseline of faint noise"
+    assert panel.asked["set_title"] == [((title,), {"loc": "left", "fontsize": 10})]
+    assert panel.asked["legend"][0][1]["loc"] == "upper right"
     labels = [patch.get_label() for patch in panel.asked["legend"][0][1]["handles"]]
     assert labels == ["for B at 3 s", "against"]
     flat = explained(shares=Shares(np.zeros((129, 5)), 0.008, 1, 1, 0))

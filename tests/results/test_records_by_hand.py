@@ -264,6 +264,12 @@ def test_lengths(ms: int, shown: str) -> None:
     assert timeline._length(ms) == shown
 
 
+def test_names_in_pictures() -> None:
+    assert timeline.printable("é\u200c\u200d\x1b\n") == "é\u200c\u200d\\x1b\\n"
+    assert timeline.printable("a" * 90) == "a" * 90
+    assert timeline.printable("a" * 46 + "b" * 45) == "a" * 44 + "…" + "b" * 45
+
+
 def spans(*vocs: tuple[int, int], start: int = 0, end: int = 100, least: float = 0) -> list[Any]:
     row = timeline._Row("", start if start < 0 else 0, max(start, 0), end)
     return timeline._spans([Voc(a, b, "KCHI") for a, b in vocs], row, least)
