@@ -270,6 +270,20 @@ def test_names_in_pictures() -> None:
     assert timeline.printable("a" * 46 + "b" * 45) == "a" * 44 + "…" + "b" * 45
 
 
+@pytest.mark.parametrize("step", [1, 2, 5, 10, 15, 30, 60, 120, 300, 600])
+def test_ticks_of_one_row(step: int) -> None:
+    """At most ten steps, of the shortest that will do, at round times of the clock."""
+    end = 10 * step * 1000
+    at = [place for place, _ in timeline._short_ticks(end, 0, False)]
+    assert at == list(range(0, end + 1, step * 1000))
+    more = [place for place, _ in timeline._short_ticks(end + 1, 0, False)]
+    assert (more[1] > step * 1000) == (step < 600)
+    late = [place for place, _ in timeline._short_ticks(end, 300, True)]
+    assert late[0] == step * 1000 - 300 and late[1] - late[0] == step * 1000
+    texts = [text for _, text in timeline._short_ticks(end, 300, True)]
+    assert (texts[0].count(":") == 2) == (step < 60)
+
+
 def spans(*vocs: tuple[int, int], start: int = 0, end: int = 100, least: float = 0) -> list[Any]:
     row = timeline._Row("", start if start < 0 else 0, max(start, 0), end)
     return timeline._spans([Voc(a, b, "KCHI") for a, b in vocs], row, least)
