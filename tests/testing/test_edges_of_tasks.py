@@ -133,6 +133,8 @@ def labelled(value: Any) -> Any:
          "write left ['a'], an empty file"),
         ("write", task(write=lambda self, said, folder: bab.write_text(folder / ".a", "x")),
          "write left ['.a'] behind"),
+        ("write", task(write=lambda self, said, folder: (folder / "a").mkdir(parents=True)),
+         "write left no file in the folder that it was given"),
         ("write", task(write=lambda self, said, folder: None),
          "write left no file in the folder that it was given"),
     ],
