@@ -5,6 +5,7 @@ Every fault is an `UnreadableError` that names the file, the time and the remedy
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import re
@@ -313,6 +314,15 @@ def _mp3(path: str, about: AudioInfo, start: int, stop: int) -> NDArray[np.float
         while len(_mp3_files) > _MP3_HANDLES:
             _mp3_files.popitem(last=False)[1].close()
     return data[start - before :]
+
+
+@atexit.register
+def close_kept() -> None:
+    """Close them all: at the interpreter's end soundfile's own names may be gone before its files,
+    and each then leaves a line on the terminal."""
+    with _mp3_lock:
+        while _mp3_files:
+            _mp3_files.popitem()[1].close()
 
 
 @contextmanager

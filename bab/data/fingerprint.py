@@ -56,7 +56,7 @@ def fingerprint(path: str) -> NDArray[np.float32]:
         frames = np.lib.stride_tricks.sliding_window_view(wave, 2 * size)[: -2 * size : size]
         energies.append((np.abs(np.fft.rfft(frames * window)) ** 2 @ filters).astype(np.float32))
         start += _PIECE
-    whole = np.concatenate(energies) if energies else np.zeros((0, _BANDS), np.float32)
+    whole = np.concatenate(energies)
     if not len(whole):
         return whole
     logs = np.log(whole + _FLOOR * whole.max() + 1e-12)
@@ -82,11 +82,10 @@ def alike(
             progress(done, len(paths))
     ordered = sorted(prints, key=lambda path: (len(prints[path]), path))
     lengths = np.array([len(prints[path]) for path in ordered])
-    sketches = np.stack([_sketch(prints[path]) for path in ordered]) if ordered else None
+    size = _SKETCH * _BANDS
+    sketches = np.array([_sketch(prints[path]) for path in ordered]).reshape(-1, size)
     for i, path in enumerate(ordered):
         last = int(np.searchsorted(lengths, lengths[i] + _LENGTH * _RATE, side="right"))
-        if sketches is None or last <= i + 1:
-            continue
         near = sketches[i + 1 : last] @ sketches[i]
         for j in np.flatnonzero(near > _NEAR) + i + 1:
             value = correlation(prints[path], prints[ordered[j]])

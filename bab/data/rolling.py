@@ -107,9 +107,10 @@ def rolling(
     if raster.short:
         last = first if total - first >= raster.grid.field else -1
     if last > first - raster.step:
-        keep = _keep(raster, last // raster.hop, raster.frames, reached)
+        samples = held[last - at :][: raster.window]
+        keep = _keep(raster, last // raster.hop, raster.grid.frames(len(samples)), reached)
         if keep is None or keep[0] < keep[1]:
-            yield RollingWindow(last, held[last - at :][: raster.window], keep, total)
+            yield RollingWindow(last, samples, keep, total)
 
 
 def _keep(raster: Raster, begin: int, frames: int, reached: int) -> tuple[int, int] | None:

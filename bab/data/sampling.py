@@ -148,8 +148,8 @@ def cut(
     """
     batches: Batches = []
     for place in places:
-        size = len(batches[-1]) + 1 if batches else 1
-        if not batches or size > count or size * lengths[place] > seconds + 1e-6:
+        full = not batches or len(batches[-1]) == count
+        if full or (len(batches[-1]) + 1) * lengths[place] > seconds + 1e-6:
             batches.append([])
         batches[-1].append(place)
     return batches

@@ -209,7 +209,7 @@ def _aim(
     if asked.at is not None:
         edges = saved.encoder.grid.edges(len(answer), seconds)
         frame = int(np.searchsorted(edges, asked.at - start, side="right")) - 1
-        if not 0 <= frame < len(answer) or asked.at - start > seconds:
+        if not 0 <= frame < len(answer):  # the last of the edges is the stretch's end
             end = start + seconds
             raise ConfigError(f"--at {asked.at:g}: outside of {start:g} to {end:g} s")
         return _Aim(column, np.array([frame]), f"{names[column]} at {asked.at:g} s")

@@ -133,10 +133,8 @@ class ClipGraph(FrameGraph):
         lengths = x.shape[1] - first
         if self.model.pool:
             inside = (frames >= first[:, None])[..., None].to(x.dtype)
-            x, lengths = (
-                (x * inside).sum(1, keepdim=True) / inside.sum(1, keepdim=True),
-                lengths * 0 + 1,
-            )
+            x = (x * inside).sum(1, keepdim=True) / inside.sum(1, keepdim=True)
+            lengths = torch.ones_like(lengths)
         else:  # moved to the front: what is behind the length counts for nothing
             at = (frames + first[:, None]).clamp(max=x.shape[1] - 1)
             x = x.gather(1, at[..., None].expand(-1, -1, x.shape[2]))

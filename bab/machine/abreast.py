@@ -27,8 +27,11 @@ class Share(NamedTuple):
     threads: int
 
 
+ALONE = Share(1, 1)
+
+
 def share(cores: int, longest: float) -> Share:
-    """Of so many cores, for windows of up to `longest` seconds."""
+    """Of so many cores, for passes of up to `longest` seconds."""
     passes = max(1, min(cores, int(_SECONDS // max(longest, 1e-3))))
     return Share(passes, cores // passes)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from bab.core.errors import BabError
@@ -17,6 +18,7 @@ from bab.data.rolling import RollingWindow, raster_of
 from bab.data.windows import window_samples
 from bab.machine.arithmetic import arithmetic, halve
 from bab.running.fused import member_walk, vectors_of
+from bab.running.passes import share_of
 from bab.running.saved import Saved
 from bab.running.walking import Held, Rows, Stretches, Walk
 
@@ -57,7 +59,7 @@ class Engine:
         self.by_frame = not task.one_target
         # An ensemble's members hear the audio each by itself; a model hears it once.
         self.walks: Sequence[Walk] = (
-            [Walk(self.raster, self.by_frame, _PER_PASS.get(device.type, 8.0), self._forward)]
+            [self._own_walk()]
             if len(saved.members) == 1
             else [self._member_walk(member) for member in saved.members]
         )
@@ -66,6 +68,12 @@ class Engine:
         """What the model says, of what its walks have said: the same, or of several encoders one
         row for the whole recording."""
         return stretches[0] if len(self.walks) == 1 else Held(self._fused(stretches))
+
+    def _own_walk(self) -> Walk:
+        seconds, encoder = _PER_PASS.get(self.device.type, 8.0), self.saved.encoder
+        longest = max(seconds, self.raster.window / encoder.sample_rate)
+        shared = share_of(encoder, self.device, longest)
+        return Walk(self.raster, self.by_frame, seconds, self._hear, self._say, shared)
 
     def _member_walk(self, member: Encoder) -> Walk:
         return member_walk(
@@ -87,23 +95,27 @@ class Engine:
         return [Rows(0, row[None], seconds)]
 
     @torch.inference_mode()
-    def _forward(self, windows: Sequence[RollingWindow]) -> list[NDArray[np.float32]]:
-        """The model's output for each window: [T, C] of its kept frames, or [C]."""
+    def _hear(self, windows: Sequence[RollingWindow]) -> tuple[Tensor, Tensor]:
+        """What the head is given of some windows, and the frames of each."""
         samples = [torch.from_numpy(window.samples) for window in windows]
         lengths = torch.tensor([len(s) for s in samples])
         keep = None
         if any(window.keep is not None for window in windows):
             keep = torch.tensor([window.keep or (0, _KEEP_ALL) for window in windows])
         waves = Waves(pad_sequence(samples, batch_first=True), lengths, keep).to(self.device)
-        batch = Batch(waves, _NONE, _NONE, (), 0)
+        with arithmetic(self.device, self.precision):
+            return self.model.frames(Batch(waves, _NONE, _NONE, (), 0))
+
+    @torch.inference_mode()
+    def _say(self, heard: tuple[Tensor, Tensor]) -> list[NDArray[np.float32]]:
+        """The model's output for each window: [T, C] of its kept frames, or [C]."""
         with arithmetic(self.device, self.precision):
             if self.saved.task.pairs:
-                return list(self.model.embed(batch).float().cpu().numpy())
-            logits, counts = self.model(batch)
-        values = logits.float().cpu().numpy()
+                return list(self.model.head.embed(*heard).float().cpu().numpy())
+            values = self.model.head(*heard).float().cpu().numpy()
         if values.ndim == 2:
             return list(values)
-        return [v[:n] for v, n in zip(values, counts.tolist(), strict=True)]
+        return [v[:n] for v, n in zip(values, heard[1].tolist(), strict=True)]
 
 
 def _overlapping(saved: Saved, share: float) -> View:

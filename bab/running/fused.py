@@ -17,6 +17,7 @@ from bab.core.types import Features, View, Waves
 from bab.data.rolling import RollingWindow, raster_of
 from bab.machine.arithmetic import arithmetic
 from bab.running.model import LayerMix
+from bab.running.passes import share_of
 from bab.running.walking import Stretches, Walk
 
 
@@ -36,7 +37,9 @@ def member_walk(
         with arithmetic(device, precision):
             return [_mean(member, wanted, window, device).numpy() for window in windows]
 
-    return Walk(raster_of(view, member.grid, member.max_seconds, True), False, 0.0, forward)
+    raster = raster_of(view, member.grid, member.max_seconds, True)
+    shared = share_of(member, device, raster.window / member.sample_rate)
+    return Walk(raster, False, 0.0, forward, share=shared)
 
 
 def vectors_of(stretches: Sequence[Stretches], rates: Sequence[int]) -> tuple[Features, float]:

@@ -25,6 +25,12 @@ Layers = Literal["all", "last"] | int
 _Pass = tuple[list[int], Waves]
 
 
+def share_of(encoder: Encoder, device: torch.device, longest: float) -> Share:
+    """How this process's cores are divided among passes of an encoder, of up to so many seconds."""
+    cores = torch.get_num_threads() if device.type == "cpu" else 1
+    return share(cores, longest) if encoder.concurrent else Share(1, cores)
+
+
 class Passes:
     """Reads windows and encodes them. On a CPU every window is encoded by itself, several at once
     where the encoder allows it (`Encoder.concurrent`), on cores that are divided in one way for all

@@ -35,6 +35,7 @@ class Store:
         self.own: set[Path] = set()
         self.problem = ""  # why nothing more is kept, where that is not for want of budget
         self.damaged: set[str] = set()  # keys of blocks that didn't hold what was written
+        self._there: set[str] = set()
         self._told = 0
         self._reader = blocks.Reader()
         self._full = False
@@ -71,8 +72,11 @@ class Store:
             return None
 
     def has(self, key: str) -> bool:
-        """Whether a block is there, sound or not."""
-        return self.path(key).exists()
+        """Whether a block was there, sound or not, when this was first asked and found so: a look
+        at a network disk for each example would cost more than the example."""
+        if key not in self._there and self.claim(key):
+            self._there.add(key)
+        return key in self._there
 
     def sound(self, key: str, index: int, crop: tuple[int, int] | None) -> blocks.Rows | None:
         """Where the rows of a window are that was read before, so that it is known to be sound."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bab.data.rolling import Raster, RollingWindow, rolling
+from bab.machine.abreast import ALONE, Share, abreast
 from bab.running.ahead import ahead
 from bab.running.recordings import Recording
 
@@ -22,7 +23,9 @@ _NOTHING = np.zeros((0, 0), np.float32)
 Item = TypeVar("Item")
 Values = NDArray[np.floating]
 Blocks = Callable[[int], Iterable[NDArray[np.float32]]]  # of the audio, from a sample on
-Forward = Callable[[Sequence[RollingWindow]], Sequence[Values]]
+Hear = Callable[[Sequence[RollingWindow]], Any]
+Say = Callable[[Any], Sequence[Values]]
+Heard = Iterable[tuple[Sequence[RollingWindow], Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +79,18 @@ class Walk:
     """One encoder's way through audio."""
 
     def __init__(
-        self, raster: Raster, by_frame: bool, seconds_per_pass: float, forward: Forward
+        self,
+        raster: Raster,
+        by_frame: bool,
+        seconds_per_pass: float,
+        hear: Hear,
+        say: Say = lambda heard: heard,
+        share: Share = ALONE,
     ) -> None:
-        """forward: what is said of each window: [T, C] of its frames that count, or [C]."""
-        self.raster, self.by_frame, self.forward = raster, by_frame, forward
+        """hear: the encoder's part, which `share` may have run in several threads at once; say:
+        the rest, what is said of each window: [T, C] of its frames that count, or [C]."""
+        self.raster, self.by_frame = raster, by_frame
+        self.hear, self.say, self.share = hear, say, share
         self.rate = raster.grid.sample_rate
         self.batch = max(1, int(seconds_per_pass * self.rate / raster.window))
 
@@ -102,17 +113,18 @@ class Walk:
         number = max(0, number - 1)
         windows = rolling(blocks(number * self.raster.step), self.raster, number)
         batches = ahead(_batched(windows, self.batch), _AHEAD)
+        heard = abreast(self.hear, batches, self.share)
         if self.by_frame:
-            yield from self._frames(batches, done)
+            yield from self._frames(heard, done)
         else:
-            yield from self._windows(batches, number, done)
+            yield from self._windows(heard, number, done)
 
-    def _frames(self, batches: Iterable[Sequence[RollingWindow]], done: int) -> Iterator[Rows]:
+    def _frames(self, heard: Heard, done: int) -> Iterator[Rows]:
         """What is said of frames; of those that several windows speak of, the mean."""
         raster, seconds = self.raster, 0.0
         joined = Joined(done)
-        for batch in batches:
-            for window, values in zip(batch, self.forward(batch), strict=True):
+        for batch, one in heard:
+            for window, values in zip(batch, self.say(one), strict=True):
                 begin = window.first // raster.hop + (window.keep[0] if window.keep else 0)
                 joined.add(begin, values)
             # What the last window, moved back to the audio's end, might still speak of waits.
@@ -125,15 +137,13 @@ class Walk:
         yield from joined.final(None, seconds)
         yield Rows(joined.first, _NOTHING, seconds)
 
-    def _windows(
-        self, batches: Iterable[Sequence[RollingWindow]], number: int, done: int
-    ) -> Iterator[Rows]:
+    def _windows(self, heard: Heard, number: int, done: int) -> Iterator[Rows]:
         """A row for each window. number: of the first window that comes; those before the `done`-th
         are known."""
         grid = self.raster.grid
-        for batch in batches:
+        for batch, one in heard:
             rows = []
-            for window, values in zip(batch, self.forward(batch), strict=True):
+            for window, values in zip(batch, self.say(one), strict=True):
                 frames = grid.frames(len(window.samples))
                 weight = window.keep[1] - window.keep[0] if window.keep else frames
                 place = np.array((window.first, len(window.samples), weight), np.float64)

@@ -14,7 +14,6 @@ import pytest
 from made_records import kept, make
 
 import bab
-from bab.api import bench as benches
 from bab.api.bench import Overview
 from bab.api.runs import Run
 from bab.api.settings import texts
@@ -382,4 +381,3 @@ def test_bars_of_a_bench(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown.clear()
     Overview(Grid((cell,)), quiet=True)
     assert len(noted_) == 1 and shown == []
-    assert benches.Overview is Overview

@@ -349,6 +349,8 @@ def test_frames_are_counted_over_tags_junk_and_other_kinds(tmp_path: Path) -> No
     assert counted(frames[0], b"junk \xff\xf3 junk", *frames[1:]) == 6 * 576
     checked = mp3_head(2, 5, 2, 0, checked=True)
     assert counted(*frames, checked + bytes(mp3._frame(checked)[0] - 4)) == 7 * 576
+    private = bytes((*heads[0][:2], heads[0][2] | 1, heads[0][3]))  # a bit for whatever one likes
+    assert counted(*frames, private + bytes(len(frames[0]) - 4)) == 7 * 576
     for other in (mp3_head(1, 9, 2, 0), mp3_head(2, 9, 1, 0)):  # another version, another rate
         assert counted(*frames, other + bytes(mp3._frame(other)[0] - 4)) == 6 * 576
     many = frames * 400  # more than is read at once

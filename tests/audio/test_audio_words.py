@@ -13,7 +13,7 @@ import soundfile
 import soxr
 from audio_files import FORMATS, cut, make, sound, whole, write
 
-from bab.audio import decoding, reading, seen, streaming
+from bab.audio import decoding, mp3, reading, seen, streaming
 from bab.audio.decoding import UnreadableError
 from bab.audio.streaming import Stream
 
@@ -84,6 +84,20 @@ def test_a_length_that_no_bytes_can_hold(tmp_path: Path) -> None:
         hours = f"{frames / 8000 / 3600:,.0f} h in {len(data):,} bytes"
         told = f"its header claims {hours}, which no format can hold"
         assert said(reading.info, path) == ("implausible", f"{path}: {told}; {REPLACE}")
+
+
+def test_an_mp3_that_is_as_long_as_libsndfile_guesses(tmp_path: Path) -> None:
+    """Of a constant bit rate, without the frame that says its length."""
+    path = tmp_path / "a.mp3"
+    asked = {"format": "MP3", "bitrate_mode": "CONSTANT", "compression_level": 0.5}
+    with soundfile.SoundFile(path, "w", 16000, 1, **asked) as file:
+        file.write(sound(16000, 3.0))
+    path.write_bytes(path.read_bytes().replace(b"Xing", b"XXXX").replace(b"Info", b"XXXX"))
+    counted = mp3.counted_samples(str(path))
+    about = soundfile.info(path)
+    assert counted and abs(about.frames - counted) <= 1152
+    assert reading.info(path).frames == min(about.frames, counted)
+    assert reading.check(path) == []
 
 
 def test_what_is_said_of_a_truncated_file(tmp_path: Path) -> None:

@@ -93,6 +93,8 @@ def test_what_ffprobe_says(
     programs.says("ffprobe", probed(sample_rate="44100", channels=2, **answer))
     assert open_stream(phone) == Stream(phone, seconds, 2, 44100, foreign=True)
     (asked,) = programs.asked()
+    loud = Path(phone).rename(Path(phone).with_name("PHONE.M4A"))
+    assert open_stream(str(loud)).foreign
     assert asked == [
         "ffprobe", "-v", "error", "-select_streams", "a:0", "-of", "json", "-show_entries",
         "stream=sample_rate,channels,duration:format=duration", "-protocol_whitelist", "file,pipe",
@@ -227,6 +229,16 @@ def test_without_standard_error_an_mp3_is_read_all_the_same(
     decoding._probe.cache_clear()
     assert decoding.info(str(path)).frames == len(whole(path, 16000))
     assert len(decoding.samples(str(path), 16000, 16100)) == 100
+
+
+def test_files_kept_open_are_closed_at_the_end(tmp_path: Path) -> None:
+    path = str(make(tmp_path, "mp3", 16000, 1, 2.0))
+    decoding.samples(path, 16000, 16100)
+    (kept,) = [file for (name, _, _), file in decoding._mp3_files.items() if name == path]
+    decoding.close_kept()
+    assert kept.closed
+    assert not decoding._mp3_files
+    assert len(decoding.samples(path, 16000, 16100)) == 100
 
 
 def test_a_child_begins_without_open_files_and_with_a_free_lock(tmp_path: Path) -> None:

@@ -217,6 +217,23 @@ def test_a_loss_that_is_wrong_is_told(change: dict[str, Any], told: str | None) 
         assert checked(Squares(**change)) == told
 
 
+@pytest.mark.parametrize(("factor", "fine"), [(1.0, True), (1.09, True), (0.91, True),
+                                               (1.11, False), (0.89, False)])  # fmt: skip
+def test_twice_the_examples_give_about_twice_the_loss(factor: float, fine: bool) -> None:
+    """A tenth is let pass: dropout is off, but some losses have parts that are no sums."""
+    scorer, batch = Scores().eval(), frames()
+
+    def loss(given: Loss, total: Tensor) -> Loss:
+        count = given.terms["s"].count  # of one example five, of two ten
+        return Loss({"s": Term(total * (factor if count == 10 else 1.0), count)})
+
+    objective = Squares(loss=loss)
+    if fine:
+        check_loss(objective, scorer, batch, objective(scorer, batch))
+    else:
+        assert "a sum, not a mean, is due" in checked(objective)
+
+
 def test_before_any_training_what_isnt_finite_is_somebodys_fault() -> None:
     told = "forward gives values that are not finite before any training"
     assert checked(Squares(), Scores(math.inf)) == told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from made_records import make, put
 
+from bab.api.progress import Ticker
 from bab.cli import main
 from bab.core.errors import AudioError
 
@@ -164,18 +166,26 @@ def test_a_pretraining_run_in_a_few_lines() -> None:
     assert lines({**result, "train_seconds": 0, "dev": {}}) == ["3 steps, 0.50 h of audio"]
 
 
-def test_a_corpus_is_checked_as_asked(replaced: Any, here: Path, capsys: Capture) -> None:
+def test_a_corpus_is_checked_as_asked(
+    replaced: Any, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    told: list[Any] = []
+    shown = nullcontext(Ticker(lambda *one: told.append(one), lambda line: None))
+    monkeypatch.setattr("bab.cli.display.ticker", lambda quiet=False: shown)
     report = SimpleNamespace(fatal=False)
     calls = replaced("bab.data.check.check_corpus", lambda *given: report)
     replaced("bab.data.check.render", "the report")
     assert main(["data", "check", "rttm", "--jobs", "3"]) == 0
     assert capsys.readouterr().out == "the report\n"
-    corpus, jobs, _, tasks, deep = calls[0][0]
+    corpus, jobs, progress, tasks, deep = calls[0][0]
     assert (corpus.name, jobs, list(tasks), deep) == ("rttm", 3, ["vtc"], None)
     report.fatal = True
     assert main(["data", "check", "rttm", "--deep", "--task", "gender"]) == 1
     _, jobs, _, tasks, deep = calls[1][0]
-    assert (jobs, list(tasks)) == (os.cpu_count(), ["gender"]) and callable(deep)
+    assert (jobs, list(tasks)) == (os.cpu_count(), ["gender"])
+    progress(1, 2)
+    deep(3.0, 4.0)
+    assert told == [("checking", 1, 2, "files"), ("listening", 3.0, 4.0, "files")]
     assert main(["data", "check", "rttm", "--set", "encoder.x=1"]) == 2
 
 
@@ -237,3 +247,22 @@ def test_an_audio_error_is_the_users(replaced: Any, here: Path, capsys: Capture)
     replaced("bab.running.embed.embed", AudioError("a.wav: cut"))
     assert main(["embed", "fbank", "a", "--out", "o"]) == 2
     assert capsys.readouterr().err == "bab: error: a.wav: cut\n"
+
+
+@pytest.mark.parametrize(
+    ("form", "printed"),
+    [("markdown", "| a |\n\nAudit: p\n"), ("csv", "a,b\n"), ("json", "a,b\n"), ("latex", "a,b\n")],
+)
+def test_an_audit(replaced: Any, here: Path, capsys: Capture, form: str, printed: str) -> None:
+    calls = replaced("bab.auditing.audit.audit", lambda *given: ("made", Path("p")))
+    told = replaced(
+        "bab.results.audit.render", lambda *given: "| a |\n" if form == "markdown" else "a,b\n\n"
+    )
+    line = ["audit", "donateacry", "--task", "classify", "--set", "task.labels=[reason]"]
+    assert main([*line, "--format", form, "--force", "--runs", "r"]) == 0
+    assert capsys.readouterr().out == printed and told[0][0] == ("made", form)
+    config, _, force = calls[0][0]
+    assert (config.task.name, config.corpus.name, config.runs, force) == (
+        *("classify", "donateacry", "r", True),
+    )
+    assert main(line) == 0 and calls[1][0][2] is False and told[1][0] == ("made", "markdown")

@@ -183,7 +183,7 @@ def test_plugins_hold_for_one_command(
 
 
 def test_a_list_of_what_is_installed(
-    install: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+    install: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from bab.cli import listing
     from bab.core import registry
@@ -196,7 +196,7 @@ def test_a_list_of_what_is_installed(
     )  # fmt: skip
     monkeypatch.setattr(registry, "entries", lambda: entries)
     assert main(["list"]) == 0
-    out = capsys.readouterr().out
+    out = capfd.readouterr().out
     assert out.startswith(
         "encoders\n  ear             bab 1\n  other/ear       other 2\nheads\n"
         "  top             other 2\n  other/twin      other 2\n  third-one/twin  third-one\n"
@@ -207,7 +207,7 @@ def test_a_list_of_what_is_installed(
         "load.\n"
     )
     assert main(["list", "head"]) == 0
-    assert capsys.readouterr().out.splitlines()[0] == "heads"
+    assert capfd.readouterr().out.splitlines()[0] == "heads"
     told = [(p.distribution, p.version, [e.name for e in p.gives]) for p in listing.plugins()]
     assert told == [
         ("bab", "1", ["ear"]), ("other", "2", ["ear", "top", "twin"]), ("third-one", "", ["twin"])
@@ -215,6 +215,7 @@ def test_a_list_of_what_is_installed(
 
     def imported(one: Any) -> Any:
         print("talks")
+        os.write(1, b"past Python")
         os.write(2, b"past Python")
         if one.distribution == "other":
             raise BabError(f"no {one.name}")
@@ -224,7 +225,7 @@ def test_a_list_of_what_is_installed(
     monkeypatch.setattr(listing, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     monkeypatch.setenv("COLUMNS", "100")
     assert main(["list", "plugins"]) == 1
-    said = capsys.readouterr()
+    said = capfd.readouterr()
     assert said.err == "" and said.out.splitlines() == [
         "bab 1", "  encoder:   ear",
         "other 2", "  encoder:   ear", "  head:      top, twin",

@@ -89,7 +89,7 @@ def test_more_than_so_many_values_of_which_most_stand_once_go_to_one_buffer(
     every = [*rows, "z", None, "a", "r", "r", "q"]
     assert more.at(slice(0, len(every))) == every
     numbers = more.numbers()
-    assert ((numbers >= 0) == [value is not None for value in every]).all()
+    assert ((numbers == -1) == [value is None for value in every]).all()
     assert (numbers[:, None] == numbers).tolist() == [[a == b for b in every] for a in every]
     assert more.apply(repr).at(np.array([0, len(every) - 1], np.int32)) == [repr(every[0]), "'q'"]
 

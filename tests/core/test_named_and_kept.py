@@ -190,6 +190,8 @@ def test_who_a_class_an_object_and_a_module_belong_to() -> None:
     assert registry.called("Strange") == own and registry.called("None") is None
     assert registry.of_module("strange.other") == own and registry.of_module("bab.x") is None
     assert registry.of_module("strangers") is None
+    metadata = SimpleNamespace(read_text=lambda name: "Name: a: b\nX: y\nVersion:  2\n\nName: c")
+    assert registry._named(metadata) == ("a: b", "2")  # type: ignore[arg-type]
     assert registry.origin(type("A", (cls,), {})()) == "mine 1.2 strange.mod:Strange"
 
 
@@ -305,6 +307,29 @@ def test_a_folder_that_cant_be_synced_is_written_all_the_same(
     with pytest.raises(OSError, match="Invalid argument"):
         atomic.write_text(tmp_path / "a.txt", "b")
     assert (tmp_path / "a.txt").read_text() == "a"
+
+
+def test_what_is_written_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    real = os.fsync
+
+    def note(handle: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        real(handle)
+
+    monkeypatch.setattr(atomic.os, "fsync", note)
+    (tmp_path / "folder").mkdir()
+    atomic.write_text(tmp_path / "folder" / "a.txt", "a")
+    assert [name[:5] for name in synced] == [".tmp-", "folde"]
+    synced.clear()
+    with atomic.atomic_folder(tmp_path / "folder" / "b") as made:
+        (made / "x").write_text("x")
+        (made / "sub").mkdir()
+        (made / "sub" / "y").write_text("y")
+    assert [n[:5] for n in synced] == ["sub", "y", "x", ".tmp-", "folde"]
+    assert (tmp_path / "folder" / "b" / "sub" / "y").read_text() == "y"
 
 
 def test_checksums_see_every_page_and_the_rest() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,6 +14,7 @@ from torch import nn
 from train_worker import batch, make_job
 
 import bab
+from bab.core import loader as loading
 from bab.core.checkpoint import State
 from bab.core.errors import BabError, DivergedError
 from bab.core.loader import Prefetcher
@@ -136,6 +138,8 @@ def test_when_dev_is_asked_and_the_state_is_saved(
 
 
 def test_a_state_judges() -> None:
+    first = State()
+    assert first.judge({}, 5.0) and not first.judge({}, 4.0)
     state = State(step=1)
     assert state.judge({"f1": -5.0}, -5.0) and (state.best_step, state.best_value) == (1, -5.0)
     state.step = 2
@@ -269,6 +273,30 @@ def test_batches_come_in_order_whoever_makes_them(
         range(3, 9)
     )
     assert list(Prefetcher(make, 4, 4)) == []
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_one_more_step_than_there_are_workers_is_made_ahead(
+    workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class AtOnce(ThreadPoolExecutor):
+        def submit(self, work: Any, *given: Any) -> Any:
+            future: Future[Any] = Future()
+            future.set_result(work(*given))
+            return future
+
+    monkeypatch.setattr(loading, "ThreadPoolExecutor", AtOnce)
+    made: list[int] = []
+    for took, ahead in ((1.0, workers), (0.0, 0)):
+        made.clear()
+        loader = Prefetcher(lambda step: made.append(step) or [], 0, 9, workers)  # type: ignore
+        timed = loader._timed
+        monkeypatch.setattr(loader, "_timed", lambda step, timed=timed, t=took: (timed(step)[0], t))
+        counts = [(step, len(made)) for step, _ in loader]
+        if took:  # then each step takes one more, until there is none
+            assert counts == [(s, min(9, s + 1 + ahead)) for s in range(9)]
+        else:  # what is cheap is made on the spot, once that is known
+            assert counts[workers:] == [(s, s + 1) for s in range(workers, 9)]
 
 
 def test_what_goes_wrong_in_a_loader_is_raised_where_it_is_wanted() -> None:

@@ -251,7 +251,7 @@ def test_every_task_is_tried() -> None:
     ("spans", "told"),
     [
         ([(0.0, 1.0), (1.0, 2.0)], None),
-        ([(0.0, 1.0), (0.9951, 2.0)], None),  # rounded
+        ([(0.0, 1.0), (0.995, 2.0)], None),  # rounded
         ([(0.0, 1.0), (0.99, 2.0)], "1 overlap of 'FEM' with itself, the first of 0.000 to 1.000 s "
          "and 0.990 to 2.000 s"),
         # The long one is compared with each that begins before its end.

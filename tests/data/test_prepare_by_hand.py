@@ -308,6 +308,12 @@ def test_short_bursts_are_no_speech(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found(200 * step, (20, 28)) == ([(20 * step - pad, 28 * step + pad)], 0, 0)
     assert found(200 * step, (20, 27)) == ([], 1, 7 * step)  # 224 ms
     assert found(200 * step, (20, 27), (100, 102)) == ([], 2, 9 * step)
+    for level, going, ends in ((8.99, 8.99, None), (9.0, 6.0, 40), (9.0, 5.99, 28)):
+        steps = np.zeros(60, np.float32)
+        steps[20:28], steps[28:40] = level, going
+        monkeypatch.setattr(vad, "_energy", lambda *asked, steps=steps: (steps, 60 * step))
+        spans = vad.detect("x", 0.0, 1.0, "energy")[0]
+        assert spans == ([] if ends is None else [(20 * step - pad, ends * step + pad)])
     # Cut at the end of what was listened to: 4000 samples are 250 ms, and no speech.
     assert found(190 * step + 4000, (190, 200)) == ([], 1, 4000)
     assert found(190 * step + 4001, (190, 200))[0] == [(190 * step - pad, 190 * step + 4001)]

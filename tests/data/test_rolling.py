@@ -101,3 +101,41 @@ def test_a_window_that_is_one_frame_and_where_windows_begin() -> None:
     assert raster_of(short, Grid(10, 2, 5), None, True).short and not tiles.short
     assert raster_of(View(), Grid(10, 2, 5), 4.0, True).window == 40
     assert raster_of(View(window=400.0), Grid(10, 2, 5), None, True).window == 3000
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_short_last_window_is_that_of_a_run(seed: int) -> None:
+    draw = random.Random(seed)
+    grid = Grid(10, draw.choice([1, 2, 3]), draw.choice([3, 5]))
+    view = View(window=draw.choice([1.0, 1.3]), hop=draw.choice([None, 0.4]), tail="short")
+    whole, total = draw.random() < 0.5, draw.randrange(3, 60)
+    audio = np.arange(total, dtype=np.float32)
+    clip = Clip("a", "a.wav", 0.0, total / 10, "")
+    wanted = []
+    for heard in Examples([clip], view, grid, None, whole).windows:
+        first, count = samples_of(heard.clip, 10)
+        wanted.append((first, first + count, heard.keep))
+    found = list(rolling(pieces(audio, seed), raster_of(view, grid, None, whole)))
+    assert [(w.first, w.first + len(w.samples), w.keep) for w in found] == wanted
+    assert all(w.samples[0] == w.first for w in found)
+
+
+def test_windows_of_blocks_counted_by_hand() -> None:
+    """A window of 10 samples, 3 frames, every 6; blocks of 7."""
+    raster = raster_of(View(window=1.0), Grid(10, 2, 5), None, whole_clips=True)
+
+    def found(total: int, **more: int) -> list[tuple[int, int, tuple[int, int] | None, int]]:
+        audio = np.arange(total, dtype=np.float32)
+        blocks = [audio[at : at + 7] for at in range(0, total, 7)]
+        return [
+            (w.first, w.first + len(w.samples), w.keep, w.known) for w in rolling(blocks, raster)
+        ]
+
+    assert found(0) == [] and found(9) == [(0, 9, None, 9)] and found(10) == [(0, 10, None, 10)]
+    assert found(20) == [(0, 10, None, 14), (6, 16, None, 20), (10, 20, (1, 3), 20)]
+    assert found(17) == [(0, 10, None, 14), (6, 16, None, 17)]  # less than a hop is left
+    assert found(18) == [(0, 10, None, 14), (6, 16, None, 18), (8, 18, (2, 3), 18)]
+    assert list(rolling([], raster)) == []
+    later = list(rolling([np.arange(6, 20, dtype=np.float32)], raster, 1))
+    assert [(w.first, w.keep, w.known) for w in later] == [(6, None, 20), (10, (1, 3), 20)]
+    assert later[0].samples[0] == 6

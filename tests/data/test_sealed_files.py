@@ -138,6 +138,8 @@ def test_a_table_is_checked_whatever_its_chunks(tmp_path: Path) -> None:
     "change",
     [
         {"text": ["a", "bc", None, "", "e"]},
+        {"text": ["b", "bc", None, "", "é"]},  # as long
+        {"text": ["a", "bc", None, "", "è"]},
         {"text": ["ab", "c", None, "", "é"]},  # the same letters, cut elsewhere
         {"text": ["a", "bc", "", None, "é"]},
         {"text": ["a", "bc", "", "", "é"]},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from bab.data.workers import workers
 
 SCRIPT = """
 import os, sys, time
@@ -66,3 +69,31 @@ def _alive(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def _mark(name: str, value: str) -> None:
+    os.environ[name] = value
+
+
+def test_workers_begin_as_they_are_told_and_end_with_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forked = multiprocessing.get_context("fork")
+    monkeypatch.setattr(multiprocessing, "get_context", lambda kind: forked)
+    before = set(multiprocessing.active_children())
+    began = time.monotonic()
+    with pytest.raises(KeyError), workers(2, _mark, "BAB_MARK", "here") as pool:
+        assert pool.submit(os.getenv, "BAB_MARK").result(30) == "here"
+        assert pool.submit(signal.getsignal, signal.SIGINT).result(30) == signal.SIG_IGN
+        pool.submit(time.sleep, 60)
+        own = set(multiprocessing.active_children()) - before
+        raise KeyError
+    for worker in own:
+        worker.join(20)
+    ends = {worker.exitcode for worker in own}  # an idle one may end by itself
+    assert -signal.SIGTERM in ends and ends <= {0, -signal.SIGTERM}
+    assert time.monotonic() - began < 30 and "BAB_MARK" not in os.environ
+    with workers(1, _mark, "BAB_MARK", "here") as pool:
+        asked = [pool.submit(abs, -i) for i in range(5)]
+    assert [one.result(0) for one in asked] == list(range(5))  # all is done before it ends
+    assert set(multiprocessing.active_children()) <= before

@@ -112,6 +112,7 @@ def test_the_last_pause_is_cut_in_its_middle() -> None:
     assert cut(0.9, 0.1, 0.1, 0.1, 0.9, frames=4) == 0
     assert cut(0.9, 0.1, 0.1, 0.9, 0.1, 0.1, 0.1, frames=2) == 5
     assert cut(0.1, 0.1, 0.1, 0.9, frames=2) == 1 and cut(0.1, 0.1, frames=1) == 1
+    assert cut(0.9, 0.5, 0.5, 0.5, 0.9, frames=2) == 0  # the threshold itself is on
     two = said(logits(0.9, 0.1, 0.1), logits(0.1, 0.9, 0.1))
     assert times.last_pause(two, [0.5, 0.95], 1) == 2 and times.last_pause(two, [0.5, 0.5], 2) == 0
     assert times.thresholds_of(("A", "B"), {"thresholds": {"A": 0.3}}) == {"A": 0.3, "B": 0.5}

@@ -256,7 +256,7 @@ def test_on_a_cpu_it_looks_whether_to_stop_every_few_seconds_of_audio(
     again.plan(windows(wav, *[1.0] * 7))
     assert fill(again)[-1] == (7.0, 7.0) and encoder.passes == [[100]]
     together, _ = source(tmp_path / "gpu", batch=4)
-    monkeypatch.setattr(module, "_PASS_SECONDS", 0.5)
+    monkeypatch.setattr(module, "PASS_SECONDS", 0.5)
     together.plan(windows(wav, *[1.0] * 7))
     assert [done for done, _ in fill(together)] == [2.0, 4.0, 6.0, 7.0]
 
@@ -274,12 +274,12 @@ def test_what_a_device_keeps_is_read_once(wav: str, tmp_path: Path) -> None:
     given.store.read = lambda key, index, crop: reads.append(index) or read(key, index, crop)  # type: ignore
     for _ in range(2):
         for w in asked:
-            states = given._states(w)
-            assert torch.equal(states, plain._states(w))
-            assert torch.equal(given._states(w, (2, 5)), states[:, 2:5])
+            states = given._states(w, {})
+            assert torch.equal(states, plain._states(w, {}))
+            assert torch.equal(given._states(w, {}, (2, 5)), states[:, 2:5])
     assert reads == [0, 1, 2, 2, 2, 2] and encoder.passes == []  # there is room for two
     other = windows(wav, 2.0)[0]
-    assert given._states(other).shape == (2, 20, 8) and encoder.passes == [[200]]
+    assert given._states(other, {}).shape == (2, 20, 8) and encoder.passes == [[200]]
     pooled, _ = source(tmp_path, resident=10**6, pool=True)
     assert pooled._resident_left == 0  # means are small, and kept as such
 
@@ -309,7 +309,7 @@ def test_means_are_kept_in_memory_as_long_as_there_is_room(
     fill(given)
     reads: list[Any] = []
     joined = given._joined
-    given._joined = lambda item: reads.append(item) or joined(item)  # type: ignore
+    given._joined = lambda item, made: reads.append(item) or joined(item, made)  # type: ignore
     items = [Item(w.clip, (w,)) for w in asked]
     first, second = given.inputs(items), given.inputs(items)
     assert torch.equal(first.states, second.states) and first.lengths.tolist() == [1, 1, 1]
@@ -330,11 +330,11 @@ def test_values_that_are_not_finite_name_encoder_and_place(
             return out
 
     given, _ = source(tmp_path)
-    given.encoder = Bad()
+    given.passes.encoder = Bad()
     asked = windows(wav, 1.0, 1.5)
-    given._encode(asked[:1])
+    given.passes.encode(asked[:1])
     said = rf"test_cache_kept:.*Bad gives values that are not finite \({wav}, 1 to 2\.5 s\)$"
     with pytest.raises(DivergedError, match=said):
-        given._encode(asked[1:])
+        given.passes.encode(asked[1:])
     kept = Window(asked[1].clip, (1, 14))
-    given._encode([kept])  # what isn't kept is nobody's concern
+    given.passes.encode([kept])  # what isn't kept is nobody's concern

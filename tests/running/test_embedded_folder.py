@@ -182,7 +182,10 @@ def test_what_is_missing_is_told_before_anything_is_heard(
     assert str(error.value) == "--format parquet needs pyarrow: pip install 'bab[prepare]'"
     clips = [bab.Clip("x", "/x.wav", 1.0, 9.0, "g")]
     corpus = SimpleNamespace(clips=lambda: clips, provides=frozenset({"segments"}), name="mine")
-    monkeypatch.setattr(module, "open_corpus", lambda config, permissions: corpus)
+    allowed: list[Any] = []
+    monkeypatch.setattr(
+        module, "open_corpus", lambda config, permissions: allowed.append(permissions) or corpus
+    )
     asked = EmbedOptions(segments=True)
     with pytest.raises(BabError) as error:
         embed("fbank", ["rttm:/a", "rttm:/b"], tmp_path / "out", asked)
@@ -194,6 +197,8 @@ def test_what_is_missing_is_told_before_anything_is_heard(
         ("y/00000", "/y.wav", 2.0, 3.5), ("y/00001", "/y.wav", 3.0, 4.0),
     ]  # fmt: skip
     assert labels == {"y/00000": "a", "y/00001": "b"} and left == {}
+    module._listed(["rttm:/a"], EmbedOptions(segments=True, offline=True), [])
+    assert [(one.offline, one.leakage) for one in allowed[2:]] == [(False, True), (True, True)]
 
 
 # ------------------------------------------------------------------------------- hearing

@@ -121,10 +121,14 @@ def test_a_name_that_was_given_stays_and_no_other_gets_it(tmp_path: Path) -> Non
     # A file that is elsewhere now has its name if it holds the same; each name is given once.
     (tmp_path / "b/x.wav").write_bytes((tmp_path / "a/x.wav").read_bytes())
     assert names(tmp_path / "b/x.wav", known=before) == ["first"]
+    both = names(tmp_path / "a/x.wav", tmp_path / "b/x.wav", known=before)
+    assert both == ["first", "x"]  # it is where it was: a copy is another
     assert names(tmp_path / "c/x.wav", known=before) == ["x"]
     (tmp_path / "c/x.wav").write_bytes((tmp_path / "a/x.wav").read_bytes())
     both = names(tmp_path / "b/x.wav", tmp_path / "c/x.wav", known=before)
     assert both == ["first", "x"]
+    gone = Named("gone", str(tmp_path / "z/x.wav"), 0.0, None, before[0].digest)
+    assert names(tmp_path / "a/x.wav", known=[*before, gone]) == ["first"]
     part = [known_as(tmp_path / "a/x.wav", "part", 1.0, 2.0)]
     assert names(tmp_path / "b/x.wav", known=part) == ["x"]  # another stretch of it
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +16,18 @@ from train_worker import Small
 
 import bab
 from bab.core.errors import DivergedError
+from bab.core.grid import Grid
 from bab.core.interfaces import Encoder
 from bab.core.types import Clip, Item, View, Window
+from bab.data.rolling import raster_of
 from bab.data.windows import Examples
+from bab.machine.abreast import Share
 from bab.running.features import FeatureSource
+from bab.running.hearing import Hearing
+from bab.running.passes import share_of
+from bab.running.recordings import Recording
 from bab.running.store import Store
+from bab.running.walking import Held, Walk, listen
 
 SECONDS = (2.0, 0.5, 1.2, 2.0, 0.9)
 
@@ -125,6 +133,18 @@ def test_of_a_batch_only_what_is_not_kept_is_computed(clips: list[Clip], tmp_pat
     assert len(encoder.threads) == 4
 
 
+def test_a_block_is_looked_for_until_it_is_there(tmp_path: Path) -> None:
+    store = Store(tmp_path / "features", 10**9)
+    key = "ab" * 20
+    assert not store.has(key)
+    Store(tmp_path / "features", 10**9).put(key, [torch.zeros(1, 2, 3)])
+    assert store.has(key)
+    assert store.path(key) in store.own  # nobody here throws it out from now on
+    store.path(key).unlink()
+    assert store.has(key)  # reading it says so
+    assert store.read(key, 0, None) is None
+
+
 def test_a_state_that_is_no_number_is_named_from_any_thread(
     clips: list[Clip], tmp_path: Path
 ) -> None:
@@ -137,3 +157,67 @@ def test_a_state_that_is_no_number_is_named_from_any_thread(
     source = with_cores(2, Loud(True), tmp_path)
     with pytest.raises(DivergedError, match=r"values that are not finite \(.*4\.wav, 0 to 0\.9 s"):
         fill(source, windows(clips, source.encoder))
+
+
+@pytest.fixture
+def cores():
+    """Sets how many threads this process computes with, for a time."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", ["hubert:tiny", "fbank"])
+@pytest.mark.parametrize("per", ["frame", "window", "clip"])
+def test_what_is_heard_of_a_recording_has_the_bits_of_one_core(
+    name: str, per: str, cores: Callable[[int], None]
+) -> None:
+    encoder = bab.load_encoder(name)
+    noise = np.random.default_rng(1).uniform(-0.5, 0.5, 16000 * 5).astype(np.float32)
+    recording, rows = Recording("home", array=noise, rate=16000), []
+    for count in (1, 2):
+        cores(count)
+        ear = Hearing(encoder, "mean", per, 0.8, torch.device("cpu"))
+        assert ear.walk.share == (count, 1)
+        held = Held()
+        listen([ear.walk], recording, [held], lambda seconds: None)
+        rows.append(np.concatenate(list(held.read())))
+    assert len(rows[0]) > 6
+    np.testing.assert_array_equal(rows[0], rows[1])
+
+
+def test_an_encoder_hears_in_threads_and_its_head_never_does() -> None:
+    grid, here = Grid(100, 10, 20), threading.current_thread().name
+    ears, mouths = set(), set()
+
+    def hear(batch):
+        ears.add(threading.current_thread().name)
+        return [float(window.samples[0]) for window in batch]
+
+    def say(heard):
+        mouths.add(threading.current_thread().name)
+        return [np.float32([value]) for value in heard]
+
+    raster = raster_of(View(window=1.0), grid, None, True)
+    walk = Walk(raster, False, 0.0, hear, say, Share(2, 1))
+    audio = np.arange(1000, dtype=np.float32)
+    rows = list(walk.rows(lambda skip: iter([audio[skip:]])))
+    assert [float(row.values[0, 3]) for row in rows] == [90.0 * i for i in range(11)]
+    assert mouths == {here}
+    assert here not in ears
+
+
+@pytest.mark.parametrize(
+    ("concurrent", "device", "expected"),
+    [
+        (True, "cpu", (2, 1)),
+        (False, "cpu", (1, 2)),
+        (True, "meta", (1, 1)),
+        (False, "meta", (1, 1)),
+    ],
+)
+def test_only_a_cpu_is_divided(
+    concurrent: bool, device: str, expected: tuple[int, int], cores: Callable[[int], None]
+) -> None:
+    cores(2)
+    assert share_of(Watched(concurrent), torch.device(device), 30.0) == expected

@@ -13,6 +13,7 @@ import pytest
 import soundfile
 from made_models import made
 
+from bab.data import rolling
 from bab.data.shards import Shard
 from bab.running import maker as making
 from bab.running import predict as module
@@ -101,21 +102,22 @@ def test_each_recording_is_told_and_where_all_comes_from(
 
 
 def test_windows_of_a_clip_task_are_listed_where_there_are_several(
-    folders: dict[str, Path], tmp_path: Path
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rolling, "LONGEST", 3.0)  # in place of five minutes
     sound(tmp_path / "in/short.wav", 2.0)
-    sound(tmp_path / "in/long.wav", 301.0, 1)
+    sound(tmp_path / "in/long.wav", 4.0, 1)
     said: list[str] = []
     out = tmp_path / "out"
     asked = PredictOptions(probabilities="npy")
     done = predict(folders["gender"], [tmp_path / "in"], out, asked, say=said.append)
-    assert said[0].startswith("[1/2] long: done, 5.02 min, ")  # segments are not what it gives
+    assert said[0].startswith("[1/2] long: done, 0.07 min, ")  # segments are not what it gives
     assert written(out) == [
         "long.probabilities.npy", "long.windows.csv", "prediction.json", "predictions.csv",
         "short.probabilities.npy",
     ]  # fmt: skip
     rows = [*csv.DictReader((out / "long.windows.csv").open())]
-    assert [(r["start"], r["end"]) for r in rows] == [("0.000", "300.000"), ("1.000", "301.000")]
+    assert [(r["start"], r["end"]) for r in rows] == [("0.000", "3.000"), ("1.000", "4.000")]
     assert np.load(out / "long.probabilities.npy").shape == (2, 4) and not done.notices
     assert origin(out)["formats"] == []
     # A result that lacks what is asked for now is made again; one that has it is not.

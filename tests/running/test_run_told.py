@@ -184,6 +184,32 @@ def test_a_finished_run_is_found_and_its_folder_holds_what_it_made(ran: Any) -> 
     assert (ran.folder / "record.json").stat().st_mtime_ns == before and fresh.id == again.id
 
 
+@pytest.mark.parametrize("protocol", ["given", "kfold"])
+def test_a_solved_head_leaves_one_model_of_all_clips_after_several_folds(
+    ran: Any, tmp_path: Path, protocol: str
+) -> None:
+    asked = {"encoder": "fbank", "task": "gender", "corpus": f"manifest:{ran.top / 'clips.csv'}"}
+    sets = [
+        *SETS,
+        f"cache.dir={ran.top / 'cache'}",
+        "head=logistic",
+        f"protocol={protocol}",
+        "folds=3",
+    ]
+    asked |= {"observers": [], "runs": str(tmp_path)}
+    record, folder = runner.run(run_config(None, asked, sets))
+    said = [line for line in record.notices if "fitted on all" in line]
+    told = (
+        "The model kept was fitted on all 24 clips after the folds; the figures are those of the 3 "
+        "folds' models, each on clips it never met."
+    )
+    assert said == ([told] if protocol == "kfold" else [])
+    assert (folder / "model" / "model.json").exists()
+    assert len([*folder.glob("folds/*/model")]) == (3 if protocol == "kfold" else 0)
+    clips = record.data["all" if protocol == "kfold" else "train"]["clips"]
+    assert clips == (24 if protocol == "kfold" else 8) and record.cost["train_seconds"] >= 0
+
+
 def test_features_alone_are_shared_out(ran: Any, tmp_path: Path) -> None:
     seen = Seen()
     config = ran.config.model_copy(

@@ -103,7 +103,10 @@ def test_frames_of_overlapping_windows_wait_for_those_that_speak_of_them_too() -
             said[begin + k].append(k)
     assert values.tolist() == pytest.approx([np.mean(one) for one in said])
     assert told[-1].first == 24 and told[-1].seconds == 2.5 and not len(told[-1].values)
-    assert sum(len(r.values) for r in told[:2]) <= 10 and told[0].first == 0
+    # What the last window, moved back to the audio's end as far as it is known, may speak of waits.
+    assert [(r.first, len(r.values), r.seconds) for r in told] == [
+        (0, 1, 1.0), (1, 5, 1.5), (6, 6, 2.0), (12, 3, 2.5), (15, 9, 2.5), (24, 0, 2.5),
+    ]  # fmt: skip
 
 
 def test_of_nothing_there_is_no_row() -> None:

@@ -174,6 +174,10 @@ def test_only_long_tables_are_read_in_columns(tmp_path: Path, monkeypatch: Any) 
     assert columns.by_columns(layout("m.tsv", "path\tend\na.wav\t1\n")) is not None
     for end in ("-1", "nan", "inf", "x"):
         assert columns.by_columns(layout("m.csv", f"path,end\na.wav,{end}\n")) is None
+    monkeypatch.setattr(columns, "_FIELD", 9)
+    for name, fine in (("123.wav", True), ("1234.wav", False)):  # a line of 9, or 10 bytes
+        made = columns.by_columns(layout("m.csv", f"path,end\n{name},1\n"))
+        assert (made is not None) == fine
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert columns.by_columns(short) is None
 
@@ -238,7 +242,13 @@ def test_notices_of_annotation_files_are_told_as_far_as_five(tmp_path: Path) -> 
     for i in range(7):
         lay(tmp_path, f"r{i}.wav", seconds=3)
         table(tmp_path / f"r{i}.txt", "0\t1\tFEM", "2\t2\tpoint")
+    (tmp_path / "r6.txt").rename(tmp_path / "r6.TXT")
+    table(tmp_path / "Val.TXT", "r1")  # a list, and no labels of Audacity's
+    table(tmp_path / "lists" / "notes.lst", "no labels either")
+    assert load(Rttm, tmp_path, format="audacity").splits() == ("dev",)
+    (tmp_path / "Val.TXT").unlink()
     corpus = load(Rttm, tmp_path, format="audacity")
+    assert len(corpus.clips()) == 7
     told = [
         f"{tmp_path / f'r{i}.txt'}: 1 points, which have no length, were left out" for i in range(5)
     ]

@@ -349,3 +349,22 @@ def test_what_voxceleb_lacks(tmp_path: Path) -> None:
         f"{tmp_path / 'wav/id1/v/1.wav'} and {tmp_path / 'dev/wav/id1/v/1.flac'}: one utterance. "
         "Keep one."
     )
+
+
+def test_aac_beside_what_can_be_read(tmp_path: Path) -> None:
+    lay(tmp_path, "test/aac/id1/v/2.flac", "test/aac/id2/w/1.ogg", "wav/idx/v/1.wav")
+    for name in ("test/aac/id1/v/1.m4a", "test/aac/id1/v/2.m4a", "test/aac/id3/v/1.aac"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "wav/id9").touch()  # no folder
+    corpus = load(VoxCeleb, tmp_path)
+    told = (
+        f"{tmp_path / 'test/aac/id1/v/1.m4a'}: AAC can't be read. Convert it to wav or flac beside "
+        "the m4a files: ffmpeg -i 00001.m4a -ac 1 -ar 16000 00001.flac for each."
+    )
+    assert corpus.notices[0] == f"2 files were left out. {told}"
+    assert [c.id for c in corpus.clips()] == ["id1/v/2", "id2/w/1"]
+    assert corpus.splits() == ("test",)
+    for name in ("id1/v/2.flac", "id2/w/1.ogg"):
+        (tmp_path / "test/aac" / name).unlink()
+    assert refused(VoxCeleb, tmp_path) == told

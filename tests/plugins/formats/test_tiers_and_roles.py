@@ -321,3 +321,20 @@ def test_annotations_of_elan_without_a_time_or_twice_at_one(tmp_path: Path) -> N
     none = EAF.replace('TIME_SLOT_REF1="ts4" TIME_SLOT_REF2="ts5"', 'TIME_SLOT_REF1="ts4" '
                        'TIME_SLOT_REF2="ts4"')  # fmt: skip
     assert read("eaf", tmp_path / "a.eaf", none)[1].notices == [told]
+
+
+def test_a_dependent_tier_of_a_dependent_tier_hangs_on_the_speakers(tmp_path: Path) -> None:
+    bare = EAF.replace('TIER_ID="lex@CHI"', 'TIER_ID="lex"')
+    one, _ = read("eaf", tmp_path / "a.eaf", bare)
+    assert dict(one.marks[0].values) == {"vcm": "C", "lex": "W"}
+    deeper = bare.replace('TIER_ID="vcm@CHI"', 'TIER_ID="vcm"').replace(
+        'PARENT_REF="vcm@CHI"', 'PARENT_REF="vcm"'
+    )
+    one, _ = read("eaf", tmp_path / "a.eaf", deeper)
+    assert dict(one.marks[0].values) == {"vcm": "C", "lex": "W"}
+    whole = EAF.replace('TIER_ID="code"', 'TIER_ID="all"')
+    one, _ = read("eaf", tmp_path / "a.eaf", whole)
+    assert one.scored is None and ("all", "all", "1") in {
+        (m.label, m.speaker, m.text) for m in one.marks
+    }
+    assert read("eaf", tmp_path / "a.eaf", None, scored="all")[0].scored == ((0.0, 60.0),)
