@@ -12,7 +12,7 @@ from bab.cli import main
 from bab.config.resolve import run_config
 from bab.core.errors import ConfigError
 from bab.launching.jobs import Wanted
-from bab.running.features import FeatureSource
+from bab.running.passes import Passes
 from bab.running.runner import fill, run
 
 ASKED: dict[str, Any] = {"encoder": "fbank", "task": "vtc", "observers": [], "quiet": True}
@@ -33,13 +33,13 @@ def test_shares_are_apart_and_leave_nothing_to_compute(
     monkeypatch.setenv("BAB_CACHE", str(here / "shared"))
     config = run_config(None, ASKED, ["train.steps=5"])
     computed: list[set[str]] = []
-    encode = FeatureSource._encode
+    encode = Passes.encode
 
-    def noting(source: FeatureSource, windows: Any) -> Any:
+    def noting(source: Passes, windows: Any) -> Any:
         computed[-1] |= {str((w.clip.path, w.clip.start)) for w in windows}
         return encode(source, windows)
 
-    monkeypatch.setattr(FeatureSource, "_encode", noting)
+    monkeypatch.setattr(Passes, "encode", noting)
     for number in range(3):
         computed.append(set())
         assert fill(config, number, 3) == pytest.approx(0.15, abs=0.02)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -95,12 +94,16 @@ class Watched(Small):
         self.concurrent = concurrent
         self.threads: list[str] = []
         self.busy = self.most = 0
+        self.second = threading.Event()
 
     def forward(self, waves, mask=None, layers="all"):  # type: ignore[no-untyped-def]
         self.threads.append(threading.current_thread().name)
         self.busy += 1
         self.most = max(self.most, self.busy)
-        time.sleep(0.01)
+        if len(self.threads) > 1:
+            self.second.set()
+        elif self.concurrent:  # one at a time, the second would never come
+            assert self.second.wait(30)
         self.busy -= 1
         return super().forward(waves, mask, layers)
 
