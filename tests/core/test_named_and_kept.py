@@ -347,14 +347,14 @@ def test_checksums_see_every_page_and_the_rest() -> None:
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/data/me")
     for name in ("BAB_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    assert cache_root() == Path("/home/me/.cache/bab")
+    assert cache_root() == Path("/data/me/.cache/bab")
     monkeypatch.setenv("XDG_CACHE_HOME", "~/shared")
-    assert cache_root() == Path("/home/me/shared/bab")
+    assert cache_root() == Path("/data/me/shared/bab")
     monkeypatch.setenv("BAB_CACHE", "~/own")
-    assert cache_root() == Path("/home/me/own")
+    assert cache_root() == Path("/data/me/own")
 
 
 def test_versions_are_those_installed(monkeypatch: pytest.MonkeyPatch) -> None:

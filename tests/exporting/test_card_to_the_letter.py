@@ -280,7 +280,7 @@ def test_subgroups_that_may_name_somebody_stay_out() -> None:
     six = dict(list(values.items())[:6])
     names = ("session", "participant", "speaker", "recording", "child", "group", "date")
     told = record(subgroups={"gender": six, "age": values, **dict.fromkeys(names, six)},
-                  groups={"anna": {"f1": 0.1}}, encoder="hubert:/home/anna/w")  # fmt: skip
+                  groups={"anna": {"f1": 0.1}}, encoder="hubert:/data/anna/w")  # fmt: skip
     shown = [p for p in sections(source(told), folder())["Results"] if p.startswith("### ")]
     assert shown == ["### vtc@rttm, hubert:w, probe: default", "### gender"]
 

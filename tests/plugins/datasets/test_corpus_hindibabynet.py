@@ -76,7 +76,7 @@ def test_a_manifest_from_another_machine_chooses_and_names(tmp_path):
     """Its participant_id carries the date; the child is the folder all the same."""
     manifest(
         lay(tmp_path),
-        f"/cluster/home/x/RawAudioData/{FILES[0]},rec A",
+        f"/cluster/x/RawAudioData/{FILES[0]},rec A",
         f"D:\\data\\{FILES[1]},rec B".replace("/", "\\"),
         f"RawAudioData/{FILES[2]},rec C",
         f"{tmp_path / 'RawAudioData' / FILES[3]},rec D",
