@@ -27,8 +27,11 @@ from bab.core.names import COMPONENTS
 
 FILE = Path(__file__).parent / "config" / "defaults.txt"
 KINDS = {kind for kind, _ in COMPONENTS.values()} | {"formats", "launchers", "observers", "models"}
-# Rooms whose constants a score or a published model depends on, or what is read of a file.
-ROOMS = ("audio", "core", "data", "hub", "kit", "plugins", "pretraining", "results", "targets")
+# Rooms whose constants a score or a published model depends on, or what people read and write.
+ROOMS = (
+    "api", "audio", "auditing", "cli", "core", "data", "explaining", "exporting", "hub", "kit",
+    "plugins", "pretraining", "results", "scaffold", "targets",
+)  # fmt: skip
 NAME = re.compile(r"_?[A-Z][A-Z0-9_]*")
 TOLD = ("default", "defaults", "level", "view", "version", "min_seconds", "corpus", "head")
 
@@ -55,6 +58,8 @@ def _constants() -> Iterator[tuple[str, Any]]:
     """Plain values of modules and of their classes, by module and name."""
     top = Path(bab.__file__).parent
     for path in sorted(path for room in ROOMS for path in (top / room).rglob("*.py")):
+        if path.stem == "__main__":  # which is a command
+            continue
         name = ".".join(("bab", *path.relative_to(top).with_suffix("").parts))
         module = importlib.import_module(name.removesuffix(".__init__"))
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

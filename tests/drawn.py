@@ -44,15 +44,18 @@ def held(figure: Any) -> Iterator[str]:
             chosen = type(axis.get_major_locator()).__name__ == "FixedLocator"  # not by matplotlib
             ticks = axis.get_ticklocs() if chosen else []
             shown = [label.get_text() for label in axis.get_ticklabels()] if chosen else []
-            yield f"  axis {axis.get_label_text()!r} {numbers(ticks)} {shown}"
-        yield f"  title {panel.get_title('left')!r}"
+            length = axis.get_tick_params().get("length", "")
+            yield f"  axis {axis.get_label_text()!r} {numbers(ticks)} {shown} {length}".rstrip()
+        title = panel.title if panel.get_title() else panel._left_title
+        yield f"  title {title.get_text()!r} {title.get_fontsize():g}"
         visible = [name for name, spine in panel.spines.items() if spine.get_visible()]
         yield f"  spines {visible}"
         for text in panel.texts:
             yield f"  text {_text(text)}"
         for line in panel.lines:
             points = numbers(_few(np.stack(line.get_data())))
-            yield f"  line {line.get_color()} {line.get_linewidth():g} {line.zorder:g}: {points}"
+            look = f"{line.get_color()} {line.get_linewidth():g} {line.get_linestyle()}"
+            yield f"  line {look} {line.zorder:g}: {points}"
         for patch in panel.patches:
             within = patch.get_transform() - panel.transData
             points = within.transform_path(patch.get_path()).vertices
@@ -86,7 +89,8 @@ def _text(text: Any) -> str:
 def _patch(patch: Any) -> str:
     from matplotlib.colors import to_hex
 
-    return f"{type(patch).__name__} {to_hex(patch.get_facecolor())} {patch.get_hatch()}"
+    look = (patch.get_hatch(), patch.get_linewidth(), patch.get_snap())
+    return f"{type(patch).__name__} {to_hex(patch.get_facecolor())} {look}"
 
 
 def _few(values: Any) -> Any:

@@ -178,7 +178,7 @@ def _open(path: str) -> Any:
                 return soundfile.SoundFile(wav.OpenEnded(path, chunk.size_at))
         return soundfile.SoundFile(path)
     except (soundfile.SoundFileError, OSError) as error:
-        why = str(error).rsplit(": ", 1)[-1].rstrip(".")
+        why = str(error).rpartition(": ")[2].rstrip(".")
         raise UnreadableError(
             "unsupported",
             path,

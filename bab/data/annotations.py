@@ -112,7 +112,7 @@ def _holds(keeps: frozenset[str], key: str) -> bool:
 
 
 def _stem(media: str) -> str:
-    return media.replace("\\", "/").rsplit("/", 1)[-1].rpartition(".")[0]
+    return media.replace("\\", "/").rpartition("/")[2].rpartition(".")[0]
 
 
 def _whole(one: Annotation, path: Path) -> Annotation:

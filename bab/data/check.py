@@ -305,10 +305,9 @@ def _same_audio(splits: Mapping[str, Sequence[Clip]]) -> Iterator[Problem]:
             content[path] = content_id(path)
     if len(set(content.values())) == len(content):
         return
-    there = {name: [c for c in clips if c.path in content] for name, clips in splits.items()}
-    for twice in same_audio(there, content):
+    for twice in same_audio(splits, content):
         yield Problem(twice.other, "same audio", f"{twice}; leave one of them out", fatal=True)
-    for clips in there.values():
+    for clips in splits.values():
         groups: dict[str, list[Clip]] = {}
         for clip in clips:
             groups.setdefault(clip.group, []).append(clip)

@@ -208,7 +208,6 @@ def write_errors(
     """`errors.csv`, and a picture of each; the files that were written. say: gets what could not
     be drawn."""
     wrong, out = worst_errors(folder, count), Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     table = CsvWriter(text)
     table.writerow(_COLUMNS)

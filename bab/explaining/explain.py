@@ -260,7 +260,6 @@ def _write(
     done: Explained, saved: Saved, out: Path, file: Path, asked: ExplainOptions
 ) -> list[Path]:
     """Pictures, then the numbers."""
-    out.mkdir(parents=True, exist_ok=True)
     seconds = len(done.sound) / done.rate
     base = file_name(f"{file.stem}.{done.target}.{done.start:g}-{done.start + seconds:g}")
     paths = [out / f"{base}.{form}" for form in dict.fromkeys(asked.formats)]

@@ -52,7 +52,6 @@ def layer_weights(folder: str | Path) -> list[Weights]:
 def write_layers(folder: str | Path, out: str | Path, formats: Sequence[str]) -> list[Path]:
     """`layers.csv`, and bars; the files that were written."""
     weights, out = layer_weights(folder), Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(("encoder", "layer", "weight"))

@@ -159,7 +159,7 @@ def lena_turns(vocs: Sequence[Voc]) -> list[int]:
     for voc in vocs:
         now = "child" if voc.voice == CHILD else "adult" if voc.voice in ADULTS else ""
         if voc.onset - latest >= LENA_GAP:
-            side, paired = "", False
+            side = ""
         if side and now and now != side and not paired:
             turns.append(voc.onset)
             paired = True

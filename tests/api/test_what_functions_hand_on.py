@@ -163,6 +163,8 @@ def test_recipes_are_of_one_kind(here: Path) -> None:
         recipe_path("hubert:base")
     assert recipe_path(None) is None and recipe_path("nothing") == Path("nothing")
     assert pretrain_keys((), None) == {"corpus": None}
+    assert pretrain_keys(("a",), None) == {"corpus": "a"}
+    assert pretrain_keys(("a", "b"), None) == {"corpus": "a", "also": ("b",)}
     assert pretrain_keys(("a", "b", "c"), "t") == {
         "corpus": "a", "also": ("b", "c"), "targets": {"folder": "t"}
     }  # fmt: skip

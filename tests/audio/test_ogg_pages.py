@@ -305,3 +305,20 @@ def test_two_channels_and_silence_between_them(tmp_path: Path, monkeypatch: Any)
     for start, stop in ((4 * 16000, 5 * 16000), (24 * 16000, 27 * 16000), (470_000, 480_000)):
         got = decoding.samples(str(path), start, stop)
         np.testing.assert_allclose(got, full[start:stop], atol=1e-5)
+
+
+def test_no_more_of_a_file_is_read_than_a_span_needs(
+    stream: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = pages(stream.read_bytes())
+    monkeypatch.setattr(ogg, "_LARGEST", max(one.size for one in listed))
+    sizes: list[int] = []
+    real = ogg._decode
+    monkeypatch.setattr(
+        ogg, "_decode", lambda data, limit: sizes.append(len(data)) or real(data, limit)
+    )
+    assert opened(stream) is not None
+    sizes.clear()
+    assert ogg.read_span(str(stream), 5 * 16000, 5 * 16000 + 100) is not None
+    body = max(sizes) - listed[0].size - listed[1].size
+    assert body < 6 * max(one.size for one in listed) < stream.stat().st_size / 2

@@ -77,13 +77,28 @@ def test_trees_find_what_says_the_class() -> None:
     assert alone.columns == [0] and alone.weights == ["balanced", None]
 
 
-def test_what_is_most_frequent() -> None:
-    question, _ = asked()
+def test_what_is_most_frequent(monkeypatch: pytest.MonkeyPatch) -> None:
+    question, data = asked()
+    tuned: list[Any] = []
+    real = question.task.tune
+
+    def tune(outputs: Any, *given: Any) -> Any:
+        tuned.append([(o.clip.id, o.values.tolist()) for o in outputs])
+        return real(outputs, *given)
+
+    monkeypatch.setattr(question.task, "tune", tune)
     base = question.majority()
     assert base.weights == [None, None] and len(base.predictions) == 16
     said = {p.labels["word"] for p in base.predictions}
     assert len(said) == 1 and question.score(base.predictions) == 0.5
     assert base.predictions[0].scores == pytest.approx({"word=no": 0.5, "word=yes": 0.5})
+    even = pytest.approx([math.log(0.5)] * 2)
+    assert tuned == [[(c.id, even) for c in fold.dev] for fold in data.folds]
+    tuned.clear()
+    question.alone(0, [None, None])
+    assert [[name for name, _ in one] for one in tuned] == [
+        [c.id for c in f.dev] for f in data.folds
+    ]
 
 
 def test_shuffled_labels_are_drawn_by_seed() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 
 import pytest
 
 from bab.cli import main
 
 FAULTY = '''
+import warnings
+
 import bab
 
 class Mean(bab.Head):
@@ -23,6 +26,7 @@ class Mean(bab.Head):
 
     def forward(self, x, lengths):
         print("I talk")
+        warnings.warn("I warn", stacklevel=1)
         return self.output(x.mean(1, keepdim=True), lengths * 0 + 1)
 
 class Crash(bab.Corpus):
@@ -44,7 +48,10 @@ def plugin(tmp_path, monkeypatch):
 
 
 def test_a_failure_says_what_came_and_what_to_do(plugin, capsys):
-    assert main(["check", "mean", *plugin]) == 1
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert main(["check", "mean", *plugin]) == 1
+    assert not [one for one in seen if "I warn" in str(one.message)]
     out = capsys.readouterr().out
     assert out.startswith("head mean of faulty.py ")
     assert "FAILED padding" in out and "here: " in out and "to do: replace the padding" in out
@@ -63,7 +70,7 @@ def test_it_folds_into_a_narrow_terminal(plugin, capsys, monkeypatch):
 def test_what_cannot_even_be_made_has_failed(plugin, tmp_path, capsys):
     assert main(["check", f"corpus/crash:{tmp_path}", *plugin]) == 1
     out = capsys.readouterr().out
-    assert "FAILED loading" in out and "KeyError: 'rows' (faulty.py:21)" in out
+    assert "FAILED loading" in out and "KeyError: 'rows' (faulty.py:24)" in out
 
 
 @pytest.mark.parametrize("name", ["observer/jsonl", "jsonl", "bab/jsonl"])

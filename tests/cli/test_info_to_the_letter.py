@@ -335,9 +335,6 @@ def test_info_names(plugin: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert said in capsys.readouterr().err
 
 
-BROKEN = "import bab\n\nclass fbank(bab.Head):\n    '''Twin.'''\n    level = 3\n"
-
-
 def test_what_can_be_shown_is_and_what_cannot_is_an_error(
     install: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

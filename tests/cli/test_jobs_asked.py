@@ -93,7 +93,6 @@ def test_jobs_are_given_the_command_without_its_launcher(given: str, kept: str) 
 
 
 RUN = ["run", "--encoder", "fbank", "--task", "vtc"]
-GIVEN = " ".join(RUN)
 
 
 def test_a_probe_is_features_and_a_run(jobs: Jobs, reached: Any) -> None:

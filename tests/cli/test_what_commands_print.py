@@ -140,10 +140,12 @@ def test_what_a_model_explains(replaced: Any, here: Path, capsys: Capture) -> No
     layers = replaced("bab.explaining.layers.write_layers", lambda *given: [Path("l.csv")])
     assert main(["explain", "R", "--layers", "--out", "o"]) == 0
     assert layers[0][0] == (Path("R"), Path("o"), ("png", "svg"))
-    errors = replaced("bab.explaining.errors.write_errors", lambda *given: given[-1]("left"))
-    replaced("bab.explaining.errors.write_errors", lambda *given: (given[-1]("left"), [])[1])
-    assert main(["explain", "R", "--errors", "3", "--out", "o"]) == 0 and errors == []
-    assert capsys.readouterr() == ("l.csv\n", "left\n")
+    errors = replaced(
+        "bab.explaining.errors.write_errors", lambda *given: [Path(given[-1]("left") or "e.csv")]
+    )
+    assert main(["explain", "R", "--errors", "3", "--out", "o"]) == 0
+    assert errors[0][0][:4] == (Path("R"), Path("o"), 3, ("png", "svg"))
+    assert capsys.readouterr() == ("l.csv\ne.csv\n", "left\n")
     for words in ([], ["a.wav", "--layers"], ["--layers", "--errors", "2"]):
         assert main(["explain", "R", *words, "--out", "o"]) == 2
         assert "name one of FILE, --layers and --errors N" in capsys.readouterr().err

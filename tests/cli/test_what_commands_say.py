@@ -183,7 +183,7 @@ def test_plugins_hold_for_one_command(
 
 
 def test_a_list_of_what_is_installed(
-    install: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from bab.cli import listing
     from bab.core import registry

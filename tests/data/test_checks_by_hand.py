@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -137,12 +138,21 @@ def test_trial_lists_are_asked_of_dev_and_test_where_there_are_speakers(
     ]
 
 
-def test_files_are_checked_in_their_order_whatever_comes_first(tmp_path: Path) -> None:
+def test_files_are_checked_in_their_order_whatever_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paths = [str(tmp_path / f"{i}.wav") for i in range(9)]
     told: list[tuple[int, int]] = []
     problems = check._check_files(paths, 4, lambda *now: told.append(now))
     assert [p.path for p in problems] == paths and told == [(i, 9) for i in range(1, 10)]
-    assert check._check_files(paths[:1], 0, None) == problems[:1]
+    made: list[int] = []
+    real = check.ThreadPoolExecutor
+    monkeypatch.setattr(
+        check, "ThreadPoolExecutor", lambda count: made.append(count) or real(count)
+    )
+    for jobs in (0, 1, 3):
+        assert check._check_files(paths[:1], jobs, None) == problems[:1]
+    assert made == [1, 1, 3]
 
 
 def test_progress_of_a_quick_look(
@@ -317,4 +327,15 @@ def test_folds_of_clips_spread_each_speaker() -> None:
             own = [sum(c.speaker == who for c in f.test) for f in made]
             assert max(own) - min(own) <= 1
     assert splits.clip_kfold(clips, 3, 1) != splits.clip_kfold(clips, 3, 2)
+    three = [*(clip(f"a{i}", speaker="a") for i in range(3)), clip("z1"), clip("z2")]
+    own = [i for i, f in enumerate(splits.clip_kfold(three, 5)) for c in f.test if c.speaker]
+    assert own == [0, 2, 3]  # of 3 and 4, which have a neighbour each, the first
+    draw = random.Random(0)
+    for seed in range(20):  # speakers of one to three clips: two are never in neighbouring folds
+        counts = {f"s{i}": draw.randrange(1, 4) for i in range(12)}
+        some = [clip(f"{who}-{i}", speaker=who) for who, n in counts.items() for i in range(n)]
+        made = splits.clip_kfold(some, 5, seed)
+        for who in (who for who, count in counts.items() if count == 2):
+            one, two = (i for i, f in enumerate(made) for c in f.test if c.speaker == who)
+            assert two - one in (2, 3)
     assert len(splits.clip_kfold(clips[:3], 3)) == 3

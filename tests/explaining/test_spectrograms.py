@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import scipy.signal
 
 from bab.core.types import Segment
-from bab.explaining import pictures
+from bab.explaining import layers, pictures
 from bab.explaining.attribution import Shares
 from bab.explaining.pictures import AGAINST, FOR, Explained, hertz, mel_bank, spectrogram
 
@@ -23,6 +25,9 @@ class Panel:
         self.asked: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {}
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
         def called(*given: Any, **named: Any) -> Panel:
             self.asked.setdefault(name, []).append((given, named))
             return self
@@ -123,9 +128,9 @@ def test_shares_in_two_colours() -> None:
         colour = to_rgb(FOR if cells[place] > 0 else AGAINST)
         assert tuple(rgba[place][:3]) == pytest.approx(colour)
         assert rgba[place][3] == pytest.approx(0.9 * min(1, abs(cells[place]) / most) ** 0.7)
-    assert panel.asked["set_title"][0][0] == (
-        "integrated gradients: +3.00 from a baseline of faint noise",
-    )
+    title = "integrated gradients: +3.00 from a baseline of faint noise"
+    assert panel.asked["set_title"] == [((title,), {"loc": "left", "fontsize": 10})]
+    assert panel.asked["legend"][0][1]["loc"] == "upper right"
     labels = [patch.get_label() for patch in panel.asked["legend"][0][1]["handles"]]
     assert labels == ["for B at 3 s", "against"]
     flat = explained(shares=Shares(np.zeros((129, 5)), 0.008, 1, 1, 0))
@@ -175,3 +180,36 @@ def test_what_the_model_says_in_time() -> None:
                      ([2.05, 9.0], [1.1, 1.1], "#000000")]  # fmt: skip
     texts = [(g[0], g[2]) for g, _ in panel.asked["text"]]
     assert texts == [(pytest.approx(2.025), "KCHI"), (pytest.approx(2.075), "y")]
+
+
+def test_bars_of_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = [layers.Weights("ear", (0.2, 0.5, 0.2, 0.1)), layers.Weights("other", (0.5, 0.5))]
+    monkeypatch.setattr(layers, "layer_weights", lambda folder: weights)
+    panels, asked = [Panel(), Panel()], []
+
+    class Page:
+        def subplots(self, *given: Any, **named: Any) -> Any:
+            asked.append((given, named))
+            rows = np.empty((2, 1), dtype=object)
+            rows[:, 0] = panels
+            return rows
+
+    @contextmanager
+    def figure(*given: Any) -> Any:
+        asked.append(given)
+        yield Page()
+
+    monkeypatch.setattr(layers, "figure", figure)
+    layers.write_layers("R", tmp_path, ("png",))
+    assert asked == [(7.0, 2.6 * 2 + 0.3, tmp_path / "layers.png"), ((2, 1), {"squeeze": False})]
+    one, two = panels
+    assert one.asked["bar"] == [
+        ((range(4), (0.2, 0.5, 0.2, 0.1)), {"color": [AGAINST, FOR, AGAINST, AGAINST]})
+    ]
+    assert two.asked["bar"][0][1]["color"] == [FOR, FOR]
+    assert one.asked["axhline"][0][0] == (0.25,) and two.asked["axhline"][0][0] == (0.5,)
+    assert one.asked["set_ylim"][0][0] == (0, pytest.approx(0.55))
+    assert one.asked["set_xticks"][0][0] == (range(4),)
+    assert one.asked["set_title"][0][0] == ("ear (dashed: all alike)",)
+    assert one.asked["set_xlabel"][0][0] == ("layer (0: the input embedding)",)
+    assert one.asked["set_ylabel"][0][0] == ("weight",)

@@ -211,6 +211,7 @@ def test_sheets_as_markdown_and_latex() -> None:
         flat([]) == ""
         and flat([{"a": None, "b": math.nan}, {"b": math.inf, "c": 1}]) == "a,b\n,\n,\n"
     )
+    assert as_json("é †") == '"é †"\n'
     assert as_json({"a": (1, math.nan), "b": {"c": -math.inf}}) == (
         '{\n  "a": [\n    1,\n    null\n  ],\n  "b": {\n    "c": null\n  }\n}\n'
     )
@@ -244,6 +245,7 @@ def test_segments_of_many_recordings(tmp_path: Path) -> None:
 
 def test_clocks() -> None:
     assert since_midnight(time(1, 2, 3, 4999)) == 3_723_004
+    assert since_midnight(time(0, 0, 0, 1000)) == 1 and since_midnight(time(0, 0, 0, 999)) == 0
     assert since_midnight(datetime(2023, 11, 4, 23, 59, 59, 999_999)) == 86_399_999
     assert moment_of("08:15:30") == time(8, 15, 30)
     assert moment_of("2023-11-04T08:15:00") == datetime(2023, 11, 4, 8, 15)
@@ -260,6 +262,26 @@ def test_clocks() -> None:
 )  # fmt: skip
 def test_lengths(ms: int, shown: str) -> None:
     assert timeline._length(ms) == shown
+
+
+def test_names_in_pictures() -> None:
+    assert timeline.printable("é\u200c\u200d\x1b\n") == "é\u200c\u200d\\x1b\\n"
+    assert timeline.printable("a" * 90) == "a" * 90
+    assert timeline.printable("a" * 46 + "b" * 45) == "a" * 44 + "…" + "b" * 45
+
+
+@pytest.mark.parametrize("step", [1, 2, 5, 10, 15, 30, 60, 120, 300, 600])
+def test_ticks_of_one_row(step: int) -> None:
+    """At most ten steps, of the shortest that will do, at round times of the clock."""
+    end = 10 * step * 1000
+    at = [place for place, _ in timeline._short_ticks(end, 0, False)]
+    assert at == list(range(0, end + 1, step * 1000))
+    more = [place for place, _ in timeline._short_ticks(end + 1, 0, False)]
+    assert (more[1] > step * 1000) == (step < 600)
+    late = [place for place, _ in timeline._short_ticks(end, 300, True)]
+    assert late[0] == step * 1000 - 300 and late[1] - late[0] == step * 1000
+    texts = [text for _, text in timeline._short_ticks(end, 300, True)]
+    assert (texts[0].count(":") == 2) == (step < 60)
 
 
 def spans(*vocs: tuple[int, int], start: int = 0, end: int = 100, least: float = 0) -> list[Any]:

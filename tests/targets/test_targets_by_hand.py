@@ -135,6 +135,10 @@ def test_waiting_for_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     left[:], paths[0:1] = [tmp_path / "z.safetensors"], [tmp_path / "z.safetensors"]
     jobs.wait(one, paths, "x", "")
     assert told == [] and len(slept) == 4
+    answers = iter([None, None, {"clusters": 3}])
+    monkeypatch.setattr(make, "_finished", lambda job: next(answers))
+    monkeypatch.setattr(make.time, "sleep", slept.append)
+    assert make._await_meta(one) == {"clusters": 3} and slept[4:] == [0.2, 0.2]
 
 
 # ------------------------------------------------------------------------------- the sample

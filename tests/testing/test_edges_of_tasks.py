@@ -133,6 +133,8 @@ def labelled(value: Any) -> Any:
          "write left ['a'], an empty file"),
         ("write", task(write=lambda self, said, folder: bab.write_text(folder / ".a", "x")),
          "write left ['.a'] behind"),
+        ("write", task(write=lambda self, said, folder: (folder / "a").mkdir(parents=True)),
+         "write left no file in the folder that it was given"),
         ("write", task(write=lambda self, said, folder: None),
          "write left no file in the folder that it was given"),
     ],
@@ -171,3 +173,20 @@ def test_what_a_task_is_tried_on(corpus: Any, tmp_path: Path) -> None:
     with pytest.raises(AssertionError) as raised:
         TaskCase.of(homeless(homeless.Options()))
     assert str(raised.value) == "corpus 'hf' ships no sample: name one, --corpus NAME:ROOT"
+
+
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+def test_a_model_that_is_right_says_the_class_of_each_frame(corpus: Any, shape: Any) -> None:
+    """Of a task of frames whose targets are numbers of classes; -1 is none."""
+
+    def numbers(self: Any, clip: Any, grid: Any, frames: int, labels: Any) -> torch.Tensor:
+        return (torch.arange(frames) % 3 - 1).reshape(shape)
+
+    framed = task(level="frame", head="frames", targets=numbers)
+    case = TaskCase.of(framed(framed.Options()), corpus)
+    output = case.outputs(case.test, "right")[0]
+    frames = len(output.values)
+    wanted = [[-6.0, -6.0], [6.0, -6.0], [-6.0, 6.0]]
+    assert output.values.tolist() == [wanted[t % 3] for t in range(frames)]
+    wrong = case.outputs(case.test, "wrong")[0]
+    assert (wrong.values == -output.values).all()

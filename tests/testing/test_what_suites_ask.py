@@ -63,6 +63,7 @@ def test_a_run_is_played_from_start_to_end_resumed_once_in_two_folds(tmp_path: P
     fold = ["start", "notice", *["progress"] * 4, *["step", "evaluated"] * 4, "checkpoint"]
     fold += ["start", "step"]
     assert names == [*fold, *fold, "end"]
+    assert [e for n, e in TOLD if n == "checkpoint"] == [{"step": 200, "name": "checkpoint"}] * 2
     starts = [event for name, event in TOLD if name == "start"]
     assert [(e["fold"], e["folds"], e["steps"]) for e in starts] == [
         (number, 2, 200) for number in (0, 0, 1, 1)

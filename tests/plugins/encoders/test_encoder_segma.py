@@ -110,6 +110,10 @@ def test_every_parameter_is_in_a_group_and_layers_can_be_left_off(stable: bool) 
     given = Waves(torch.randn(2, 1500), torch.tensor([1500, 900]))
     with torch.no_grad():
         whole = encoder(given).layers
+        encoder.shorten(3)  # all that it has
+        assert encoder.depth == 4
+        for one, other in zip(encoder(given).layers, whole, strict=True):
+            assert torch.equal(one, other)
         encoder.shorten(2)
         less = encoder(given).layers
     assert encoder.depth == len(less) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, time
 from pathlib import Path
 from typing import Any
@@ -298,6 +299,10 @@ def test_the_header_of_elan(tmp_path: Path) -> None:
     assert refused("eaf", path, text.replace(">12.250<", ">long<")) == (
         ": the property bab:duration is no number: 'long'"
     )
+    write("eaf", path, Annotation("a", (Mark(0, 1, "FEM", "FA1", values={"vcm": "C"}),)))
+    types = re.findall(r"<LINGUISTIC_TYPE [^>]*>", path.read_text())
+    aligned = {re.search('TYPE_ID="(.*?)"', t)[1]: 'TIME_ALIGNABLE="true"' in t for t in types}  # type: ignore[index]
+    assert aligned == {"transcription": True, "dependency": False}
     bare = Annotation("a", (Mark(0, 1, "FEM"),))
     write("eaf", path, bare, names="labels")
     assert [(m.label, m.speaker) for m in read("eaf", path)[0].marks] == [("FEM", "")]

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from hf_models import saved_model
 from torch import nn
 
 from bab.core.errors import BabError, PluginError
@@ -151,3 +152,15 @@ def test_babycry_by_one_name(tmp_path):
     (folder / "model" / "model.json").write_text(json.dumps(spec))
     with pytest.raises(BabError, match=r"windows of 2\.0 s every 2\.0 s"):
         load_saved(f"babycry:{folder}")
+
+
+def test_vectors_of_speakers_are_compared_not_what_the_head_says_of_them(tmp_path):
+    model, extractor = saved_model(tmp_path / "model", "wav2vec2", "XVector", num_labels=3)
+
+    @torch.no_grad()
+    def says(samples):
+        given = extractor(samples, sampling_rate=16000, return_tensors="pt")
+        return model(**given).embeddings[0].numpy()
+
+    saved = check_model("hf", str(tmp_path / "model"), tmp_path / "work", says, 0.7)
+    assert saved.task.pairs and saved.labels == {"speaker": ("LABEL_0", "LABEL_1", "LABEL_2")}

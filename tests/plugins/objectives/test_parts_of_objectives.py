@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ import torch
 from torch import Tensor
 
 from bab.core.errors import PluginError
+from bab.core.grid import Grid
 from bab.core.interfaces import Scorer
-from bab.core.types import Batch, Clip, Features
+from bab.core.types import Batch, Clip, Encoded, Features, Waves
 from bab.plugins.objectives.am_softmax import AmSoftmax
+from bab.plugins.objectives.contrastive import Contrastive
 from bab.plugins.objectives.ctc import needed
 from bab.plugins.objectives.masked import Masked
 from bab.plugins.objectives.shared import at_once, diversity, negatives, quantiser
@@ -306,3 +309,33 @@ def test_masked_needs_audio_and_an_encoder() -> None:
     assert str(raised.value) == (
         "objective 'masked' needs audio, and `attach` before anything else"
     )
+
+
+@pytest.mark.parametrize("kind", [Masked, Contrastive])
+def test_the_last_of_several_states_is_learnt_from(kind: Any) -> None:
+    """A model that gives all its states, and one that gives the last alone, have the same loss."""
+    draw = torch.Generator().manual_seed(0)
+    last, local = torch.randn(2, 9, 4, generator=draw), torch.randn(2, 9, 5, generator=draw)
+    encoder: Any = SimpleNamespace(
+        local_dim=5, grid=Grid(16000, 320, 400), resolved="x", extras=dict
+    )
+
+    class Model:
+        def __init__(self, *states: Tensor) -> None:
+            self.states = states
+
+        def encode(self, batch: Batch) -> Encoded:
+            return Encoded(self.states, torch.tensor([9, 9]), local, local)
+
+    torch.manual_seed(1)
+    objective = kind(4, [3] if kind is Masked else [], kind.Options())
+    objective.attach(encoder)
+    size = 400 + 8 * 320
+    batch = Batch(
+        Waves(torch.zeros(2, size), torch.tensor([size, size])),
+        torch.randint(3, (2, 9), generator=draw), torch.tensor([9, 9]), (), 0,
+        mask=torch.rand(2, 9, generator=draw) > 0.4, seeds=(1, 2),
+    )  # fmt: skip
+    one, several = (objective(Model(*states), batch) for states in ((last,), (0 * last, last)))
+    for name, term in one.terms.items():
+        assert float(several.terms[name].total.detach()) == float(term.total.detach()) != 0

@@ -74,8 +74,6 @@ class BeamSearch:
         hypotheses = self.search(torch.cat([scores, end])[None])[0]
         if not hypotheses:
             return ""
-        if hypotheses[0].words:
-            return " ".join(hypotheses[0].words)
         # Beginnings that differ in spaces alone (two, with a blank between them; one before the
         # first word) are one text: its probability is the sum of theirs.
         texts: dict[str, float] = {}
