@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import bab
 from bab.config.files import assignment, merged, read, spelled_out
 from bab.config.merge import Merge, merge, unknown
 from bab.config.resolve import component_config, encoder_config, pretrain_config, run_config
@@ -289,6 +290,21 @@ def test_nothing_is_named_and_by_whom(tmp_path: Path) -> None:
     assert second.startswith(f"no task is named {where}: give --task NAME. Known: ")
     said = refused(pretrain_config, None, {"encoder": "hubert"})
     assert [line.split()[1] for line in said.splitlines()] == ["objective", "corpus"]
+
+
+@pytest.mark.parametrize("mode", ["", "probe", "finetune"])
+def test_a_task_has_defaults_for_each_mode(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {
+        "probe": {"train": {"steps": 11}},
+        "finetune": {"train": {"steps": 22}, "layers": "last"},
+    }
+    monkeypatch.setattr(bab.load("tasks", "vtc"), "defaults", own)
+    config = asked(**({"mode": mode, "encoder": "hubert:tiny"} if mode else {}))
+    assert config.mode == (mode or "probe") and config.train.steps == (
+        22 if mode == "finetune" else 11
+    )
+    assert config.layers == ("last" if mode == "finetune" else "mix")
+    assert asked("train.steps=5").train.steps == 5
 
 
 def test_a_model_brings_its_encoder() -> None:

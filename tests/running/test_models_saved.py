@@ -20,7 +20,7 @@ from bab.running import model as models
 from bab.running import published
 from bab.running.model import load_spec, load_weights
 from bab.running.published import ModelParts, Reference, digest_of, reference, spec_of
-from bab.running.saved import Saved, choose_preset, load_saved
+from bab.running.saved import Saved, choose_preset, load_saved, shown_as
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,21 @@ def test_what_is_missing_of_a_saved_model_is_named(folder: Path, tmp_path: Path)
     told = "holds other weights than model.json was written with: run again with --force"
     assert str(error.value) == f"{weights} {told}"
     assert list(load_weights(tmp_path, {"run": spec["run"]})) == ["head.x"]
+
+
+def test_an_encoder_that_was_trained_further_is_another(tmp_path: Path) -> None:
+    folder = made(tmp_path / "g", "gender", layers="last")
+    before = load_saved(folder)
+    assert before.encoder.fingerprint == before.spec["fingerprint"]
+    assert shown_as(before) == (before.spec["resolved"], "gender")
+    tensors = dict(load_weights(folder / "model", before.spec))
+    name = "encoder." + min(before.encoder.state_dict())
+    tensors[name] = before.model.state_dict()[name].clone()
+    plain = {k: v for k, v in before.spec.items() if k not in ("checksum", "weights", "format")}
+    models.save(folder / "model", tensors, plain)
+    one, two = load_saved(folder), load_saved(folder)
+    assert one.encoder.fingerprint == two.encoder.fingerprint != before.spec["fingerprint"]
+    assert len(one.encoder.fingerprint) == 32 and shown_as(one) == ("", "gender")
 
 
 def test_a_saved_model_is_frozen_and_named(folder: Path) -> None:

@@ -173,6 +173,13 @@ def test_what_a_record_keeps_of_the_groups() -> None:
     assert kept(groups, "child", "none", given)["scale"] == "share"
 
 
+def test_a_task_that_counts_nothing_has_no_matrix() -> None:
+    class Whole(bab.Task):
+        level, additive = "clip", False
+
+    assert Scorecard(Whole(None), CLIPS, SAID).confusion(CLIPS) == {}
+
+
 class Verify(bab.Task):
     """Trials: their distance; the share of those that are right at .5."""
 
