@@ -21,13 +21,13 @@ _SECONDS = 64.0  # of audio in passes at once: of a base model, 30 s take 600 MB
 
 
 class Share(NamedTuple):
-    """How many passes at once, and how many threads each computes with."""
+    """How many passes at once, and how many threads each computes with; 0: as many as it finds."""
 
     passes: int
     threads: int
 
 
-ALONE = Share(1, 1)
+ALONE = Share(1, 0)
 
 
 def share(cores: int, longest: float) -> Share:
@@ -43,7 +43,7 @@ def abreast(
     is done in threads; items are taken no further ahead than those are busy."""
     if shared.passes == 1:
         for item in items:
-            yield item, work(item)
+            yield item, _with(shared.threads, work, item)
         return
     before = torch.get_num_threads()
     name = "bab-pass"
@@ -60,3 +60,15 @@ def abreast(
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)  # else threads that begin later would take theirs
+
+
+def _with(threads: int, work: Callable[[Item], Made], item: Item) -> Made:
+    """Who asks may compute with another number (`one_thread`): its bits would be others."""
+    before = torch.get_num_threads()
+    if threads in (0, before):
+        return work(item)
+    torch.set_num_threads(threads)
+    try:
+        return work(item)
+    finally:
+        torch.set_num_threads(before)

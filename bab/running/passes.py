@@ -15,7 +15,7 @@ from bab.core.interfaces import Encoder
 from bab.core.types import Waves, Window, pinned
 from bab.data.batches import WaveSource
 from bab.data.sampling import cut
-from bab.machine.abreast import Share, abreast, share
+from bab.machine.abreast import ALONE, Share, abreast, share
 from bab.machine.arithmetic import arithmetic
 from bab.running.ahead import ahead
 
@@ -27,7 +27,9 @@ _Pass = tuple[list[int], Waves]
 
 def share_of(encoder: Encoder, device: torch.device, longest: float) -> Share:
     """How this process's cores are divided among passes of an encoder, of up to so many seconds."""
-    cores = torch.get_num_threads() if device.type == "cpu" else 1
+    if device.type != "cpu":
+        return ALONE
+    cores = torch.get_num_threads()
     return share(cores, longest) if encoder.concurrent else Share(1, cores)
 
 
@@ -56,14 +58,14 @@ class Passes:
         self.precision = precision
         self.longest = 0.0  # seconds, of all windows that were planned
         self.waves = WaveSource(encoder.sample_rate)
-        self._cores = torch.get_num_threads() if device.type == "cpu" and batch == 1 else 1
+        self._cores = torch.get_num_threads() if device.type == "cpu" and batch == 1 else 0
 
     @property
     def share(self) -> Share:
         """How the cores are divided."""
-        if not self.encoder.concurrent:
-            return Share(1, self._cores)
-        return share(self._cores, self.longest)
+        if self.encoder.concurrent and self._cores:
+            return share(self._cores, self.longest)
+        return Share(1, self._cores)
 
     def encode(self, windows: Sequence[Window]) -> list[Tensor]:
         """[L, T, D] of each window, its kept frames, on the CPU.

@@ -68,7 +68,12 @@ def test_one_pass_stays_in_its_thread() -> None:
         return threading.current_thread().name, torch.get_num_threads()
 
     here = threading.current_thread().name
-    assert list(abreast(where, [0], Share(1, 2))) == [(0, (here, 2))]
+    for threads, used in ((2, 2), (1, 1), (0, 2)):
+        assert list(abreast(where, [0], Share(1, threads))) == [(0, (here, used))]
+        assert torch.get_num_threads() == 2
+    with pytest.raises(ZeroDivisionError):
+        list(abreast(lambda item: 1 / item, [0], Share(1, 1)))
+    assert torch.get_num_threads() == 2
 
 
 def test_items_are_taken_no_further_ahead_than_passes_are_busy() -> None:

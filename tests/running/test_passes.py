@@ -215,8 +215,8 @@ def test_an_encoder_hears_in_threads_and_its_head_never_does() -> None:
     [
         (True, "cpu", (2, 1)),
         (False, "cpu", (1, 2)),
-        (True, "meta", (1, 1)),
-        (False, "meta", (1, 1)),
+        (True, "meta", (1, 0)),
+        (False, "meta", (1, 0)),
     ],
 )
 def test_only_a_cpu_is_divided(
