@@ -13,6 +13,7 @@ every window is encoded by itself, so both ways give the same bits, whatever was
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -42,7 +43,9 @@ _BLOCK_BYTES = 32 * 2**20  # a block is read by slices, so this only bounds the 
 Progress = Callable[[float, float], None]
 _Key = tuple[str, float, float, tuple[int, int] | None]
 _Block = tuple[str, list[Window]]
-_CPU_SECONDS = 16.0  # of audio that a CPU encodes before it looks whether to stop: some seconds
+_CPU_SECONDS = 16.0  # of audio that a core encodes, at first, before it looks whether to stop
+_HELD_BYTES = 256 * 2**20  # of states, the same
+_SOON = 2.0  # seconds; where that took less, twice as much is encoded before the next look
 
 
 class FrozenSource(Source, Protocol):
@@ -154,15 +157,20 @@ class FeatureSource:
 
     def _together(self, blocks: Iterable[_Block]) -> Iterator[list[_Block]]:
         """Blocks whose windows are read ahead, and on a GPU encoded together."""
-        enough = 4 * PASS_SECONDS if self.batch > 1 else _CPU_SECONDS * self.passes.share.passes
+        cpu = self.batch == 1
+        enough = _CPU_SECONDS * self.passes.share.passes if cpu else 4 * PASS_SECONDS
         part: list[_Block] = []
-        seconds = 0.0
+        seconds, size = 0.0, 0
         for block in blocks:
             part.append(block)
             seconds += sum(w.clip.duration for w in block[1])
-            if seconds >= enough:
+            size += sum(self._window_bytes(w) for w in block[1])
+            if seconds >= enough or (cpu and size >= _HELD_BYTES):
+                began = time.perf_counter()
                 yield part
-                part, seconds = [], 0.0
+                if cpu and time.perf_counter() - began < _SOON:
+                    enough *= 2
+                part, seconds, size = [], 0.0, 0
         if part:
             yield part
 

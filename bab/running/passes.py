@@ -93,6 +93,8 @@ class Passes:
         lengths = [window.clip.duration for window in windows]
         if self.batch > 1:
             order.sort(key=lambda place: lengths[place])
+        elif self.share.passes > 1:  # the longest first, so that all threads end at one time
+            order.sort(key=lambda place: -lengths[place])
         seconds = PASS_SECONDS if self.batch > 1 else 0.0
         for places in cut(order, lengths, seconds, self.batch):
             waves: Waves = self.waves.read([windows[place] for place in places])

@@ -270,6 +270,7 @@ def test_on_a_cpu_it_looks_whether_to_stop_every_few_seconds_of_audio(
 ) -> None:
     monkeypatch.setattr(module, "_BLOCK_BYTES", 1)
     monkeypatch.setattr(module, "_CPU_SECONDS", 3.0)
+    monkeypatch.setattr(module, "_SOON", 0.0)
     given, _ = source(tmp_path)
     given.plan(windows(wav, *[1.0] * 7))
     asked = iter([False, False, True])
@@ -283,6 +284,20 @@ def test_on_a_cpu_it_looks_whether_to_stop_every_few_seconds_of_audio(
     monkeypatch.setattr(module, "PASS_SECONDS", 0.5)
     together.plan(windows(wav, *[1.0] * 7))
     assert [done for done, _ in fill(together)] == [2.0, 4.0, 6.0, 7.0]
+
+
+def test_a_cpu_that_is_soon_done_takes_more_as_far_as_there_is_memory(
+    wav: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"_BLOCK_BYTES": 1, "_CPU_SECONDS": 1.0, "_SOON": 60.0}.items():
+        monkeypatch.setattr(module, name, value)
+    given, _ = source(tmp_path)
+    given.plan(windows(wav, *[1.0] * 9))
+    assert [done for done, _ in fill(given)] == [1.0, 3.0, 7.0, 9.0]
+    monkeypatch.setattr(module, "_HELD_BYTES", 2 * 10 * 2 * 8 * 4)  # the states of two windows
+    bounded, _ = source(tmp_path / "bounded")
+    bounded.plan(windows(wav, *[1.0] * 9))
+    assert [done for done, _ in fill(bounded)] == [1.0, 3.0, 5.0, 7.0, 9.0]
 
 
 def test_what_a_device_keeps_is_read_once(wav: str, tmp_path: Path) -> None:

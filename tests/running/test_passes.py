@@ -136,6 +136,26 @@ def test_of_a_batch_only_what_is_not_kept_is_computed(clips: list[Clip], tmp_pat
     assert len(encoder.threads) == 4
 
 
+def test_the_longest_windows_go_first_and_come_back_in_their_places(
+    clips: list[Clip], tmp_path: Path
+) -> None:
+    heard: list[int] = []
+
+    class Noting(Watched):
+        def forward(self, waves, mask=None, layers="all"):  # type: ignore[no-untyped-def]
+            heard.append(int(waves.lengths[0]))
+            return super().forward(waves, mask, layers)
+
+    for concurrent, order in ((True, [200, 200, 120, 90, 50]), (False, [200, 50, 120, 200, 90])):
+        source = with_cores(2, Noting(concurrent), tmp_path / str(concurrent))
+        asked = windows(clips, source.encoder)
+        source.plan(asked)
+        heard.clear()
+        made = source.passes.encode(asked)
+        assert [one.shape[1] for one in made] == [20, 5, 12, 20, 9]
+        assert heard == order or (concurrent and sorted(heard, reverse=True) == order)
+
+
 def test_a_block_is_looked_for_until_it_is_there(tmp_path: Path) -> None:
     store = Store(tmp_path / "features", 10**9)
     key = "ab" * 20
