@@ -11,6 +11,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import forks
 import pytest
@@ -101,3 +102,22 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sets = ["train.steps=30", "train.eval_every=15", "train.lr=0.01"]
     sets.append(f"cache.dir={base / 'cache'}")
     return run(run_config(None, asked, sets))[1]
+
+
+@pytest.fixture
+def replaced(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    """Puts an answer, or a function, in a function's place; what it is called with."""
+
+    def put_there(place: str, answer: Any) -> list[Any]:
+        calls: list[Any] = []
+
+        def called(*args: Any, **named: Any) -> Any:
+            calls.append((args, named))
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer(*args) if callable(answer) else answer
+
+        monkeypatch.setattr(place, called)
+        return calls
+
+    return put_there

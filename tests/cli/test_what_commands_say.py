@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,25 +25,6 @@ Capture = pytest.CaptureFixture[str]
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def replaced(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
-    """Puts an answer, or a function, in a function's place; what it is called with."""
-
-    def put_there(place: str, answer: Any) -> list[Any]:
-        calls: list[Any] = []
-
-        def called(*args: Any, **named: Any) -> Any:
-            calls.append((args, named))
-            if isinstance(answer, BaseException):
-                raise answer
-            return answer(*args) if callable(answer) else answer
-
-        monkeypatch.setattr(place, called)
-        return calls
-
-    return put_there
 
 
 # --- the whole command line ---------------------------------------------------------------------

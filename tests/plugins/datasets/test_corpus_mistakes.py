@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
+from made_corpora import SUFFIXES, lay, load, refused, table
 
 from bab.core.errors import CorpusError
 from bab.kit import Headers
@@ -21,34 +20,6 @@ from bab.plugins.datasets.recanvo import Recanvo
 from bab.plugins.datasets.rttm import Rttm
 from bab.plugins.datasets.shared import columns, cries
 from bab.plugins.datasets.shared.layout import Layout
-
-
-def lay(root: Path, *names: str, seconds: float = 0.1) -> Path:
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, np.full(round(8000 * seconds), 0.1), 8000)
-    return root
-
-
-def table(path: Path, *rows: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{row}\n" for row in rows))
-    return path
-
-
-def load(kind: Any, root: Path, **options: Any) -> Any:
-    return kind(root, kind.Options(**options))
-
-
-def refused(kind: Any, root: Path, **options: Any) -> str:
-    with pytest.raises(CorpusError) as caught:
-        load(kind, root, **options)
-    return str(caught.value)
-
-
-SUFFIXES = ".flac, .mp3, .oga, .ogg, .opus, .wav"
-
 
 # ------------------------------------------------------------------------------- cries
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
+from made_corpora import SUFFIXES, lay, load, refused, table
 
 from bab.core.errors import CorpusError, LeakageError
 from bab.plugins.datasets.audio import Audio
@@ -16,34 +14,6 @@ from bab.plugins.datasets.commonvoice import CommonVoice
 from bab.plugins.datasets.hindibabynet import HindiBabyNet
 from bab.plugins.datasets.librispeech import LibriSpeech, read_speakers
 from bab.plugins.datasets.voxceleb import VoxCeleb
-
-
-def lay(root: Path, *names: str, seconds: float = 0.1) -> Path:
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, np.full(round(8000 * seconds), 0.1), 8000)
-    return root
-
-
-def table(path: Path, *rows: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{row}\n" for row in rows))
-    return path
-
-
-def load(kind: Any, root: Path, **options: Any) -> Any:
-    return kind(root, kind.Options(**options))
-
-
-def refused(kind: Any, root: Path, **options: Any) -> str:
-    with pytest.raises(CorpusError) as caught:
-        load(kind, root, **options)
-    return str(caught.value)
-
-
-SUFFIXES = ".flac, .mp3, .oga, .ogg, .opus, .wav"
-
 
 # ------------------------------------------------------------------------------- audio
 

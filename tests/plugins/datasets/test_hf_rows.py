@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import made_corpora
 import pytest
-import soundfile
+from made_corpora import load
 
 from bab.core.errors import CorpusError
-from bab.kit import Faults
 from bab.plugins.datasets.hf import HuggingFace
 
-
-def lay(root: Path, *names: str, seconds: float = 1.0) -> Path:
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, np.full(round(8000 * seconds), 0.1), 8000)
-    return root
-
-
-def table(path: Path, *rows: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{row}\n" for row in rows))
-    return path
-
-
-def load(kind: Any, root: Path, **options: Any) -> Any:
-    return kind(root, kind.Options(**options))
-
-
-def notes(faults: Faults) -> list[str]:
-    with pytest.raises(CorpusError) as caught:
-        faults.refuse()
-    return list(caught.value.__notes__)
+lay = partial(made_corpora.lay, seconds=1.0)
 
 
 def test_rows_of_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
