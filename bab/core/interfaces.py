@@ -42,7 +42,7 @@ class Encoder(nn.Module, Component):
     grid: when each frame is; max_seconds: longer input must arrive as windows, None: any length;
     resolved: what was really loaded, "hubert:random-tiny"; local_dim: C of `Encoded.local`, None
     where there is none; fingerprint: of weights, options and code, made by the core where unset;
-    concurrent: whether `forward` may run in several threads at once, each with a clip of its own.
+    concurrent: whether several threads may call `forward` at once, on clips without padding.
     A class may say: weights: names after a colon -> what and whose they are, `default` is one of
     them; defaults: of its options by the level of the task, {"clip": {"cmvn": "none"}}; version: of
     the code, for the fingerprint: raised when the output changes."""

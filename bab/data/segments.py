@@ -80,13 +80,13 @@ def _cut(span: Span, pauses: Sequence[Span], rate: int) -> list[Span]:
     """A segment in parts of 30 s at most. The order of the parts is that of time."""
     longest, shortest = round(LONGEST * rate), round(SHORTEST * rate)
     parts: list[Span] = []
-    waiting = [span]
+    waiting = [(span, list(pauses))]  # of each, the pauses inside: a day's are gone through once
     while waiting:
-        start, end = waiting.pop()
+        (start, end), inside = waiting.pop()
         if end - start <= longest:
             parts.append((start, end))
             continue
-        able = [p for p in pauses if start + shortest <= sum(p) // 2 <= end - shortest]
+        able = [p for p in inside if start + shortest <= sum(p) // 2 <= end - shortest]
         if not able:
             count = -(-(end - start) // longest)
             edges = [start + (end - start) * i // count for i in range(count + 1)]
@@ -95,5 +95,6 @@ def _cut(span: Span, pauses: Sequence[Span], rate: int) -> list[Span]:
         middle = (start + end) / 2
         pause = max(able, key=lambda p: (p[1] - p[0], -abs(sum(p) / 2 - middle)))
         at = sum(pause) // 2
-        waiting += [(at, end), (start, at)]
+        waiting.append(((at, end), [p for p in inside if p[0] >= pause[1]]))
+        waiting.append(((start, at), [p for p in inside if p[1] <= pause[0]]))
     return parts

@@ -18,7 +18,7 @@ from bab.data.rolling import RollingWindow, raster_of
 from bab.data.windows import window_samples
 from bab.machine.arithmetic import arithmetic, halve
 from bab.running.fused import member_walk, vectors_of
-from bab.running.passes import share_of
+from bab.running.passes import cores_of, share_of
 from bab.running.saved import Saved
 from bab.running.walking import Held, Rows, Stretches, Walk
 
@@ -72,7 +72,7 @@ class Engine:
     def _own_walk(self) -> Walk:
         seconds, encoder = _PER_PASS.get(self.device.type, 8.0), self.saved.encoder
         longest = max(seconds, self.raster.window / encoder.sample_rate)
-        shared = share_of(encoder, self.device, longest)
+        shared = share_of(encoder, cores_of(self.device), longest)
         return Walk(self.raster, self.by_frame, seconds, self._hear, self._say, shared)
 
     def _member_walk(self, member: Encoder) -> Walk:

@@ -17,7 +17,7 @@ from bab.core.types import Features, View, Waves
 from bab.data.rolling import RollingWindow, raster_of
 from bab.machine.arithmetic import arithmetic
 from bab.running.model import LayerMix
-from bab.running.passes import share_of
+from bab.running.passes import cores_of, share_of
 from bab.running.walking import Stretches, Walk
 
 
@@ -38,7 +38,7 @@ def member_walk(
             return [_mean(member, wanted, window, device).numpy() for window in windows]
 
     raster = raster_of(view, member.grid, member.max_seconds, True)
-    shared = share_of(member, device, raster.window / member.sample_rate)
+    shared = share_of(member, cores_of(device), raster.window / member.sample_rate)
     return Walk(raster, False, 0.0, forward, share=shared)
 
 

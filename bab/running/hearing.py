@@ -18,7 +18,7 @@ from bab.core.interfaces import Encoder
 from bab.core.types import View, Waves
 from bab.data.rolling import RollingWindow, raster_of
 from bab.machine.arithmetic import arithmetic, halve
-from bab.running.passes import share_of
+from bab.running.passes import cores_of, share_of
 from bab.running.vectors import Times, Vectors
 from bab.running.walking import Stretches, Walk
 
@@ -60,7 +60,7 @@ class Hearing:
         view = View(window=window or min(WINDOW, longest or WINDOW))
         self.raster = raster_of(view, encoder.grid, longest, whole_clips=True)
         seconds = _PER_PASS.get(device.type, 0.0)
-        shared = share_of(encoder, device, self.raster.window / encoder.sample_rate)
+        shared = share_of(encoder, cores_of(device), self.raster.window / encoder.sample_rate)
         self.walk = Walk(self.raster, per == "frame", seconds, self._forward, share=shared)
 
     def described(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -15,7 +16,7 @@ from bab.core.interfaces import Encoder
 from bab.core.types import Waves, Window, pinned
 from bab.data.batches import WaveSource
 from bab.data.sampling import cut
-from bab.machine.abreast import ALONE, Share, abreast, share
+from bab.machine.abreast import Share, abreast, share
 from bab.machine.arithmetic import arithmetic
 from bab.running.ahead import ahead
 
@@ -25,47 +26,41 @@ Layers = Literal["all", "last"] | int
 _Pass = tuple[list[int], Waves]
 
 
-def share_of(encoder: Encoder, device: torch.device, longest: float) -> Share:
-    """How this process's cores are divided among passes of an encoder, of up to so many seconds."""
-    if device.type != "cpu":
-        return ALONE
-    cores = torch.get_num_threads()
-    return share(cores, longest) if encoder.concurrent else Share(1, cores)
+def cores_of(device: torch.device) -> int:
+    """The threads of this process, where a CPU computes; 0 elsewhere."""
+    return torch.get_num_threads() if device.type == "cpu" else 0
 
 
+def share_of(encoder: Encoder, cores: int, longest: float) -> Share:
+    """How so many cores are divided among passes of an encoder, of up to so many seconds."""
+    return share(cores, longest) if cores and encoder.concurrent else Share(1, cores)
+
+
+@dataclass
 class Passes:
-    """Reads windows and encodes them. On a CPU every window is encoded by itself, several at once
-    where the encoder allows it (`Encoder.concurrent`), on cores that are divided in one way for all
-    windows of a run: a window's bits never depend on its company, or on who asked for it."""
+    """Reads windows and encodes them; what it is given is `FeatureSource`'s.
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        layers: Layers,
-        device: torch.device,
-        dtype: torch.dtype,
-        batch: int,
-        pool: bool,
-        precision: str,
-    ) -> None:
-        """As of `FeatureSource`."""
-        self.encoder = encoder
-        self.layers = layers
-        self.device = device
-        self.dtype = dtype
-        self.batch = batch
-        self.pool = pool
-        self.precision = precision
-        self.longest = 0.0  # seconds, of all windows that were planned
-        self.waves = WaveSource(encoder.sample_rate)
-        self._cores = torch.get_num_threads() if device.type == "cpu" and batch == 1 else 0
+    On a CPU every window is encoded by itself, several at once where the encoder allows it
+    (`Encoder.concurrent`), on cores that are divided in one way for all windows of a run: a
+    window's bits never depend on its company, or on who asked for it.
+    """
+
+    encoder: Encoder
+    layers: Layers
+    device: torch.device
+    dtype: torch.dtype
+    batch: int
+    pool: bool
+    precision: str
+    longest: float = 0.0  # seconds, of all windows that were planned
+
+    def __post_init__(self) -> None:
+        self.waves = WaveSource(self.encoder.sample_rate)
+        self.cores = cores_of(self.device) if self.batch == 1 else 0
 
     @property
     def share(self) -> Share:
-        """How the cores are divided."""
-        if self.encoder.concurrent and self._cores:
-            return share(self._cores, self.longest)
-        return Share(1, self._cores)
+        return share_of(self.encoder, self.cores, self.longest)
 
     def encode(self, windows: Sequence[Window]) -> list[Tensor]:
         """[L, T, D] of each window, its kept frames, on the CPU.

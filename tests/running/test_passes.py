@@ -23,7 +23,7 @@ from bab.data.windows import Examples
 from bab.machine.abreast import Share
 from bab.running.features import FeatureSource
 from bab.running.hearing import Hearing
-from bab.running.passes import share_of
+from bab.running.passes import cores_of, share_of
 from bab.running.recordings import Recording
 from bab.running.store import Store
 from bab.running.walking import Held, Walk, listen
@@ -243,4 +243,4 @@ def test_only_a_cpu_is_divided(
     concurrent: bool, device: str, expected: tuple[int, int], cores: Callable[[int], None]
 ) -> None:
     cores(2)
-    assert share_of(Watched(concurrent), torch.device(device), 30.0) == expected
+    assert share_of(Watched(concurrent), cores_of(torch.device(device)), 30.0) == expected
