@@ -143,7 +143,8 @@ class FeatureSource:
                     return
                 # Copies of a file share an address.
                 asked = dict(one for one in blocks if not self.store.claim(one[0]))
-                new = [one for one in asked.items() if self._fits(one[1])]
+                fitting = self._fitting(list(asked.values()))
+                new = [one for one, fits in zip(asked.items(), fitting, strict=True) if fits]
                 if new:
                     made = self.passes.encode([window for _, part in new for window in part])
                     if written is not None:
@@ -184,12 +185,11 @@ class FeatureSource:
     def inputs(self, items: Sequence[Item]) -> Features:
         """states [B, L, T, D], lengths i64[B]; T is 1 where `pool` is on. They are float32, but on
         their way to a GPU, which takes them as they are kept."""
-        made = self._made(items)
         if self.pool and all(item.crop is None for item in items):
             return Features(
-                torch.stack([self._pooled(item, made) for item in items]),
-                torch.ones(len(items), dtype=torch.long),
+                torch.stack(self._means(items)), torch.ones(len(items), dtype=torch.long)
             )
+        made = self._made(items)
         if self.device.type == "cpu":
             return self._placed(items, made)
         states = [self._joined(item, made) for item in items]
@@ -240,10 +240,17 @@ class FeatureSource:
             return None
         return self.store.sound(self.blocks[place.block][0], place.index, item.crop)
 
-    def _pooled(self, item: Item, made: Mapping[_Key, Tensor]) -> Tensor:
-        """f32[L, 1, D] of an example, from memory where it was read before: a training set is gone
-        through many times, and means are small."""
-        key = _keys(item)
+    def _means(self, items: Sequence[Item]) -> list[Tensor]:
+        """f32[L, 1, D] of each example, from memory where it was read before: a training set is
+        gone through many times, and means are small."""
+        keys = [_keys(item) for item in items]
+        known = [mean for key in keys if (mean := self._memory.get(key)) is not None]
+        if len(known) == len(items):
+            return known
+        made = self._made(items)
+        return [self._pooled(*one, made) for one in zip(keys, items, strict=True)]
+
+    def _pooled(self, key: tuple[_Key, ...], item: Item, made: Mapping[_Key, Tensor]) -> Tensor:
         mean = self._memory.get(key)
         if mean is None:
             mean = self._joined(item, made).float()
@@ -303,7 +310,11 @@ class FeatureSource:
         made anew."""
         key, part = self.blocks[place.block]
         states = self.store.read(key, place.index, crop)
-        if states is None and key in self.store.damaged - self._mended and self._fits(part):
+        if (
+            states is None
+            and key in self.store.damaged - self._mended
+            and all(self._fitting([part]))
+        ):
             self._mended.add(key)
             self.store.put(key, self.passes.encode(part))
             states = self.store.read(key, place.index, crop)
@@ -329,9 +340,10 @@ class FeatureSource:
         if part:
             yield part
 
-    def _fits(self, part: list[Window]) -> bool:
-        """Is it worth computing: can the store take it? (What it can't is computed when needed.)"""
-        return self.store.make_room(sum(self._window_bytes(w) for w in part))
+    def _fitting(self, parts: Sequence[list[Window]]) -> list[bool]:
+        """Which are worth computing: can the store take them? (What it can't is computed when
+        needed.)"""
+        return self.store.room_for([sum(self._window_bytes(w) for w in part) for part in parts])
 
     def _address(self, path: str, part: list[Window]) -> str:
         rate = self.encoder.sample_rate
@@ -371,4 +383,4 @@ def _key(window: Window) -> _Key:
 
 
 def _keys(item: Item) -> tuple[_Key, ...]:
-    return tuple(_key(window) for window in item.windows)
+    return tuple([_key(window) for window in item.windows])  # faster than a generator

@@ -77,5 +77,5 @@ def test_a_folder_that_cannot_be_written_costs_speed_alone(
 ) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     store = Store(tmp_path / "cache", BUDGET)
-    assert store.make_room(8000) and not store.put("aa1", [ROWS])
+    assert store.room_for([8000]) == [True] and not store.put("aa1", [ROWS])
     assert "features can't be kept" in store.problem
