@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from breaches import clip, said
 from torch import Tensor, nn
 from train_worker import Small
 
@@ -18,22 +19,7 @@ from bab.checking.heads import check_fitted, check_linear, watch_head
 from bab.checking.losses import check_loss, watch_objective
 from bab.checking.tasks import check_labels, check_metrics, checked_targets
 from bab.core.errors import PluginError
-from bab.core.types import Batch, Clip, Features, Loss, Term, Waves
-
-
-def said(call: Callable[..., object], *given: Any) -> str:
-    """What is said of a fault, less who has it and what can be done."""
-    with pytest.raises(PluginError) as error:
-        call(*given)
-    text = str(error.value)
-    rest = ". Tell its authors (`bab check` tries it without a run), or do without it"
-    assert text.endswith(rest)
-    return text.removesuffix(rest).partition(" breaks its contract: ")[2]
-
-
-def clip(**changes: Any) -> Clip:
-    values: dict[str, Any] = {"id": "c", "path": "c.wav", "start": 0.0, "end": 2.0, "group": "g"}
-    return Clip(**(values | changes))
+from bab.core.types import Batch, Features, Loss, Term, Waves
 
 
 def waves(count: int, value: float = 0.5) -> Batch:

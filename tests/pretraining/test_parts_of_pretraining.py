@@ -10,29 +10,17 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from made_pretraining import GRID, clip, config
 
 from bab.audio import reading
 from bab.config.corpora import open_corpus
-from bab.config.pretrain import AudioConfig, MaskConfig, PretrainConfig, PretrainTrain
-from bab.config.resolve import pretrain_config
+from bab.config.pretrain import AudioConfig, MaskConfig, PretrainTrain
 from bab.core.errors import AudioError, ConfigError, CorpusError
-from bab.core.grid import Grid
 from bab.core.types import Clip
 from bab.pretraining import labels
 from bab.pretraining.crops import Crops, PretrainCollator, order_of
 from bab.pretraining.data import Material, gather, refuse_twice
 from bab.targets.job import TargetOptions
-
-GRID = Grid(16000, 320, 400)
-ASKED = {"encoder": "hubert:random-tiny", "objective": "contrastive", "corpus": "rttm"}
-
-
-def config(*sets: str, **asked: Any) -> PretrainConfig:
-    return pretrain_config(None, {**ASKED, **asked}, sets)
-
-
-def clip(end: float, start: float = 0.0, path: str = "x.wav", name: str = "c") -> Clip:
-    return Clip(name, path, start, end, "g")
 
 
 def crops(*ends: float, **options: Any) -> Crops:

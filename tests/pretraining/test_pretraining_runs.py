@@ -11,26 +11,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from made_pretraining import GRID, clip, config
 
-from bab.config.pretrain import PretrainConfig
-from bab.config.resolve import pretrain_config
 from bab.core.errors import BabError, ConfigError
-from bab.core.grid import Grid
-from bab.core.types import Clip
 from bab.pretraining.data import Material
 from bab.pretraining.runner import pretrain
 from bab.pretraining.running import Pretraining, Running
-
-GRID = Grid(16000, 320, 400)
-ASKED = {"encoder": "hubert:random-tiny", "objective": "contrastive", "corpus": "rttm"}
-
-
-def config(*sets: str, **asked: Any) -> PretrainConfig:
-    return pretrain_config(None, {**ASKED, **asked}, sets)
-
-
-def clip(end: float, start: float = 0.0, path: str = "x.wav", name: str = "c") -> Clip:
-    return Clip(name, path, start, end, "g")
 
 
 def folder_of(folder: Path, rows: dict[str, str], seconds: float = 2.0) -> Path:
