@@ -282,6 +282,11 @@ def _load(kind: str, name: str, source: str) -> Any:
     try:
         return registry.load(kind, name)
     except PluginError as error:
+        if kind == "datasets" and Path(name).is_dir():
+            raise PluginError(
+                f"'{name}' is a folder: say how it is laid out, as in rttm:{name} or audio:{name} "
+                "(`bab list datasets`, docs/corpora.md)"
+            ) from error
         raise PluginError(f"{error}" + (f" (named by {source})" if source else "")) from error
 
 
@@ -400,7 +405,7 @@ def component_config(section: str, spec: str, sets: Sequence[str]) -> dict[str, 
         raise ConfigError(f"--set {foreign[0]}: only keys of '{section}' have a meaning here")
     keys = dict(whole.values[section])
     kind, after = COMPONENTS[section]
-    cls = registry.load(kind, keys["name"])
+    cls = _load(kind, keys["name"], "")
     fixed = {key: keys.pop(key) for key in ("name", after) if key in keys}
     options, wrong = _options(cls.Options, keys, whole, section)
     if wrong:
