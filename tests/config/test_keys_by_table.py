@@ -264,6 +264,8 @@ def test_roots_are_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     other = asked("test_corpus=rttm:here").test_corpus
     assert other is not None and other.root == whole
     assert asked(corpus="rttm:gone").corpus.root == "gone"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert asked("runs=~/mine").runs == str(tmp_path / "mine")
 
 
 def test_a_runs_protocol_and_corpora_in_words() -> None:
