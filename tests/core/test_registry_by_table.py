@@ -85,7 +85,7 @@ bab = x:y
 mine = package.module:Class  # a comment
  other=p:C
 no sign
-[bab.tasks ]
+  [bab.tasks ]
 t = p.q:T = 1
 [bab.nonsense]
 x = p:C
