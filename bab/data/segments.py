@@ -30,10 +30,8 @@ def segments(speech: Sequence[Span], total: int, rate: int) -> list[Span]:
     merged = _merged(speech, round(GAP * rate))
     wide = _joined([_widened(span, total, round(SHORTEST * rate)) for span in merged])
     spans: list[Span] = []
-    first = 0
+    first = 0  # of the speech inside the next span: all of it lies in one of them
     for span in wide:
-        while first < len(speech) and speech[first][1] <= span[0]:
-            first += 1
         last = first
         while last < len(speech) and speech[last][0] < span[1]:
             last += 1

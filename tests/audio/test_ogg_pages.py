@@ -307,6 +307,43 @@ def test_two_channels_and_silence_between_them(tmp_path: Path, monkeypatch: Any)
         np.testing.assert_allclose(got, full[start:stop], atol=1e-5)
 
 
+def test_a_packet_that_goes_on_over_a_page_on_which_none_ends(tmp_path: Path) -> None:
+    """Such a page has no position (RFC 3533, section 6: -1): its samples count with the next."""
+    path = make(tmp_path, "opus", 48000, 2, 6.0)
+    data, full = path.read_bytes(), whole(path, 48000)
+    parts, serial, split = [], pages(data)[0].serial, 0
+    for one in pages(data):
+        raw, count = data[one.at : one.at + one.size], data[one.at + 26]
+        lacing, body = raw[27 : 27 + count], raw[27 + count :]
+        if one.granule > 48000 and lacing[0] == 255:
+            head = raw[:5] + bytes([one.flags & ~4]) + struct.pack("<q", -1) + raw[14:26]
+            parts.append(head + b"\x01\xff" + body[:255])
+            head = raw[:5] + bytes([one.flags | 1]) + raw[6:26]
+            raw = head + bytes([count - 1]) + lacing[1:] + body[255:]
+            split += 1
+        parts.append(raw)
+    assert split > 3
+    path.write_bytes(
+        b"".join(
+            ogg._stamp(raw, i, raw[5], struct.unpack_from("<q", raw, 6)[0])
+            for i, raw in enumerate(parts)
+        )
+    )
+    listed = found(path)
+    assert len(listed) == len(parts) and {p.serial for p in listed} == {serial}
+    assert sum(p.granule == -1 and p.packets == 0 for p in listed) == split
+    np.testing.assert_array_equal(whole(path, 48000), full)  # libsndfile agrees
+    stream = opened(path)
+    assert stream is not None
+    late = [p for p in listed[:-3] if p.granule == -1][-1]
+    with path.open("rb") as file:
+        first = ogg._first_sample(file, stream, late.at)
+    assert first is not None
+    body = path.read_bytes()[late.at :]
+    got, at = ogg._decode(ogg._stream(stream, body), 1 << 20).mean(axis=1), first - stream.origin
+    np.testing.assert_allclose(got[24000 : len(full) - at], full[at + 24000 :], atol=1e-4)
+
+
 def test_no_more_of_a_file_is_read_than_a_span_needs(
     stream: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from format_files import ITS, read, write
+from format_files import ITS, read, said, write
 
 from bab.core.annotations import Annotation, Mark
 from bab.core.errors import BabError
@@ -244,6 +244,14 @@ def test_what_lena_counts(tmp_path: Path) -> None:
     }  # fmt: skip
     pause = read("its", tmp_path / "e.its", ITS)[0].marks[0].values
     assert pause == {"lena_block_number": "1", "lena_block_type": "pause", "peak_db": "-50.0"}
+
+
+def test_segments_stand_in_pauses_and_conversations_alone(tmp_path: Path) -> None:
+    other = '<Note><Segment spkr="MAN" startTime="PT0S" endTime="PT1S" /></Note>'
+    text = its('<Pause num="1"', f'{other}<Pause num="1"')
+    assert said(read("its", tmp_path / "e.its", text)[0]) == said(
+        read("its", tmp_path / "f.its", ITS)[0]
+    )
 
 
 @pytest.mark.parametrize(
