@@ -73,7 +73,8 @@ def test_a_file_of_a_store_that_lacks_what_it_is_for(tmp_path: Path) -> None:
         with pytest.raises(BabError) as caught:
             TargetStore(out)
         assert str(caught.value) == (
-            f"{path}: damaged (it lacks '{name}'); the `bab targets` command that made it repairs it"
+            f"{path}: damaged (it lacks '{name}'); the `bab targets` command that made it "
+            "repairs it"
         )
     (out / "targets.json").unlink()
     (out / "targets.json").mkdir()

@@ -283,6 +283,7 @@ def test_collapse_shows_as_perplexity_of_one_code_per_group(
         objective, "_logs", lambda *a: told.append(any(x.requires_grad for x in a[:2])) or real(*a)
     )
     logs = objective(Bare(encoder), make_batch(encoder, [16000])).logs
+    assert not any(isinstance(value, torch.Tensor) for pair in logs.values() for value in pair)
     assert told == [False]  # on a GPU they would hold the step's graph until they are fetched
     assert logs["perplexity"][0] / logs["perplexity"][1] == pytest.approx(2.0, abs=1e-3)
     assert logs["accuracy"][0] == 0  # no negative is left to tell the positive from

@@ -246,6 +246,7 @@ def test_logs(monkeypatch: pytest.MonkeyPatch) -> None:
         objective, "_logs", lambda x, *more: told.append(x.requires_grad) or real(x, *more)
     )
     logs = objective(Bare(encoder), batch).logs
+    assert not any(isinstance(value, torch.Tensor) for pair in logs.values() for value in pair)
     assert told == [False]  # on a GPU they would hold the step's graph until they are fetched
     assert batch.mask is not None
     masked = float(batch.mask.sum())
