@@ -120,6 +120,11 @@ def test_what_is_no_page_is_passed_over(tmp_path: Path, monkeypatch: pytest.Monk
         assert len(found(path)) == 1
         path.write_bytes(cut[:40] + one)  # a header that promises more than there is
         assert [p.at for p in found(path)] == [40]
+    empty = struct.pack("<4sBBqIIIB", b"OggS", 0, 0, 8, 5, 0, 0, 0)  # a page of no packet
+    path.write_bytes(one + empty)
+    assert [(p.size, p.granule, p.packets) for p in found(path)] == [(31, 7, 1), (27, 8, 0)]
+    path.write_bytes(one + empty[:26])
+    assert len(found(path)) == 1
     path.write_bytes(b"")
     assert found(path) == [] and ogg.last_page(str(path)) is None and ogg.is_cut(str(path))
 
