@@ -209,6 +209,15 @@ def test_a_masked_frame_is_the_mean_in_every_repetition() -> None:
     assert hidden.tolist() == want
 
 
+def test_what_is_too_short_for_a_frame_goes_with_the_last_one() -> None:
+    encoder = load("random-tiny")
+    batch = waves(22500)  # a frame and a half
+    mels = encoder.mel(batch)
+    for masked in (True, False):
+        hidden = encoder._hide(mels, torch.tensor([[masked]]), batch.lengths)
+        assert torch.equal(hidden, torch.full_like(mels, -55.0) if masked else mels)
+
+
 def test_training_keeps_the_learned_statistics() -> None:
     encoder = load("random-tiny", dropout=0.0)
     batch = waves(50000, 90000)
