@@ -349,6 +349,9 @@ def test_settings_of_a_model() -> None:
     own.task = task
     brief = settings(source(own=own), True)
     assert (brief["fill_gaps"], brief["min_segment"]) == (25, 1)
+    own.task = build_task("vtc", {"fill_gaps": 3.0, "min_segment": 2.5})
+    long = settings(source(own=own), True)
+    assert (long["fill_gaps"], long["min_segment"]) == (3000, 2500)
 
 
 def test_where_a_model_lies_and_what_it_lost(tmp_path: Path) -> None:

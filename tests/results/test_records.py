@@ -79,6 +79,7 @@ def test_an_earlier_babs_record_is_shown_without_marks(tmp_path: Path) -> None:
     for path in tmp_path.rglob("record.json"):
         of_old = json.loads(path.read_text())["config"]
         edit(path, config=of_old | {"task": {"name": "vtc", "options": {}}, "bootstrap": 1000})
+        assert load(path).config["task"] == options["task"]  # as it was before it was an option
     put(tmp_path, make("c", config=CONFIG | options))  # the same run, made anew: it alone counts
     cell = next(r for r in summarise(collect(tmp_path)[0]).rows if r.encoder == "fbank").cells[0]
     assert cell is not None and cell.seeds == (0,) and not cell.old
