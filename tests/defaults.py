@@ -30,7 +30,7 @@ KINDS = {kind for kind, _ in COMPONENTS.values()} | {"formats", "launchers", "ob
 # Rooms whose constants a score or a published model depends on, or what people read and write.
 ROOMS = (
     "api", "audio", "auditing", "cli", "core", "data", "explaining", "exporting", "hub", "kit",
-    "plugins", "pretraining", "results", "scaffold", "targets", "testing",
+    "plugins", "pretraining", "results", "scaffold", "targets",
 )  # fmt: skip
 NAME = re.compile(r"_?[A-Z][A-Z0-9_]*")
 TOLD = ("default", "defaults", "level", "view", "version", "min_seconds", "corpus", "head")

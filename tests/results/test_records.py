@@ -95,6 +95,9 @@ def test_broken_and_missing_records_are_named(tmp_path: Path) -> None:
     path.write_text('{"format": 1, "id":')
     with pytest.raises(BabError, match="is not JSON"):
         load(path)
+    path.write_text("[" * 100_000)
+    with pytest.raises(BabError, match=r"is not JSON .*: repeat the run with --force"):
+        load(path)
     path.write_text("[]")
     with pytest.raises(BabError, match="is not a record"):
         load(path)
