@@ -143,7 +143,7 @@ def test_a_whole_card() -> None:
     meant, not_meant = told["Intended use and ethics"]
     assert meant.startswith("It is meant for research on recordings whose speakers, or their gua")
     assert not_meant.startswith("It is not meant for watching or identifying persons, for decisio")
-    assert not_meant.endswith("has\nto measure it there first, on recordings annotated by hand.")
+    assert not_meant.endswith("has to measure it there first, on recordings annotated by hand.")
     assert told["Citation"] == [
         "Cite the works named under credits (encoder, task, data), and the software:",
         "```bibtex\n@software{bab,\n"

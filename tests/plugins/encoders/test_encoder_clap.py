@@ -162,6 +162,9 @@ def test_the_published_grid() -> None:
     assert encoder.grid == Grid(48000, 15000, 15000) and encoder.grid.frames(480000) == 32
     assert load("random-tiny", output="clip").grid.frames(12345) == 1
     assert sum(p.numel() for p in encoder.parameters()) == pytest.approx(1.3e6, rel=0.05)
+    # Of untrained weights: decibels as measured on read speech, in each of the 64 bands.
+    norm = encoder.tower.batch_norm
+    assert norm.running_mean.tolist() == [-55.0] * 64 and norm.running_var.tolist() == [1024.0] * 64
 
 
 def test_frames_stand_where_the_grid_says() -> None:
