@@ -31,7 +31,7 @@ def checksum(data: Any) -> int:
     if hasattr(data, "detach"):  # numpy has no bfloat16
         import torch
 
-        data = data.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        data = data.detach().cpu().contiguous().reshape(-1, 1).view(torch.uint8).numpy()
     flat = np.frombuffer(data, np.uint8)
     whole = len(flat) // _PAGE * _PAGE
     sums = flat[:whole].view(np.uint64).reshape(-1, _PAGE // 8).sum(axis=1, dtype=np.uint64)

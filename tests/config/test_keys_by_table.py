@@ -269,6 +269,8 @@ def test_roots_are_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert other is not None and other.root == whole
     assert asked("test_corpus={}").test_corpus is None  # an empty section says nothing
     assert asked(corpus="rttm:gone").corpus.root == "gone"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert asked("runs=~/mine").runs == str(tmp_path / "mine")
 
 
 def test_a_runs_protocol_and_corpora_in_words() -> None:
