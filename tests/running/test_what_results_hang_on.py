@@ -47,7 +47,7 @@ def test_a_runs_id_hangs_on_all_that_its_result_depends_on(
         encoder=SimpleNamespace(fingerprint="f"), task=SimpleNamespace(version="1"),
         corpus=SimpleNamespace(version="1"), start=start,
     )  # fmt: skip
-    config = {"seed": 0, "corpus": {"name": "x"}, "test_corpus": {"name": "y"}}
+    config: dict[str, Any] = {"seed": 0, "corpus": {"name": "x"}, "test_corpus": {"name": "y"}}
     strangers = {"head": "mine 1.0 m:H"}
     monkeypatch.setattr(folder, "plugins", lambda parts: strangers)
 
@@ -70,10 +70,14 @@ def test_a_runs_id_hangs_on_all_that_its_result_depends_on(
     ids.append(called())
     assert len(set(ids)) == len(ids)
     for section in ("corpus", "test_corpus"):
-        config[section] = {"name": config[section]["name"], "root": "/elsewhere"}  # type: ignore[index]
+        config[section] = {"name": config[section]["name"], "root": "/elsewhere"}
         assert called() == ids[-1]  # where a corpus lies makes no difference
+    config["head"] = {"a": 1, "b": 2}
+    headed = called()
+    config["head"] = {"b": 2, "a": 1}
+    assert called() == headed != ids[-1]  # nor does the order of options
     config["seed"] = 1
-    assert called() not in ids
+    assert called() not in (*ids, headed)
 
 
 def test_what_a_model_says_hangs_on_whose_its_parts_are(
