@@ -54,7 +54,7 @@ def _total(tensors: Mapping[str, Any], about: Mapping[str, str]) -> str:
 def write_tensors(path: Path, tensors: Mapping[str, Any], key: str, **about: str) -> str:
     """Write tensors of torch, atomically; returns the checksum. key: what the file is, which `read`
     asks for."""
-    plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    plain = {name: t.cpu().contiguous() for name, t in tensors.items()}
     about[KEY] = key
     about[SUM] = _total(plain, about)
     save(path, plain, about)

@@ -44,6 +44,10 @@ def test_what_is_said_of_files_that_are_none(tmp_path: Path) -> None:
     gone = f"{path}: there is no such file; check the corpus's path"
     assert said(reading.info, path) == ("missing", gone)
     assert said(reading.info, path / "b.wav")[0] == "missing"
+    assert said(reading.info, tmp_path) == (
+        "missing",
+        f"{tmp_path}: is a folder, and no file; check the corpus's path",
+    )
     path.touch()
     assert said(reading.info, path) == ("empty", f"{path}: the file is empty (0 bytes); {REPLACE}")
     blocked = path / "b.wav"

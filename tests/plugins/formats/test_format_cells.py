@@ -161,11 +161,15 @@ def test_a_table_of_marks(tmp_path: Path) -> None:
         refused("csv", tmp_path / "x", f"{HEAD}\n,1,2,X") == ":2: uid is empty: name the recording"
     )
     assert refused("csv", tmp_path / "x", f"{HEAD}\na,-1,2,X") == (
-        ":2: 0 to -1 s is no stretch of time: correct it"
+        ":2: 2 s from -1 s is no stretch of time: correct it"
     )
-    assert refused("csv", tmp_path / "x", f"{HEAD}\na,1,x,X").startswith(
-        ":2: times must be numbers: '0', 'x'"
+    assert refused("csv", tmp_path / "x", f"{HEAD}\na,1,x,X") == (
+        ":2: onset and duration must be numbers: '1', 'x'"
     )
+    for onset, duration in (("1", "-1"), ("nan", "1"), ("1", "nan"), ("inf", "1"), ("0", "inf")):
+        assert refused("csv", tmp_path / "x", f"{HEAD}\na,{onset},{duration},X") == (
+            f":2: {duration} s from {onset} s is no stretch of time: correct it"
+        )
 
 
 def test_columns_of_a_table_that_are_written(tmp_path: Path) -> None:
