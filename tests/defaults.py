@@ -86,9 +86,7 @@ def _of_component(cls: Any) -> Iterator[tuple[str, Any]]:
         value = getattr(cls, name, None)
         if name in TOLD and isinstance(value, Mapping):
             yield from ((f"{name}.{key}", below) for key, below in value.items())
-        elif _fact(value):
-            yield name, value
-        elif name in TOLD and not (value is None or callable(value) or isinstance(value, property)):
+        elif _fact(value) or (name in TOLD and not (value is None or callable(value))):
             yield name, value
     if issubclass(getattr(cls, "Options", object), BaseModel):
         yield from ((f"options.{key}", value) for key, value in _of_model(cls.Options))
