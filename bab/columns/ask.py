@@ -138,7 +138,7 @@ def in_two(parts: Mapping[str, Sequence[Clip]], kind: str) -> Mapping[str, Seque
     if table is None:
         return parts
     numbers = {name: _numbers(part, kind) for name, part in parts.items()}
-    size = max((int(n.max(initial=-1)) for n in numbers.values()), default=-1) + 1
+    size = max(int(n.max(initial=-1)) for n in numbers.values()) + 1
     holding = np.zeros(size, np.int32)
     for own in numbers.values():
         there = np.zeros(size, bool)
