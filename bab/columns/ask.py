@@ -184,8 +184,8 @@ def linked(clips: Clips) -> NDArray[np.int64]:
         here, there = firsts[numbers[named]], groups[named]
         apart = here != there
         pairs = np.unique(here[apart].astype(np.int64) * count + there[apart])
-        one.append(pairs // max(1, count))
-        other.append(pairs % max(1, count))
+        one.append(pairs // count)
+        other.append(pairs % count)
     places = (np.concatenate(one), np.concatenate(other))
     graph = coo_array((np.ones(len(places[0]), np.int8), places), shape=(count, count))
     of: NDArray[np.int64] = connected_components(graph, directed=False)[1][groups]
