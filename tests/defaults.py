@@ -13,6 +13,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,6 +50,10 @@ def lines() -> list[str]:
             if getattr(thing, "__module__", "") == module.__name__:
                 for where, call in _calls(name, thing):
                     told |= {f"{module.__name__}.{where}({k})": v for k, v in _of_call(call)}
+                if inspect.isclass(thing) and is_dataclass(thing):
+                    kept = {k: getattr(thing.__dataclass_params__, k) for k in ("frozen", "order")}
+                    slots = {"slots": "__slots__" in vars(thing)}
+                    told[f"{module.__name__}.{name} is"] = kept | slots
     return sorted(f"{where} = {_plain(value)}" for where, value in told.items())
 
 
@@ -66,7 +71,7 @@ def _constants(path: Path, module: ModuleType) -> Iterator[tuple[str, Any]]:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", 0)]
         for key in (t.id for t in targets if isinstance(t, ast.Name) and NAME.match(t.id)):
             value = getattr(module, key, None)
-            value = value.pattern if isinstance(value, re.Pattern) else value
+            value = (value.pattern, value.flags) if isinstance(value, re.Pattern) else value
             if _simple(value) and not re.fullmatch(r"\D*\\n\D*", repr(value)):
                 yield key, value
 
