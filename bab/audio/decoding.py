@@ -106,7 +106,7 @@ def _probe(path: str, size: int, modified: int) -> AudioInfo:
         return AudioInfo(*header)
     about = _looked_at(path, size)
     if not about.truncated:
-        seen.note(path, size, modified, header=list(astuple(about)))
+        seen.note(path, size, modified, header=astuple(about))
     return about
 
 
