@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,8 @@ from places import SAMPLES
 
 from bab.core.errors import BabError, ConfigError
 from bab.core.record import RunInfo
-from bab.core.types import Permissions
+from bab.core.seeds import derive
+from bab.core.types import Batch, Permissions, Waves
 from bab.pretraining import runner
 from bab.pretraining import running as runs
 from bab.pretraining.data import Material
@@ -295,3 +297,80 @@ def test_what_is_trained_with_and_what_is_left(
     }  # fmt: skip
     heard = json.loads((tmp_path / "model" / "heard.json").read_text())
     assert heard == {"format": 1, "digest": "blake2b-128 of a file", "files": ["0" * 32]}
+
+
+class Collates:
+    """In PretrainCollator's place: keeps what it is asked for."""
+
+    made: list[Collates]
+
+    def __init__(self, *given: Any) -> None:
+        self.given, self.asked = given, []  # type: ignore[var-annotated]
+        self.made.append(self)
+
+    def __call__(self, places: Any, epoch: int, step: int) -> Any:
+        self.asked.append((list(places), epoch, step))
+        empty = torch.zeros(0)
+        return Batch(Waves(empty, empty), empty, empty, (), step)
+
+
+@pytest.fixture
+def collates(monkeypatch: pytest.MonkeyPatch) -> list[Collates]:
+    Collates.made = []
+    monkeypatch.setattr(runs, "PretrainCollator", Collates)
+    return Collates.made
+
+
+def test_dev_is_always_the_same_crops(
+    tmp_path: Path, collates: list[Collates], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dev = [clip(seconds, name=f"d{seconds}") for seconds in (5.0, 30.0, 2.0, 6.0, 40.0)]
+    sets = ("audio.crop=null", "dev_seconds=1000", "seed=3", "skip_bad=true", "mask.prob=0.5")
+    made = running(tmp_path, *sets, dev=dev)
+    handed: list[Any] = []
+    told = {"loss": 2.5, "perplexity": 30.0}
+
+    def losses(*given: Any) -> dict[str, float]:
+        handed.append(given)
+        return told
+
+    monkeypatch.setattr(runs, "dev_losses", losses)
+    scorer = Pretraining(made.encoder)
+    evaluate = made.evaluation(scorer)
+    assert evaluate(7) == (told, -2.5) and evaluate(9)[1] == -2.5
+    (collate,) = collates
+    crops, mask, targets, seed, skips = collate.given
+    assert (crops.clips, targets, seed, skips) == (dev, None, derive(3, "dev"), True)
+    assert mask is made.config.mask and mask.prob == 0.5
+    # The shortest first; 64 s with the padding: 2, 5 and 6, then 30, then 40.
+    plan = [([2, 0, 3], 0, 0), ([1], 0, 1), ([4], 0, 2)]
+    assert collate.asked == plan * 2
+    assert handed[0][:2] == (scorer, made.objective) and handed[0][3] is made.life.accelerator
+    assert [[one.step for one in given[2]] for given in handed] == [[7] * 3, [9] * 3]
+    told = {"loss": 2.5, "perplexity": 2.0}  # one code of each group
+    assert evaluate(11)[1] == -math.inf
+    few = running(tmp_path, *sets, "dev_seconds=6", dev=dev)
+    few.evaluation(scorer)(1)
+    assert len(collates[1].asked) == 1 and len(collates[1].asked[0][0]) == 1
+
+
+def test_the_micro_batches_of_a_process(
+    tmp_path: Path, collates: list[Collates], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def order_of(*given: Any) -> Any:
+        asked.append(given)
+        return SimpleNamespace(at=lambda step: (step // 3, [step, *range(10, 19)]))
+
+    monkeypatch.setattr(runs, "order_of", order_of)
+    made = running(tmp_path, "train.accumulation=2", "seed=3", processes=2)
+    made.life.accelerator.process_index = 1
+    crops: Any = SimpleNamespace()
+    batches = made.batches(crops)
+    assert asked == [(crops, made.config.train, 4, derive(3, "order"))]
+    assert [one.step for one in batches(4)] == [4, 4]
+    (collate,) = collates
+    assert collate is made.collate
+    assert collate.given == (crops, made.config.mask, None, 3, False)
+    assert collate.asked == [([10, 14, 18], 1, 4), ([12, 16], 1, 4)]
