@@ -1,5 +1,5 @@
-"""What is taken where nobody says anything: options of components, with their limits, plain facts
-that components state of themselves, keys of runs and pretraining, arguments of functions; and
+"""What is taken where nobody says anything: options of components, and what values they take, plain
+facts that components state of themselves, keys of runs and pretraining, arguments of functions; and
 constants of modules: published sizes, thresholds, tables, names. One line each, as
 tests/config/defaults.txt has them.
 
@@ -103,14 +103,17 @@ def _fact(value: Any) -> bool:
 
 
 def _of_model(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:
+    """Defaults; and what values are taken, where not all of a type are."""
+    told = model.model_json_schema()["properties"]
     for key, field in model.model_fields.items():
+        taken = {k: v for k, v in told[key].items() if k not in ("title", "description", "default")}
+        if not {*taken} <= {"type", "$ref"}:
+            yield f"{key} takes", taken
         value = field.get_default(call_default_factory=True)
         if isinstance(value, BaseModel):
             yield from ((f"{key}.{below}", v) for below, v in _of_model(type(value)))
         elif value is not PydanticUndefined:
             yield key, value
-        if limits := [*field.metadata, *getattr(field.annotation, "__args__", ())]:
-            yield f"{key} may be", " ".join(re.sub(r"<class '(.*?)'>", r"\1", str(limits)).split())
 
 
 def _calls(name: str, thing: Any) -> Iterator[tuple[str, Any]]:
