@@ -105,8 +105,7 @@ def _begin(
     spans = stretches(clips)
     segments: dict[str, list[Segment]] = {}
     for clip in clips:
-        if clip.segments:
-            segments.setdefault(clip.path, []).extend(clip.segments)
+        segments.setdefault(clip.path, []).extend(clip.segments)
     facts = [(Path(s.path).name, Path(s.path).stat().st_size, s.first, s.samples) for s in spans]
     names = sorted({s.label for listed in segments.values() for s in listed})
     given = None if options.given is None else file_digest(Path(options.given) / CENTROIDS)
