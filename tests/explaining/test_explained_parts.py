@@ -22,6 +22,7 @@ from bab.explaining import attribution, explain, layers
 from bab.explaining.attribution import Shares
 from bab.explaining.explain import ExplainOptions, _aim, _probabilities, _sound, _spoken
 from bab.explaining.pictures import Explained
+from bab.plugins.encoders.segma import Cells
 
 RATE = 1000
 GRID = Grid(RATE, 100, 200)
@@ -213,6 +214,7 @@ def test_what_is_put_together(
     assert done.notices[0] == "first" and len(done.notices) == 1 + len(notices)
     for line, part in zip(done.notices[1:], notices, strict=True):
         assert part in line
+    own.encoder.grid = Cells(RATE, 100, 200)  # whose last frame ends before the sound does
     whole = explain._explained(
         own, Path("a.wav"), 0.0, samples.numpy(), samples, toy,
         explain._Aim(0, np.array([0]), "A"), FRAMES[:1].astype(np.float32), (),
