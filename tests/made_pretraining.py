@@ -11,6 +11,11 @@ from bab.core.types import Clip
 
 GRID = Grid(16000, 320, 400)
 ASKED = {"encoder": "hubert:random-tiny", "objective": "contrastive", "corpus": "rttm"}
+TINY = (
+    "encoder.size={hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, "
+    "intermediate_size: 48, conv_dim: [16, 16, 16, 16, 16, 16, 16], "
+    "num_conv_pos_embeddings: 16, num_conv_pos_embedding_groups: 4}"
+)
 
 
 def config(*sets: str, **asked: Any) -> PretrainConfig:

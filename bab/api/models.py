@@ -155,14 +155,14 @@ def predict(
         precision=precision,
         overlap=overlap,
         timeline=_several(timeline),
-        enrol=None if enrol is None else Path(enrol),
+        enrol=None if enrol is None else _path(enrol),
         corpus=texts(set),
         jobs=jobs,
         offline=offline,
         trust_code=trust_code,
     )
     with ticker(quiet) as display:
-        return work(os.fspath(model), _paths(files), Path(out), asked, display.tell, display.say)
+        return work(os.fspath(model), _paths(files), _path(out), asked, display.tell, display.say)
 
 
 def embed(
@@ -212,7 +212,7 @@ def embed(
     how = (str(layer), per, format, window, segments)
     asked = EmbedOptions(*how, device, precision, sets, offline, trust_code)
     with ticker(quiet) as display:
-        return work(encoder, _paths(files), Path(out), asked, display.tell, display.say)
+        return work(encoder, _paths(files), _path(out), asked, display.tell, display.say)
 
 
 def explain(
@@ -249,7 +249,7 @@ def explain(
     asked = ExplainOptions(label, token, at, start, end, kinds, device, offline, trust_code)
     with ticker(quiet) as display:
         done, written = work(
-            os.fspath(model), Path(file), Path(out), asked, display.say, display.tell
+            os.fspath(model), _path(file), _path(out), asked, display.say, display.tell
         )
     return Explanation(done, tuple(written))
 
@@ -258,6 +258,10 @@ def _paths(files: StrPath | Sequence[StrPath]) -> list[str]:
     """One path or several, as texts."""
     several = [files] if isinstance(files, (str, os.PathLike)) else files
     return [os.fspath(one) for one in several]
+
+
+def _path(given: StrPath) -> Path:
+    return Path(given).expanduser()
 
 
 def _several(given: str | Sequence[str] | None) -> list[str]:

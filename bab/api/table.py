@@ -80,9 +80,9 @@ def _csv(
     if superb is not None:
         from bab.results.superb import leaderboard
 
-        return leaderboard(Path(superb), "csv")
+        return leaderboard(Path(superb).expanduser(), "csv")
     # A `Run` is a tuple, too.
-    folder = Path(os.fspath(runs)) if isinstance(runs, (str, os.PathLike)) else None
+    folder = Path(os.fspath(runs)).expanduser() if isinstance(runs, (str, os.PathLike)) else None
     records = list(cast(Sequence[Record], runs)) if folder is None else record.collect(folder)[0]
     if not records:
         raise BabError("no records" if folder is None else f"no finished run in {folder}")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 CONVERT = "convert it, e.g. with `ffmpeg -i IN OUT.wav`"
 REPLACE = "get it again, look with `bab data check`, or leave such files out with `--skip-bad`"
+PATH = "check the corpus's path"
 # An MP3 frame may lie in up to 511 bytes of the frames before it: up to .5 s at low bit rates.
 # With 1 s decoded before a span, spans equal the whole file to 3e-7 at 8 to 48 kHz [measured].
 _MP3_WARM_UP = 1.0  # seconds
@@ -46,6 +47,15 @@ class UnreadableError(AudioError):
     def __init__(self, kind: str, path: str, message: str) -> None:
         super().__init__(f"{path}: {message}")
         self.kind = kind
+
+
+def of_a_file(error: AudioError) -> str:
+    """What is said where a file was named by itself: no corpus is to be looked at."""
+    return (
+        str(error)
+        .replace(f"; {REPLACE}", "; get it again")
+        .replace(f"; {PATH}", "; check its path")
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +89,7 @@ def key(path: str) -> tuple[str, int, int]:
         state = os.stat(path)  # noqa: PTH116 - a path object costs more than the call
     except OSError as error:
         why = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise UnreadableError("missing", path, f"{why}; check the corpus's path") from None
+        raise UnreadableError("missing", path, f"{why}; {PATH}") from None
     return path, state.st_size, state.st_mtime_ns
 
 
@@ -101,6 +111,8 @@ def _probe(path: str, size: int, modified: int) -> AudioInfo:
 
 
 def _looked_at(path: str, size: int) -> AudioInfo:
+    if os.path.isdir(path):  # noqa: PTH112
+        raise UnreadableError("missing", path, f"is a folder, and no file; {PATH}")
     if size == 0:
         raise UnreadableError("empty", path, f"the file is empty (0 bytes); {REPLACE}")
     with _opened(path) as file:

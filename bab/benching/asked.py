@@ -61,7 +61,7 @@ def asked_grid(
     for key, value, allowed in wrong:
         raise ConfigError(f"{key_of[key]}: {value} is not {allowed}")
     unique = list({repr(cell): cell for cell in cells}.values())
-    runs = str(values.get("runs", "runs"))
+    runs = str(Path(str(values.get("runs", "runs"))).expanduser())
     return (
         RunGrid(
             tuple(unique),

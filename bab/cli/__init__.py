@@ -177,7 +177,10 @@ def _told(error: Exception, debug: bool) -> int:
         return error.exit_code
     if isinstance(error, OSError):
         # A full disk, a folder that can't be written, a path through a file: nobody's bug.
-        echo(f"bab: error: {error.filename or 'a file'}: {error.strerror or error}", err=True)
+        why = error.strerror or error
+        if isinstance(error, FileExistsError):
+            why = "a file is there, where a folder is to be made: name another place"
+        echo(f"bab: error: {error.filename or 'a file'}: {why}", err=True)
         return 2
     if not debug:
         traceback.print_exception(error)

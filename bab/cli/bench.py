@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from bab.cli.echo import echo, echo_table
+from bab.cli.echo import Place, echo, echo_table
 from bab.cli.launched import takes_launcher
 
 
 @click.command("bench")
-@click.argument("grid", required=False, type=click.Path(path_type=Path))
+@click.argument("grid", required=False, type=Place())
 @click.option("--encoders", metavar="NAME[:WEIGHTS],...", help="Encoders, e.g. fbank,hubert.")
 @click.option("--tasks", metavar="TASK[@CORPUS[:ROOT]],...", help="Cells: tasks and corpora.")
 @click.option("--seeds", metavar="N,...", help="Seeds; default: 0.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bab.cli.echo import echo
+from bab.cli.echo import Place, echo
 
 if TYPE_CHECKING:
     from bab.testing.subjects import Asked
@@ -35,7 +35,7 @@ _SECTIONS = {
 @click.option(
     "--sample",
     "samples",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=Place(exists=True, dir_okay=False),
     multiple=True,
     help="A file that a format must read.",
 )

@@ -8,15 +8,15 @@ from typing import Any
 
 import click
 
-from bab.cli.echo import echo
+from bab.cli.echo import Place, echo
 from bab.core.errors import counted
 
 _SETS = ("labels", "from", "to")
 
 
 @click.command("convert")
-@click.argument("given", metavar="IN", type=click.Path(path_type=Path))
-@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+@click.argument("given", metavar="IN", type=Place())
+@click.argument("out", metavar="OUT", type=Place())
 @click.option("--from", "source", metavar="FORMAT", default="", help="Of IN; default: by suffix.")
 @click.option("--to", "target", metavar="FORMAT", default="", help="Of OUT; default: by suffix.")
 @click.option(

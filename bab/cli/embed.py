@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from bab.cli.display import DEVICES
-from bab.cli.echo import echo
+from bab.cli.echo import Place, echo
 
 
 @click.command("embed")
 @click.argument("encoder")
 @click.argument("files", nargs=-1, required=True)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the files.")
+@click.option("--out", required=True, type=Place(), help="Folder for the files.")
 @click.option(
     "--layer",
     default="last",

@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from bab.cli.display import DEVICES
-from bab.cli.echo import echo
+from bab.cli.echo import Place, echo
 
 
 @click.command("explain")
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for pictures.")
+@click.argument("model", type=Place())
+@click.argument("file", required=False, type=Place())
+@click.option("--out", required=True, type=Place(), help="Folder for pictures.")
 @click.option("--label", metavar="L", help="Class to explain; default: the likeliest.")
 @click.option("--token", metavar="T", help="The same of a text model: a letter, word or phone.")
 @click.option("--at", type=float, metavar="SECONDS", help="One frame, in place of all that say it.")

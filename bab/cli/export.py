@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from bab.cli.echo import echo
+from bab.cli.echo import Place, echo
 
 
 @click.command("export")
-@click.argument("run_folder", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("run_folder", type=Place())
+@click.argument("out", type=Place())
 @click.option(
     "--to",
     type=click.Choice(["hf", "onnx"]),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bab.cli.echo import echo
+from bab.cli.echo import Place, echo
 
 
 @click.command("new")
@@ -15,7 +15,7 @@ from bab.cli.echo import echo
 @click.option(
     "--in",
     "parent",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    type=Place(file_okay=False, exists=True),
     default=Path(),
     help="Folder to write it in; default: here.",
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bab.cli.display import DEVICES
-from bab.cli.echo import echo
+from bab.cli.echo import Place, echo
 from bab.cli.launched import in_shards, shard_option, takes_launcher
 from bab.core.errors import counted, lasting
 
@@ -19,11 +19,9 @@ if TYPE_CHECKING:
 
 
 @click.command("predict")
-@click.argument("run_folder", type=click.Path(path_type=Path))
+@click.argument("run_folder", type=Place())
 @click.argument("files", nargs=-1, required=True)
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder for the predictions."
-)
+@click.option("--out", required=True, type=Place(), help="Folder for the predictions.")
 @click.option("--preset", metavar="NAME", help="How to decode; `bab info TASK` names the presets.")
 @click.option(
     "--threshold",
@@ -62,7 +60,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--enrol",
-    type=click.Path(path_type=Path),
+    type=Place(),
     help="sv: score against the speakers in this folder, a file or a folder each.",
 )
 @click.option(

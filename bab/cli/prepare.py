@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bab.cli.complete import named
-from bab.cli.echo import echo
+from bab.cli.echo import Place, echo
 from bab.cli.launched import in_shards, shard_option, takes_launcher
 
 
@@ -33,7 +33,7 @@ def _renamed(context: click.Context, param: click.Parameter, value: str | None) 
     "--out",
     required=True,
     metavar="FILE.parquet",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Place(dir_okay=False),
     help="The manifest.",
 )
 @click.option(

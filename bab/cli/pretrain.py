@@ -10,12 +10,12 @@ import click
 
 from bab.cli.complete import named
 from bab.cli.display import leads
-from bab.cli.echo import echo
+from bab.cli.echo import Place, echo
 from bab.cli.launched import as_job, takes_launcher
 
 
 @click.command("pretrain")
-@click.argument("recipe", required=False, type=click.Path(path_type=Path))
+@click.argument("recipe", required=False, type=Place())
 @click.option(
     "--encoder",
     metavar="NAME[:WEIGHTS]",

@@ -10,12 +10,12 @@ import click
 
 from bab.cli.complete import named
 from bab.cli.display import leads
-from bab.cli.echo import echo, echo_table
+from bab.cli.echo import Place, echo, echo_table
 from bab.cli.launched import in_shards, jobs_of, shard_option, takes_launcher
 
 
 @click.command("run")
-@click.argument("recipe", required=False, type=click.Path(path_type=Path))
+@click.argument("recipe", required=False, type=Place())
 @click.option(
     "--encoder",
     metavar="NAME[:WEIGHTS]",

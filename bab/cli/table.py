@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from bab.cli.echo import echo, echo_table
+from bab.cli.echo import Place, echo, echo_table
 
 if TYPE_CHECKING:
     from bab.results.audit import Audit
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--superb",
     metavar="FILE.csv",
-    type=click.Path(path_type=Path),
+    type=Place(),
     help="No runs: a leaderboard of SUPERB's ten tasks, each model with its superb_s.",
 )
 @click.option(

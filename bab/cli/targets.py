@@ -9,7 +9,7 @@ import click
 
 from bab.cli.complete import named
 from bab.cli.display import DEVICES
-from bab.cli.echo import echo
+from bab.cli.echo import Place, echo
 from bab.cli.launched import in_shards, jobs_of, shard_option, takes_launcher
 
 
@@ -23,7 +23,7 @@ from bab.cli.launched import in_shards, jobs_of, shard_option, takes_launcher
     help="May repeat.",
     shell_complete=named("datasets"),
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the store.")
+@click.option("--out", required=True, type=Place(), help="Folder of the store.")
 @click.option(
     "--encoder",
     metavar="NAME[:WEIGHTS]",
@@ -37,7 +37,7 @@ from bab.cli.launched import in_shards, jobs_of, shard_option, takes_launcher
 @click.option(
     "--centroids",
     metavar="FOLDER",
-    type=click.Path(path_type=Path),
+    type=Place(),
     help="Use the k-means of these targets; fit none.",
 )
 @click.option("--split", "splits", metavar="SPLIT", multiple=True, help="Default: all clips.")

@@ -282,6 +282,11 @@ def _load(kind: str, name: str, source: str) -> Any:
     try:
         return registry.load(kind, name)
     except PluginError as error:
+        if kind == "datasets" and Path(name).is_dir():
+            raise PluginError(
+                f"'{name}' is a folder: say how it is laid out, as in rttm:{name} or audio:{name} "
+                "(`bab list datasets`, docs/corpora.md)"
+            ) from error
         raise PluginError(f"{error}" + (f" (named by {source})" if source else "")) from error
 
 
@@ -310,9 +315,12 @@ def _emptied(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _settle(values: dict[str, Any], stated: Stated) -> None:
-    """The same folder from another working directory is the same corpus; and the run's seed draws
+    """`~` in `runs` is the user's home; the same folder from another working directory is the same
+    corpus; and the run's seed draws
     untrained weights, unless the encoder's own seed is given; and which precision `auto` is
     depends on the device, and so belongs to the run."""
+    if isinstance(values.get("runs"), str):
+        values["runs"] = os.path.expanduser(values["runs"])  # noqa: PTH111 - "" is refused later
     encoder, said = values.get("encoder", {}), stated.get("encoder", {})
     options, seed = encoder.get("options", {}), values.get("seed", 0)
     members = names.members(str(encoder.get("name", "")))
@@ -397,7 +405,7 @@ def component_config(section: str, spec: str, sets: Sequence[str]) -> dict[str, 
         raise ConfigError(f"--set {foreign[0]}: only keys of '{section}' have a meaning here")
     keys = dict(whole.values[section])
     kind, after = COMPONENTS[section]
-    cls = registry.load(kind, keys["name"])
+    cls = _load(kind, keys["name"], "")
     fixed = {key: keys.pop(key) for key in ("name", after) if key in keys}
     options, wrong = _options(cls.Options, keys, whole, section)
     if wrong:

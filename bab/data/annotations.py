@@ -44,10 +44,10 @@ def open_format(name: str, options: Mapping[str, Any] | None = None) -> Format:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        hint = ""
+        told = f"option '{key}': {first['msg']}"
         if first["type"] == "extra_forbidden":
-            hint = f" ({did_you_mean(key, cls.Options.model_fields)})"
-        raise ConfigError(f"format '{name}', option '{key}': {first['msg']}{hint}") from None
+            told = f"there is no option '{key}': {did_you_mean(key, cls.Options.model_fields)}"
+        raise ConfigError(f"format '{name}', {told}") from None
     return form
 
 

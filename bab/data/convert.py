@@ -162,7 +162,9 @@ def _target(out: Path, folder: bool) -> str:
     names = names_of(out, lambda cls: cls.writes)
     if names and not folder:
         return names[0]
-    raise BabError(f"{out}: say which format to write with --to. {_known(writes=True)}")
+    only = [] if folder else names_of(out, lambda cls: cls.reads)
+    told = f"'{only[0]}' is only read; " if only else ""
+    raise BabError(f"{out}: {told}say which format to write with --to. {_known(writes=True)}")
 
 
 def _known(writes: bool = False) -> str:

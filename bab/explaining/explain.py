@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bab.audio import streaming
+from bab.audio.decoding import of_a_file
 from bab.core.atomic import write_json
 from bab.core.device import resolve_device
-from bab.core.errors import BabError, ConfigError, NotApplicableError, did_you_mean
+from bab.core.errors import AudioError, BabError, ConfigError, NotApplicableError, did_you_mean
 from bab.core.names import file_name
 from bab.core.record import now, versions
 from bab.core.types import Batch, Clip, Output, Segment, Tell, Waves
@@ -149,14 +150,18 @@ def _sound(
 ) -> tuple[float, NDArray[np.float32], list[str]]:
     """The stretch's beginning in seconds, its samples at the encoder's rate, what is to be told."""
     encoder, notices = saved.encoder, list[str]()
-    stream = streaming.open_stream(str(file))
+    try:
+        stream = streaming.open_stream(str(file))
+    except AudioError as error:
+        raise BabError(of_a_file(error)) from None
     start, total = asked.start or 0.0, stream.duration
     longest = min(LONGEST, encoder.max_seconds or LONGEST)
     end = min(total, start + longest) if asked.end is None else asked.end
-    if not 0 <= start < end or end > total + 0.01:
-        raise ConfigError(
-            f"--start {start:g} --end {end:g}: {file} has {total:.2f} s; name a stretch inside"
-        )
+    if asked.end is not None and asked.end <= start:
+        raise ConfigError(f"--end {end:g}: must come after --start {start:g}")
+    if not 0 <= start < total or end > total + 0.01:
+        wrong = f"--start {start:g}" + (f" --end {end:g}" if asked.end is not None else "")
+        raise ConfigError(f"{wrong}: {file} has {total:.2f} s; name a stretch inside")
     if asked.end is None and end < total:
         told = f"{end - start:g} s of {total:.1f} s are explained"
         notices.append(f"{told}: --start and --end name others")

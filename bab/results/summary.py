@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bab.core.errors import BabError
+from bab.core.errors import BabError, did_you_mean
 from bab.core.record import Record
 from bab.results import compare
 from bab.results.notes import column_notes, heard, newest, old
@@ -140,8 +140,11 @@ def arrange(records: Sequence[Record]) -> Table:
 
 def summarise(records: Sequence[Record], baseline: str = BASELINE) -> Summary:
     """The numbers of a table. baseline: the encoder that relative scores start from. Raises
-    BabError: see `arrange`."""
+    BabError: see `arrange`; or no run is of that encoder, which isn't the usual one."""
     table = arrange(records)
+    known = {key[0] for key in table.keys}
+    if baseline not in {BASELINE, *known, *(name.partition(":")[0] for name in known)}:
+        raise BabError(f"no run is of encoder '{baseline}': {did_you_mean(baseline, known)}")
     shortly = zip(table.keys, brief([key[3] for key in table.keys]), strict=True)
     names = [", ".join(filter(None, (*key[:2], text))) for key, text in shortly]
     done = [[_done(members) for members in row] for row in table.cells]

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from bab import __version__
-from bab.audio.decoding import REPLACE
+from bab.audio.decoding import of_a_file
 from bab.config.corpora import open_corpus
 from bab.config.resolve import corpus_config, encoder_config
 from bab.core import names
@@ -178,7 +178,7 @@ class _Work:
                 self.say(f"{place}: {done.rows} x {self.result.dim}, {done.seconds:.1f} s")
             self.result.files[recording.name] = done.seconds
         except AudioError as error:
-            why = str(error).replace(f"; {REPLACE}", "; get it again")
+            why = of_a_file(error)
             self.result.left[recording.path or recording.name] = why
             self.say(f"{place}: left out: {why}")
         self.done += self.lengths[recording.name]

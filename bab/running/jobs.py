@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bab.audio.decoding import REPLACE
+from bab.audio.decoding import of_a_file
 from bab.checking.blame import blamed, naming
 from bab.core.errors import AudioError, BabError, DiskFullError, InterruptedRunError
 from bab.data.workers import workers
@@ -106,7 +106,7 @@ def _tried(maker: Maker, recording: Recording, work: Callable[[], Result]) -> Re
     try:
         return work()
     except AudioError as error:
-        return Answer(None, str(error).replace(f"; {REPLACE}", "; get it again"))
+        return Answer(None, of_a_file(error))
     except DiskFullError:
         raise
     except OSError as error:

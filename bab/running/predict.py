@@ -162,7 +162,9 @@ class _Work:
                 self.say(f"{place}: done before")
             else:
                 self._tell_rounded()
-                word = f"{len(done.prediction.segments)} segments" if self.maker.formats else "done"
+                word = "done"
+                if self.maker.formats:
+                    word = counted(len(done.prediction.segments), "segment")
                 speed = done.seconds / max(1e-9, answer.seconds)
                 self.say(f"{place}: {word}, {done.seconds / 60:.2f} min, {speed:.1f} x real time")
             for line in (*done.notices, *made.notices):

@@ -12,6 +12,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from bab.audio.streaming import Stream
 from bab.config.corpora import open_corpus
 from bab.config.resolve import corpus_config
 from bab.core import registry
-from bab.core.errors import AudioError, BabError
+from bab.core.errors import AudioError, BabError, ConfigError
 from bab.core.names import fitted
 from bab.core.types import Permissions
 from bab.data.content import content_id
@@ -97,10 +98,11 @@ class Named(NamedTuple):
 
 
 class _How(NamedTuple):
-    """How corpora are opened: texts of `--set corpus.KEY=VALUE`."""
+    """How corpora are opened: texts of `--set corpus.KEY=VALUE`. opened: which were."""
 
     offline: bool
     sets: Sequence[str]
+    opened: list[str]
 
 
 def recordings(
@@ -116,12 +118,16 @@ def recordings(
     stay, whatever else is named now.
 
     Raises:
-        BabError: nothing was named, or a folder, list or corpus can't be read.
+        BabError: nothing was named, a folder, list or corpus can't be read, or there are options
+            of corpora and no corpus.
     """
     named: list[Recording] = []
     left: dict[str, str] = {}
+    how = _How(offline, sets, [])
     for one in inputs:
-        named += _named(str(one), _How(offline, sets), left)
+        named += _named(str(one), how, left)
+    if sets and not how.opened:
+        raise ConfigError(f"--set {sets[0]}: of a corpus, and none is named (rttm:FOLDER)")
     for recording in [r for r in named if _shown(r.path) != r.path]:
         left[_shown(recording.path)] = "its name isn't UTF-8: rename the file or folder"
         named.remove(recording)
@@ -163,10 +169,19 @@ def _named(text: str, how: _How, left: dict[str, str]) -> Iterator[Recording]:
         yield from _listed(Path(text[1:]).expanduser(), how, left)
     elif path.is_dir():
         yield from _below(path, left)
-    elif not path.exists() and registry.known("datasets", text.partition(":")[0]):
+    elif not path.exists() and _a_corpus(text):
         yield from _of_corpus(text, how)
     else:
         yield Recording(path.stem, str(path.absolute()))
+
+
+def _a_corpus(text: str) -> bool:
+    """Whether a text that is no path is meant as a corpus; `rtm:FOLDER` is, misspelt."""
+    name, colon, root = text.partition(":")
+    if registry.known("datasets", name):
+        return True
+    near = bool(get_close_matches(name, registry.names("datasets")))
+    return bool(colon) and near and Path(root).expanduser().exists()
 
 
 def _below(folder: Path, left: dict[str, str]) -> Iterator[Recording]:
@@ -217,7 +232,8 @@ def _listed(path: Path, how: _How, left: dict[str, str]) -> Iterator[Recording]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise BabError(f"{path}: can't be read as a list of files ({error})") from None
+        why = getattr(error, "strerror", None) or error
+        raise BabError(f"{path}: can't be read as a list of files ({why})") from None
     for number, line in enumerate(lines, start=1):
         text = line.strip()
         if not text or text.startswith("#"):
@@ -231,6 +247,7 @@ def _listed(path: Path, how: _How, left: dict[str, str]) -> Iterator[Recording]:
 
 def _of_corpus(spec: str, how: _How) -> Iterator[Recording]:
     """Every clip of a corpus, by its id."""
+    how.opened.append(spec)
     corpus = open_corpus(
         corpus_config(spec, how.sets), Permissions(offline=how.offline, leakage=True)
     )

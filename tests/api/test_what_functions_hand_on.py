@@ -51,6 +51,8 @@ def test_predict(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         probabilities="npy", device="cpu", precision="bf16", overlap=0.5, timeline="png,svg",
         enrol="e", set={"corpus.set": "eaf"}, jobs=3, offline=True, trust_code=True, quiet=True,
     )  # fmt: skip
+    bab.predict("m", "a.wav", "~/out")
+    assert calls.pop()[2] == Path.home() / "out"
     (model, files, out, asked, *_), (_, several, _, whole, *_) = calls
     assert (model, files, out, several) == ("m", ["a.wav"], Path("out"), ["a.wav", "b"])
     assert asked == PredictOptions(corpus=[], timeline=[])

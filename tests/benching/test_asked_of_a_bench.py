@@ -59,6 +59,7 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
     grid, count = asked(path, seeds=3, tasks="gender", jobs=1, runs="here")
     assert grid == RunGrid((Cell("fbank", "gender"),), (3,), (0.1,), keys, (), "here")
     assert count == 1
+    assert asked(path, runs="~/here")[0].runs == str(Path.home() / "here")
 
 
 @pytest.mark.parametrize(

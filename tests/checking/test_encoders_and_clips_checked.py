@@ -182,6 +182,14 @@ def test_one_state_is_given_where_one_is_asked_for() -> None:
     assert said(encode, nothing, waves) == "forward gives list, not bab.Encoded"
 
 
+@pytest.mark.parametrize(
+    ("given", "told"), [(lambda r: r.lengths.int(), "torch.int32"), (lambda r: [4, 2], "list")]
+)
+def test_lengths_are_whole_numbers_in_a_tensor(given: Any, told: str) -> None:
+    told = f"forward gives lengths as {told}: an int64 tensor expected"
+    assert said(encode, *answers(lengths=given)) == told
+
+
 def test_there_is_a_length_for_each_clip() -> None:
     told = "forward gives 1 lengths up to 4 with states of [] frames for 2 clips"
     assert said(encode, *answers(lengths=lambda r: r.lengths[:1])) == told

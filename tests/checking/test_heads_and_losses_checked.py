@@ -203,6 +203,28 @@ def test_a_loss_that_is_wrong_is_told(change: dict[str, Any], told: str | None) 
         assert checked(Squares(**change)) == told
 
 
+@pytest.mark.parametrize(("off", "fine"), [(9e-4, True), (-9e-4, True), (1.1e-3, False)])
+def test_counts_of_twice_the_examples_are_twice_as_many_to_a_thousandth(
+    off: float, fine: bool
+) -> None:
+    """Weighted counts are sums of floats."""
+
+    class Weighted(Squares):
+        def counts(self, batch: Batch) -> dict[str, float]:
+            count = float(batch.target_lengths.sum())
+            return {"s": count * (1 + off) if len(batch.clips) == 2 else count}
+
+        def forward(self, model: Any, batch: Batch) -> Loss:
+            total = super().forward(model, batch).terms["s"].total
+            return Loss({"s": Term(total, self.counts(batch)["s"])})
+
+    if fine:
+        scorer, batch = Scores().eval(), frames()
+        check_loss(Weighted(), scorer, batch, Weighted()(scorer, batch))
+    else:
+        assert checked(Weighted()).endswith("of the same ('s'): it must scale with them")
+
+
 @pytest.mark.parametrize(("factor", "fine"), [(1.0, True), (1.09, True), (0.91, True),
                                                (1.11, False), (0.89, False)])  # fmt: skip
 def test_twice_the_examples_give_about_twice_the_loss(factor: float, fine: bool) -> None:

@@ -39,6 +39,9 @@ def test_predict(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (run, files, out, asked, *_, shard), _ = reached(monkeypatch, place, *line)
     assert (run, files, out, shard) == (Path("R"), ("a", "b"), Path("o"), None)
     assert asked == PredictOptions(corpus=())
+    monkeypatch.setenv("HOME", str(here))  # a shell leaves `--out=~/o` as it is
+    tilde, _ = reached(monkeypatch, place, "predict", "~/R", "a", "--out=~/o")
+    assert (tilde[0], tilde[2]) == (here / "R", here / "o")
     more = ["--preset", "p", "--threshold", " K =.5", "--threshold", "F=1", "--format", "eaf,csv"]
     more += ["--probabilities", "parquet", "--device", "cpu", "--precision", "fp16"]
     more += ["--overlap", "0.25", "--timeline", "png", "--enrol", "e", "--set", "corpus.set=x"]

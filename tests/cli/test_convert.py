@@ -110,7 +110,7 @@ def test_files_are_not_written_over_each_other(tmp_path):
     [
         (("gone.rttm", "x.eaf"), "gone.rttm: there is no such file"),
         (("a.rttm", "out"), "say which format to write with --to. known: audacity"),
-        (("a.rttm", "x.its"), "--to"),
+        (("a.rttm", "x.its"), "x.its: 'its' is only read; say which format to write with --to."),
         (("a.rttm", "x.rttm", "--to", "its"), "read only"),
         (("a.rttm", "x.rttm", "--to", "elan"), "there is no format called 'elan'"),
         ((".", "out", "--to", "rttm", "--from", "its"), "no annotation file of the format its"),

@@ -40,6 +40,10 @@ def test_errors_and_their_tracebacks(replaced: Any, here: Path, capsys: Capture)
     status, said = ended(BabError("told"), "--debug")
     assert status == 2 and said.startswith("Traceback") and said.endswith("\nbab: error: told\n")
     assert ended(OSError(28, "No space left", "f")) == (2, "bab: error: f: No space left\n")
+    assert ended(FileExistsError(17, "File exists", "f")) == (
+        2,
+        "bab: error: f: a file is there, where a folder is to be made: name another place\n",
+    )
     assert ended(OSError("odd")) == (2, "bab: error: a file: odd\n")
     fault = (
         "bab: this is a fault of bab, not yours. Please report it with the lines above, the "

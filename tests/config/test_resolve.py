@@ -231,6 +231,17 @@ def test_mistakes_say_key_value_source_and_remedy(text, said):
     assert said in refused(text)
 
 
+def test_a_folder_alone_is_no_corpus(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "homes").mkdir()
+    said = r"'homes' is a folder: say how it is laid out, as in rttm:homes or audio:homes"
+    for asks in (lambda: corpus_config("homes"), lambda: made(corpus="homes")):
+        with pytest.raises(PluginError, match=said):
+            asks()
+    with pytest.raises(PluginError, match="there is no corpus called 'gone'"):
+        corpus_config("gone")
+
+
 def test_mistakes_in_files_name_the_file(tmp_path):
     (tmp_path / "bab.toml").write_text("[cache]\nbudget = 3\n")
     recipe = tmp_path / "r.yaml"

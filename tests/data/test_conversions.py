@@ -188,8 +188,7 @@ def test_a_format_that_is_written_alone(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_options_of_a_format() -> None:
     for options, told in (
-        ({"name": "x"}, "format 'eaf', option 'name': Extra inputs are not permitted (did you mean "
-         "'names'?)"),
+        ({"name": "x"}, "format 'eaf', there is no option 'name': did you mean 'names'?"),
         ({"names": "x"}, "format 'eaf', option 'names': Input should be 'aclew' or 'labels'"),
     ):  # fmt: skip
         with pytest.raises(ConfigError) as caught:

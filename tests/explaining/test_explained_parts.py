@@ -89,10 +89,14 @@ def test_the_stretch_that_is_heard(file: Path, asked: Any, most: Any, told: Any)
 @pytest.mark.parametrize(
     ("asked", "most", "said"),
     [
-        ({"start": 5.0, "end": 5.0}, None, "--start 5 --end 5: "),
-        ({"start": -1.0}, None, "--start -1 --end "),
-        ({"start": 24.0, "end": 25.02}, None, "has 25.00 s; name a stretch inside"),
-        ({"start": 25.0}, None, "--start 25 --end 25: "),
+        ({"start": 5.0, "end": 5.0}, None, "--end 5: must come after --start 5$"),
+        ({"start": -1.0}, None, "^--start -1: .* has 25.00 s; name a stretch inside$"),
+        (
+            {"start": 24.0, "end": 25.02},
+            None,
+            "^--start 24 --end 25.02: .* has 25.00 s; name a stretch inside",
+        ),
+        ({"start": 25.0}, None, "^--start 25: .* has 25.00 s"),
         ({"end": 4.1}, 4.0, "--end 4.1: 'ear:x' takes in 4 s at once"),
     ],
 )
@@ -108,6 +112,18 @@ def test_a_file_without_sound(file: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(explain.streaming, "blocks", lambda *given: [])
     with pytest.raises(BabError, match=r"a\.wav: it holds no sound$"):
         heard(file)
+
+
+def test_a_file_that_cant_be_heard(tmp_path: Path) -> None:
+    """No corpus, no `bab data check`: the file was named by itself."""
+    file = tmp_path / "a.wav"
+    with pytest.raises(BabError, match=r"a\.wav: there is no such file; check its path$"):
+        heard(file)
+    file.touch()
+    with pytest.raises(BabError, match=r"a\.wav: the file is empty \(0 bytes\); get it again$"):
+        heard(file)
+    with pytest.raises(BabError, match=r": is a folder, and no file; check its path$"):
+        heard(tmp_path)
 
 
 # --- what is explained --------------------------------------------------------------------------

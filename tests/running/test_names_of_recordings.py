@@ -164,6 +164,23 @@ def test_a_list_names_what_lies_beside_it_or_anywhere(
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(BabError, match=r"files\.txt: can't be read as a list of files \("):
         recordings([f"@{path}"])
+    with pytest.raises(BabError) as caught:
+        recordings(["@gone.txt"])
+    told = "gone.txt: can't be read as a list of files (No such file or directory)"
+    assert str(caught.value) == told
+
+
+def test_a_corpus_misspelt_is_no_file_and_options_need_a_corpus(tmp_path: Path) -> None:
+    sounds(tmp_path, "here/a.wav")
+    with pytest.raises(BabError, match=r"no corpus called 'rtm': did you mean 'rttm'\?"):
+        recordings([f"rtm:{tmp_path / 'here'}"])
+    # No name of a corpus is near, or no such folder is there: a file that isn't there.
+    assert names("song:1.wav") == ["song_1"] and names("rtm:1.wav") == ["rtm_1"]
+    with pytest.raises(BabError) as caught:
+        recordings([tmp_path / "here"], sets=["corpus.format=eaf"])
+    assert str(caught.value) == (
+        "--set corpus.format=eaf: of a corpus, and none is named (rttm:FOLDER)"
+    )
 
 
 def test_a_corpus_names_its_clips(monkeypatch: pytest.MonkeyPatch) -> None:
