@@ -94,6 +94,13 @@ def test_a_spectrogram(colours: str, above: float) -> None:
     assert (named["vmin"], named["vmax"]) == (mel.max() - 70, mel.max() + above)
 
 
+def test_silence_is_one_colour() -> None:
+    panel = Panel()
+    spectrogram(panel, np.zeros(800, np.float32), 8000, 0.0, "cividis")
+    ((_, _, mel), named) = panel.asked["pcolormesh"][0]
+    assert (mel == -120).all() and (named["vmin"], named["vmax"]) == (-190, -120)
+
+
 def explained(**more: Any) -> Explained:
     values = np.zeros((129, 5))
     values[10, 1:4] = 3.0
