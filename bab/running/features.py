@@ -199,16 +199,18 @@ class FeatureSource:
 
     def _made(self, items: Sequence[Item]) -> Mapping[_Key, Tensor]:
         """The states of windows that aren't kept, where several can be computed at once."""
-        if self.passes.share.passes == 1:
+        if self.passes.share.passes == self.batch == 1:
             return {}
         absent: dict[_Key, Window] = {}
         for item in items:
             if self.pool and _keys(item) in self._memory:
                 continue
             for window in item.windows:
-                place = self.places.get(_key(window))
-                if place is None or not self.store.has(self.blocks[place.block][0]):
-                    absent[_key(window)] = window
+                key = _key(window)
+                place = self.places.get(key)
+                kept = place is not None and self.store.has(self.blocks[place.block][0])
+                if not kept and key not in self._resident:
+                    absent[key] = window
         if len(absent) < 2:
             return {}
         return dict(zip(absent, self.passes.encode(list(absent.values())), strict=True))
@@ -278,7 +280,7 @@ class FeatureSource:
     ) -> Tensor:
         """[L, T, D] of a window, or of the frames `crop` of it."""
         if self._resident_left or self._resident:
-            return self._stayed(window)[:, slice(*(crop or (None,)))]
+            return self._stayed(window, made)[:, slice(*(crop or (None,)))]
         whole, place = made.get(_key(window)), self.places.get(_key(window))
         if whole is None and place is not None:
             states = self._read(place, crop)
@@ -288,13 +290,13 @@ class FeatureSource:
             whole = self.passes.encode([window])[0]
         return whole if crop is None else whole[:, slice(*crop)]
 
-    def _stayed(self, window: Window) -> Tensor:
+    def _stayed(self, window: Window, made: Mapping[_Key, Tensor]) -> Tensor:
         """[L, T, D] of a window on the device, where it stays if there is room."""
         states = self._resident.get(_key(window))
         if states is not None:
             return states
-        place, states = self.places.get(_key(window)), None
-        if place is not None:
+        states, place = made.get(_key(window)), self.places.get(_key(window))
+        if states is None and place is not None:
             states = self._read(place, None)
         if states is None:
             states = self.passes.encode([window])[0]
