@@ -168,6 +168,11 @@ def test_dev_chooses_by_what_the_task_selects() -> None:
     dev = data.folds[0].dev
     right = [SimpleNamespace(id=c.id, labels={"word": c.labels["word"]}, scores={}) for c in dev]
     assert question._dev(dev, right) == 1.0  # type: ignore[arg-type]
+    question.task.higher_is_better = False  # type: ignore[misc]
+    try:
+        assert question._dev(dev, right) == -1.0  # type: ignore[arg-type]
+    finally:
+        del question.task.higher_is_better
     question.task.select = "nothing"  # type: ignore[misc]
     try:
         assert question._dev(dev, right) == -math.inf  # type: ignore[arg-type]
