@@ -1,6 +1,6 @@
 """What is taken where nobody says anything: options of components, keys of runs and pretraining,
-arguments of functions; and constants of modules: published sizes, thresholds, tables, names. One
-line each, as tests/config/defaults.txt has them.
+arguments of functions; what values an option takes; and constants of modules: published sizes,
+thresholds, tables, names. One line each, as tests/config/defaults.txt has them.
 
 `python tests/defaults.py` writes that file: after a change that is meant, which CHANGELOG tells of.
 """
@@ -88,7 +88,12 @@ def _of_component(cls: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _of_model(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:
+    """Defaults; and what values are taken, where not all of a type are."""
+    told = model.model_json_schema()["properties"]
     for key, field in model.model_fields.items():
+        taken = {k: v for k, v in told[key].items() if k not in ("title", "description", "default")}
+        if not {*taken} <= {"type", "$ref"}:
+            yield f"{key} takes", taken
         value = field.get_default(call_default_factory=True)
         if isinstance(value, BaseModel):
             yield from ((f"{key}.{below}", v) for below, v in _of_model(type(value)))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors import SafetensorError
 from train_worker import Small
 
 from bab.audio import decoding
@@ -116,6 +117,9 @@ def test_what_is_said_of_damage_and_of_a_disk(
     def fails(*given: Any) -> Any:
         raise OSError(24, "Too many open files")
 
+    def refuses(*given: Any) -> Any:
+        raise SafetensorError("I/O error: no space")  # as the library says it
+
     with monkeypatch.context() as patch:
         patch.setattr(blocks.Reader, "read", fails)
         assert kept.read("dd", 0, None) is None  # the block may be good
@@ -126,6 +130,9 @@ def test_what_is_said_of_damage_and_of_a_disk(
         f"features can't be kept in {tmp_path} ([Errno 24] Too many open files): computed as needed"
     )
     assert not kept.put("dd", [ROWS])
+    monkeypatch.setattr(store.blocks, "write", refuses)
+    full = Store(tmp_path, 10**6)
+    assert full.put("ff", [ROWS]) is False and "(I/O error: no space)" in full.problem
     (tmp_path / "file").touch()
     assert Store(tmp_path / "file" / "x", 10**6).room_for([5, 6]) == [
         True,

@@ -161,6 +161,23 @@ def lines(folder: Path) -> list[str]:
     return (folder / "predictions" / "default" / "predictions.csv").read_text().splitlines()
 
 
+def test_an_id_does_not_depend_on_the_order_of_options() -> None:
+    encoder = SimpleNamespace(fingerprint="f")
+    task = corpus = SimpleNamespace(version="1")
+    parts = cast(Parts, SimpleNamespace(
+        encoder=encoder, members=(encoder,), task=task, corpus=corpus, head=None, objective=None,
+        start=None,
+    ))  # fmt: skip
+
+    def called(**identity: Any) -> str:
+        config = SimpleNamespace(identity=lambda: json.loads(json.dumps(identity)))
+        return folders.run_id(cast(RunConfig, config), parts, "digest")
+
+    first = called(seed=0, corpus={"name": "rttm", "root": "/a"}, head={"a": 1, "b": 2})
+    assert first == called(head={"b": 2, "a": 1}, corpus={"root": "/b", "name": "rttm"}, seed=0)
+    assert first != called(seed=0, corpus={"name": "rttm"}, head={"a": 1, "b": 3})
+
+
 def test_a_finished_run_is_found_and_its_folder_holds_what_it_made(ran: Any) -> None:
     assert ran.folder == ran.top / "runs/gender/manifest-clips.csv/fbank" / ran.record.id
     there = sorted(
@@ -175,7 +192,16 @@ def test_a_finished_run_is_found_and_its_folder_holds_what_it_made(ran: Any) -> 
         ran.record.id, True, "mix", {"default": {}},
     )  # fmt: skip
     assert spec["labels"] == ran.record.labels and spec["view"]["window"] is None
-    assert "start" not in spec and spec["task_version"] == ran.record.task_version
+    own, config = ran.record, ran.record.config
+    assert (spec["resolved"], spec["fingerprint"]) == ("fbank", own.encoder_fingerprint)
+    assert [spec[k] for k in ("encoder", "task", "head", "view", "layers")] == [
+        config[k] for k in ("encoder", "task", "head", "view", "layers")
+    ]
+    assert (spec["task_version"], spec["notice"]) == (own.task_version, "")
+    assert set(spec) == {
+        "format", "encoder", "resolved", "fingerprint", "task", "task_version", "head", "layers",
+        "view", "pool", "labels", "tuned", "run", "notice", "weights", "checksum",
+    }  # fmt: skip
     before = (ran.folder / "record.json").stat().st_mtime_ns
     seen = Seen()
     again, folder = runner.run(ran.config, watching=[seen])
