@@ -42,7 +42,7 @@ lint: $(DEV)
 
 # What the suite holds to the letter, as it is now: read what `git diff tests` then shows.
 accepted: $(DEV)
-	for made in defaults transcripts drawn told; do $(BIN)/python tests/$$made.py || exit 1; done
+	for made in defaults command_options transcripts drawn told; do $(BIN)/python tests/$$made.py || exit 1; done
 
 # 60 small faults, planted one at a time in a copy: which ones does the suite see?
 # COVERAGE=FILE, of `pytest --cov=bab --cov-context=test`, shows each to the tests that run its line.

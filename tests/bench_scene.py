@@ -10,13 +10,19 @@ import pytest
 
 from bab.benching.grid import Cell, Job, Result, RunGrid
 from bab.benching.launched import Launched
-from bab.benching.requests import Request
+from bab.benching.requests import Request, features_key
 from bab.core.atomic import write_json
 from bab.core.launchers import Launcher, Standing, Work
 from bab.launching.asked import Launch
 from bab.launching.job import End, end_path
 
 VTC, GENDER = Cell("fbank", "vtc"), Cell("fbank", "gender")
+
+
+def request(number: int, seeds: tuple[int, ...] = (0,), label: str = "a") -> Request:
+    """Runs of some seeds at the task's own rate, of a cell with that label."""
+    body = {"seeds": list(seeds), "rates": [None]}
+    return Request(f"{number:05}", number, features_key(label), body)
 
 
 class Engine(Launcher):

@@ -1,6 +1,6 @@
 """What is taken where nobody says anything: options of components, keys of runs and pretraining,
-arguments of public functions; and the constants that scores hang on: published sizes, thresholds,
-tables. One line each, as tests/config/defaults.txt has them.
+arguments of functions; and constants of modules: published sizes, thresholds, tables, names. One
+line each, as tests/config/defaults.txt has them.
 
 `python tests/defaults.py` writes that file: after a change that is meant, which CHANGELOG tells of.
 """
@@ -13,6 +13,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pydantic import BaseModel
@@ -27,11 +28,6 @@ from bab.core.names import COMPONENTS
 
 FILE = Path(__file__).parent / "config" / "defaults.txt"
 KINDS = {kind for kind, _ in COMPONENTS.values()} | {"formats", "launchers", "observers", "models"}
-# Rooms whose constants a score or a published model depends on, or what people read and write.
-ROOMS = (
-    "api", "audio", "auditing", "cli", "core", "data", "explaining", "exporting", "hub", "kit",
-    "plugins", "pretraining", "results", "scaffold", "targets",
-)  # fmt: skip
 NAME = re.compile(r"_?[A-Z][A-Z0-9_]*")
 TOLD = ("default", "defaults", "level", "view", "version", "min_seconds", "corpus", "head")
 
@@ -46,33 +42,37 @@ def lines() -> list[str]:
                 told |= {f"{kind} {name}: {k}": v for k, v in _of_component(cls)}
     for schema in (RunConfig, PretrainConfig):
         told |= {f"{schema.__name__}: {k}": v for k, v in _of_model(schema)}
-    for home in (bab, bab.kit):
-        for name in home.__all__ if home is bab else bab.KIT:
-            for where, call in _calls(name, getattr(home, name)):
-                told |= {f"{home.__name__}.{where}({k})": v for k, v in _of_call(call)}
-    told |= dict(_constants())
+    for path, module in _modules():
+        told |= {f"{module.__name__}: {k}": v for k, v in _constants(path, module)}
+        for name, thing in vars(module).items():
+            if getattr(thing, "__module__", "") == module.__name__:
+                for where, call in _calls(name, thing):
+                    told |= {f"{module.__name__}.{where}({k})": v for k, v in _of_call(call)}
     return sorted(f"{where} = {_plain(value)}" for where, value in told.items())
 
 
-def _constants() -> Iterator[tuple[str, Any]]:
-    """Plain values of modules and of their classes, by module and name."""
+def _modules() -> Iterator[tuple[Path, ModuleType]]:
     top = Path(bab.__file__).parent
-    for path in sorted(path for room in ROOMS for path in (top / room).rglob("*.py")):
-        if path.stem == "__main__":  # which is a command
-            continue
-        name = ".".join(("bab", *path.relative_to(top).with_suffix("").parts))
-        module = importlib.import_module(name.removesuffix(".__init__"))
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", 0)]
-            for key in (t.id for t in targets if isinstance(t, ast.Name) and NAME.match(t.id)):
-                if _simple(value := getattr(module, key, None)) and re.search(r"\d", repr(value)):
-                    yield f"{name}: {key}", value
+    for path in sorted(top.glob("*/**/*.py")):
+        if path.stem != "__main__":  # which is a command
+            name = ".".join(("bab", *path.relative_to(top).with_suffix("").parts))
+            yield path, importlib.import_module(name.removesuffix(".__init__"))
+
+
+def _constants(path: Path, module: ModuleType) -> Iterator[tuple[str, Any]]:
+    """A module's plain values, by name; no texts of several lines without a number."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", 0)]
+        for key in (t.id for t in targets if isinstance(t, ast.Name) and NAME.match(t.id)):
+            value = getattr(module, key, None)
+            if _simple(value) and not re.fullmatch(r"\D*\\n\D*", repr(value)):
+                yield key, value
 
 
 def _simple(value: Any) -> bool:
     if isinstance(value, Mapping):
         return all(map(_simple, (*value.keys(), *value.values())))
-    if isinstance(value, (tuple, list)):
+    if isinstance(value, (tuple, list, set, frozenset)):
         return all(map(_simple, value))
     return value is not None and isinstance(value, (bool, int, float, str))
 
@@ -98,10 +98,10 @@ def _of_model(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:
 
 def _calls(name: str, thing: Any) -> Iterator[tuple[str, Any]]:
     if inspect.isclass(thing):
-        if not issubclass(thing, BaseModel):
+        if "__init__" in vars(thing) and not issubclass(thing, BaseModel):
             yield name, thing.__init__
-        public = {k: v for k, v in vars(thing).items() if not k.startswith("_")}
-        yield from ((f"{name}.{k}", v) for k, v in public.items() if inspect.isfunction(v))
+        held = {k: getattr(v, "__func__", v) for k, v in vars(thing).items() if k != "__init__"}
+        yield from ((f"{name}.{k}", v) for k, v in held.items() if inspect.isfunction(v))
     elif inspect.isfunction(thing):
         yield name, thing
 
@@ -113,6 +113,8 @@ def _of_call(call: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, (set, frozenset)):
+        return repr(sorted(value))
     return value.__name__ if inspect.isclass(value) else repr(value)
 
 

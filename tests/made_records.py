@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bab.core.record import Record
 from bab.results.record import save
 
@@ -16,6 +18,7 @@ CONFIG: dict[str, Any] = {
     "corpus": {"name": "rttm", "root": None, "options": {}},
     "train": {"steps": 300, "lr": 0.001},
 }
+GROUPS = [0.2, 0.9, 0.4, 0.7, 0.1, 0.8]  # a rate of each of six
 
 
 def kept(rates: list[float], **changes: Any) -> dict[str, Any]:
@@ -76,3 +79,23 @@ def edit(path: Path, **changes: Any) -> None:
     values = json.loads(path.read_text()) | changes
     values.pop("checksum", None)
     path.write_text(json.dumps(values))
+
+
+def one(name: str, encoder: str, shift: float = 0.0, wiggle: float = 0.0, **more: Any) -> Record:
+    """A record whose groups differ from `GROUPS` by a shift, and by a little each."""
+    changes = np.array([1, -1, 1, -1, 1, -1]) * wiggle
+    rates = (np.array(GROUPS) + shift + changes).tolist()
+    value = float(np.mean(rates))
+    more = {"metrics": {"f1": value}, "jackknife": kept(rates), **more}
+    return make(name, value, encoder=encoder, **more)
+
+
+def table(text: str) -> list[list[str]]:
+    """The cells of a Markdown table."""
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line[1:-1].split(" | ")] for line in rows]
+
+
+def notes(text: str) -> list[str]:
+    """What stands in a Markdown list."""
+    return [line[2:] for line in text.splitlines() if line.startswith("- ")]

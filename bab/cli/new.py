@@ -22,12 +22,12 @@ from bab.cli.echo import Place, echo
 def new_command(kind: str, name: str, parent: Path) -> None:
     """Write a small package with a component of your own.
 
-    KIND is encoder, head, objective, task, corpus, observer, format or launcher. NAME is what
-    people will type, such as my-encoder, and the folder's name. The package holds one source file,
-    a test that runs its contract suite, packaging metadata with the one line that makes it known, a
-    README and a CI file. It can be installed and run at once: change it step by step. For an
-    experiment in one file, without a package, there is the option --plugin of `bab run` and other
-    commands.
+    KIND is encoder, head, objective, task, corpus, observer, format, launcher or model. NAME is
+    what people will type, such as my-encoder, and the folder's name. The package holds one source
+    file, a test that runs its contract suite, packaging metadata with the one line that makes it
+    known, a README and a CI file. It can be installed and run at once: change it step by step. For
+    an experiment in one file, without a package, there is the option --plugin of `bab run` and
+    other commands.
 
     \b
     Examples:

@@ -76,8 +76,8 @@ class Clips(Sequence[Clip]):
         return next(self.table.clips(self._piece(at, at + 1)))
 
     def __iter__(self) -> Iterator[Clip]:
-        for first in range(0, len(self), _PIECE):
-            yield from self.table.clips(self._piece(first, min(first + _PIECE, len(self))))
+        for rows in self.pieces():
+            yield from self.table.clips(rows)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence):

@@ -51,7 +51,7 @@ class Texts:
         """i32[N]: equal texts have equal numbers, others don't."""
         hashes = np.empty(len(self), np.int64)
         for first in range(0, len(self), _PIECE):
-            piece = self.at(slice(first, min(first + _PIECE, len(self))))
+            piece = self.at(slice(first, first + _PIECE))
             hashes[first : first + len(piece)] = np.fromiter(map(hash, piece), np.int64, len(piece))
         return self._numbered(hashes)
 

@@ -20,11 +20,7 @@ def accelerator(device: str, precision: str, unused: bool) -> Any:
     Raises:
         ConfigError: a device that isn't there, or a precision that would only be slower on it.
     """
-    from accelerate import (
-        Accelerator,
-        DistributedDataParallelKwargs,
-        InitProcessGroupKwargs,
-    )
+    from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
     from accelerate.state import AcceleratorState
 
     device = resolve_device(device)

@@ -31,7 +31,7 @@ def checksum(data: Any) -> int:
     if hasattr(data, "detach"):  # numpy has no bfloat16
         import torch
 
-        data = data.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        data = data.detach().cpu().contiguous().reshape(-1, 1).view(torch.uint8).numpy()
     flat = np.frombuffer(data, np.uint8)
     whole = len(flat) // _PAGE * _PAGE
     sums = flat[:whole].view(np.uint64).reshape(-1, _PAGE // 8).sum(axis=1, dtype=np.uint64)
@@ -54,7 +54,7 @@ def _total(tensors: Mapping[str, Any], about: Mapping[str, str]) -> str:
 def write_tensors(path: Path, tensors: Mapping[str, Any], key: str, **about: str) -> str:
     """Write tensors of torch, atomically; returns the checksum. key: what the file is, which `read`
     asks for."""
-    plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    plain = {name: t.cpu().contiguous() for name, t in tensors.items()}
     about[KEY] = key
     about[SUM] = _total(plain, about)
     save(path, plain, about)

@@ -236,6 +236,8 @@ class Batch:
         )
 
     def to(self, device: Any) -> Batch:
+        if self.targets.device == device:
+            return self
         batch = self.each(lambda x: moved(x, device))
         if self.targets.device.type == "cpu" != batch.targets.device.type:
             batch.host = self

@@ -150,7 +150,7 @@ def check_corpus(
         len(paths),
         {name: summarise(part) for name, part in splits.items()} or {"all": summarise(clips)},
         problems,
-        list(corpus.notices),
+        corpus.notices,
     )
 
 

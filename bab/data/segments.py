@@ -30,10 +30,8 @@ def segments(speech: Sequence[Span], total: int, rate: int) -> list[Span]:
     merged = _merged(speech, round(GAP * rate))
     wide = _joined([_widened(span, total, round(SHORTEST * rate)) for span in merged])
     spans: list[Span] = []
-    first = 0
+    first = 0  # of the speech inside the next span: all of it lies in one of them
     for span in wide:
-        while first < len(speech) and speech[first][1] <= span[0]:
-            first += 1
         last = first
         while last < len(speech) and speech[last][0] < span[1]:
             last += 1
@@ -94,7 +92,7 @@ def _cut(span: Span, pauses: Sequence[Span], rate: int) -> list[Span]:
             continue
         middle = (start + end) / 2
         pause = max(able, key=lambda p: (p[1] - p[0], -abs(sum(p) / 2 - middle)))
-        at = sum(pause) // 2
-        waiting.append(((at, end), [p for p in inside if p[0] >= pause[1]]))
-        waiting.append(((start, at), [p for p in inside if p[1] <= pause[0]]))
+        at, place = sum(pause) // 2, inside.index(pause)
+        # The pause itself is now at an edge, where nothing is cut.
+        waiting += [((at, end), inside[place:]), ((start, at), inside[:place])]
     return parts

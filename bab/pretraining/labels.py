@@ -44,7 +44,7 @@ def targets_for(
         )
     rank, world, _ = process()
     features = _features(config)
-    known = [asked.model_dump(mode="json"), features.identity, digest, config.seed]
+    known = [asked.model_dump(), features.identity, digest, config.seed]
     facts = json.dumps(known, sort_keys=True)
     name = hashlib.blake2b(facts.encode(), digest_size=6).hexdigest()
     folder = Path(config.runs) / "targets" / name

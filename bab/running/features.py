@@ -143,7 +143,8 @@ class FeatureSource:
                     return
                 # Copies of a file share an address.
                 asked = dict(one for one in blocks if not self.store.claim(one[0]))
-                new = [one for one in asked.items() if self._fits(one[1])]
+                fitting = self._fitting(list(asked.values()))
+                new = [one for one, fits in zip(asked.items(), fitting, strict=True) if fits]
                 if new:
                     made = self.passes.encode([window for _, part in new for window in part])
                     if written is not None:
@@ -184,12 +185,11 @@ class FeatureSource:
     def inputs(self, items: Sequence[Item]) -> Features:
         """states [B, L, T, D], lengths i64[B]; T is 1 where `pool` is on. They are float32, but on
         their way to a GPU, which takes them as they are kept."""
-        made = self._made(items)
         if self.pool and all(item.crop is None for item in items):
             return Features(
-                torch.stack([self._pooled(item, made) for item in items]),
-                torch.ones(len(items), dtype=torch.long),
+                torch.stack(self._means(items)), torch.ones(len(items), dtype=torch.long)
             )
+        made = self._made(items)
         if self.device.type == "cpu":
             return self._placed(items, made)
         states = [self._joined(item, made) for item in items]
@@ -199,16 +199,18 @@ class FeatureSource:
 
     def _made(self, items: Sequence[Item]) -> Mapping[_Key, Tensor]:
         """The states of windows that aren't kept, where several can be computed at once."""
-        if self.passes.share.passes == 1:
+        if self.passes.share.passes == self.batch == 1:
             return {}
         absent: dict[_Key, Window] = {}
         for item in items:
             if self.pool and _keys(item) in self._memory:
                 continue
             for window in item.windows:
-                place = self.places.get(_key(window))
-                if place is None or not self.store.has(self.blocks[place.block][0]):
-                    absent[_key(window)] = window
+                key = _key(window)
+                place = self.places.get(key)
+                kept = place is not None and self.store.has(self.blocks[place.block][0])
+                if not kept and key not in self._resident:
+                    absent[key] = window
         if len(absent) < 2:
             return {}
         return dict(zip(absent, self.passes.encode(list(absent.values())), strict=True))
@@ -240,10 +242,17 @@ class FeatureSource:
             return None
         return self.store.sound(self.blocks[place.block][0], place.index, item.crop)
 
-    def _pooled(self, item: Item, made: Mapping[_Key, Tensor]) -> Tensor:
-        """f32[L, 1, D] of an example, from memory where it was read before: a training set is gone
-        through many times, and means are small."""
-        key = _keys(item)
+    def _means(self, items: Sequence[Item]) -> list[Tensor]:
+        """f32[L, 1, D] of each example, from memory where it was read before: a training set is
+        gone through many times, and means are small."""
+        keys = [_keys(item) for item in items]
+        known = [mean for key in keys if (mean := self._memory.get(key)) is not None]
+        if len(known) == len(items):
+            return known
+        made = self._made(items)
+        return [self._pooled(*one, made) for one in zip(keys, items, strict=True)]
+
+    def _pooled(self, key: tuple[_Key, ...], item: Item, made: Mapping[_Key, Tensor]) -> Tensor:
         mean = self._memory.get(key)
         if mean is None:
             mean = self._joined(item, made).float()
@@ -271,7 +280,7 @@ class FeatureSource:
     ) -> Tensor:
         """[L, T, D] of a window, or of the frames `crop` of it."""
         if self._resident_left or self._resident:
-            return self._stayed(window)[:, slice(*(crop or (None,)))]
+            return self._stayed(window, made)[:, slice(*(crop or (None,)))]
         whole, place = made.get(_key(window)), self.places.get(_key(window))
         if whole is None and place is not None:
             states = self._read(place, crop)
@@ -281,13 +290,13 @@ class FeatureSource:
             whole = self.passes.encode([window])[0]
         return whole if crop is None else whole[:, slice(*crop)]
 
-    def _stayed(self, window: Window) -> Tensor:
+    def _stayed(self, window: Window, made: Mapping[_Key, Tensor]) -> Tensor:
         """[L, T, D] of a window on the device, where it stays if there is room."""
         states = self._resident.get(_key(window))
         if states is not None:
             return states
-        place, states = self.places.get(_key(window)), None
-        if place is not None:
+        states, place = made.get(_key(window)), self.places.get(_key(window))
+        if states is None and place is not None:
             states = self._read(place, None)
         if states is None:
             states = self.passes.encode([window])[0]
@@ -303,7 +312,11 @@ class FeatureSource:
         made anew."""
         key, part = self.blocks[place.block]
         states = self.store.read(key, place.index, crop)
-        if states is None and key in self.store.damaged - self._mended and self._fits(part):
+        if (
+            states is None
+            and key in self.store.damaged - self._mended
+            and all(self._fitting([part]))
+        ):
             self._mended.add(key)
             self.store.put(key, self.passes.encode(part))
             states = self.store.read(key, place.index, crop)
@@ -329,9 +342,10 @@ class FeatureSource:
         if part:
             yield part
 
-    def _fits(self, part: list[Window]) -> bool:
-        """Is it worth computing: can the store take it? (What it can't is computed when needed.)"""
-        return self.store.make_room(sum(self._window_bytes(w) for w in part))
+    def _fitting(self, parts: Sequence[list[Window]]) -> list[bool]:
+        """Which are worth computing: can the store take them? (What it can't is computed when
+        needed.)"""
+        return self.store.room_for([sum(self._window_bytes(w) for w in part) for part in parts])
 
     def _address(self, path: str, part: list[Window]) -> str:
         rate = self.encoder.sample_rate
@@ -371,4 +385,4 @@ def _key(window: Window) -> _Key:
 
 
 def _keys(item: Item) -> tuple[_Key, ...]:
-    return tuple(_key(window) for window in item.windows)
+    return tuple([_key(window) for window in item.windows])  # faster than a generator

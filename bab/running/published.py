@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -138,6 +140,11 @@ def spec_of(parts: ModelParts, named: Reference) -> dict[str, Any]:
     unknown = sorted(set(parts.tuned) - set(made.presets))
     if unknown:
         raise PluginError(f"{named.text}: task '{parts.task}' has no preset '{unknown[0]}'")
+    for preset, tuned in parts.tuned.items():
+        for name, value in tuned.get("thresholds", _NONE).items():
+            if not isinstance(value, Real) or not math.isfinite(value):
+                told = f"threshold {name} of preset '{preset}' is {value!r}: a number expected"
+                raise PluginError(f"{named.text}: {told}")
     encoder = _encoder(parts, task.level)
     return {
         "encoder": encoder.model_dump(mode="json"),

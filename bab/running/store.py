@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ class Store:
         self._reader = blocks.Reader()
         self._full = False
         self._swept = False
+        self._turn = threading.Lock()
 
     def path(self, key: str) -> Path:
         return self.root / key[:2] / f"{key}.safetensors"
@@ -96,7 +98,7 @@ class Store:
         """Keep a block if the budget has room, or can make room among blocks not in use here.
         states: [L, T, D] of each window."""
         size = sum(t.numel() * t.element_size() for t in states)
-        if self._full or size > self.budget:
+        if self._full:
             return False
         path = self.path(key)
         try:
@@ -114,18 +116,20 @@ class Store:
         self.own.add(path)
         return True
 
-    def make_room(self, size: int) -> bool:
-        """Can `size` more bytes be kept, at the cost of blocks that nobody here uses? Asked before
-        they are computed; `put` asks again, as others may be faster."""
-        if self._full or size > self.budget:
-            return False
+    def room_for(self, sizes: Sequence[int]) -> list[bool]:
+        """Can a block of each size, in bytes, be kept, at the cost of blocks that nobody here uses?
+        Asked before they are computed; `put` asks again, as others may be faster."""
+        if self._full:
+            return [False] * len(sizes)
         try:
             with self._locked():
-                return self._room(size)
+                return [self._room(size) for size in sizes]
         except OSError:  # `put` says what is wrong
-            return True
+            return [True] * len(sizes)
 
     def _room(self, size: int) -> bool:
+        if self._full or size > self.budget:
+            return False
         if self._used() + size <= self.budget:
             return True
         # The account may say too much: look before anything is thrown out.
@@ -145,7 +149,8 @@ class Store:
     def _locked(self) -> Iterator[None]:
         """Hold the account. Raises OSError: it can't be had (Timeout is one)."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.root / ".lock", timeout=_PATIENCE):
+        # The file's lock is looked at every 50 ms: threads of this process don't wait for that.
+        with self._turn, FileLock(self.root / ".lock", timeout=_PATIENCE):
             if not self._swept:
                 sweep_beside(self.root / _USED)
                 self._swept = True

@@ -20,7 +20,7 @@ from bab.core.atomic import atomic_folder
 from bab.core.errors import ConfigError, did_you_mean
 
 TEMPLATES = Path(__file__).parent / "templates"
-# Kind -> the command that tries it: a row in a table, or (formats) a file.
+# Kind -> the command that tries it: a row in a table, or a file (formats), or a page (models).
 TRIED: Mapping[str, str] = {
     "encoders": "bab run --encoder NAME --task vtc",
     "heads": "bab run --encoder fbank --task gender --head NAME",
@@ -29,6 +29,7 @@ TRIED: Mapping[str, str] = {
     "datasets": "bab run --encoder fbank --task classify --corpus NAME",
     "observers": "bab run --encoder fbank --task gender --observer NAME",
     "formats": "bab convert home.rttm home.MODULE",
+    "models": "bab info NAME",
     "launchers": "bab bench --encoders fbank --tasks gender --launcher NAME",
 }
 _TONES = 24  # files of a corpus's sample
@@ -52,14 +53,16 @@ def kind_named(text: str) -> str:
     """The kind of a new plugin, by any of its words.
 
     Raises:
-        ConfigError: there is no template for it.
+        ConfigError: there is no such kind.
     """
-    words = {word: kind for kind, (word, _) in registry.KINDS.items() if kind in TRIED}
-    words |= {kind: kind for kind in TRIED} | {"dataset": "datasets", "corpora": "datasets"}
+    words = {word: kind for kind, (word, _) in registry.KINDS.items()}
+    words |= {kind: kind for kind in registry.KINDS} | {
+        "dataset": "datasets",
+        "corpora": "datasets",
+    }
     if text not in words:
-        raise ConfigError(
-            f"bab new writes no {text}: {did_you_mean(text, [w for w in words if w not in TRIED])}"
-        )
+        known = [word for word in words if word not in registry.KINDS]
+        raise ConfigError(f"bab new writes no {text}: {did_you_mean(text, known)}")
     return words[text]
 
 
@@ -111,7 +114,7 @@ def commands(kind: str, names: Names, folder: Path) -> list[str]:
         f"pip install -e {folder}",
         f"bab check {word}/{names.name}",
         names.fill(TRIED[kind]),
-        *([] if kind == "formats" else ["bab table"]),
+        *(["bab table"] if TRIED[kind].startswith(("bab run", "bab bench")) else []),
     ]
 
 

@@ -197,11 +197,10 @@ class LayerFeatures:
         low = max(0, piece.begin - self.context)
         high = piece.end + self.context
         samples = stretch.samples if high >= stretch.frames else RASTER.samples(high)
-        # What is left after the last whole frame may be longer than the encoder takes in.
-        stop = min(samples, low * RASTER.hop + RASTER.samples(self.whole) + RASTER.hop - 1)
         start = (stretch.first + low * RASTER.hop) / rate
-        end = (stretch.first + stop) / rate
+        end = (stretch.first + samples) / rate
         wave = reading.read(stretch.path, start, end, self.encoder.sample_rate)
+        # With what is left after the last whole frame, it may be longer than the encoder takes in.
         if self.encoder.max_seconds is not None:
             wave = wave[: int(self.encoder.max_seconds * self.encoder.sample_rate)]
         return low, torch.from_numpy(wave)

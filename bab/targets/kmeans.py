@@ -167,14 +167,13 @@ def _sample(job: TargetJob, picked: Sequence[Picked], files: Sequence[Path]) -> 
 
 def _gather(files: Sequence[Path]) -> NDArray[np.float32]:
     """All sampled frames, f32[N, D], each held once."""
-    shapes = []
+    rows, width = [], 0
     for path in files:
         with safe_open(path, framework="numpy") as block:
-            shapes.append(block.get_slice("frames").get_shape())
-    out = np.empty((sum(s[0] for s in shapes), shapes[0][1]), np.float32)
-    at = 0
-    for path, (rows, _) in zip(files, shapes, strict=True):
+            count, width = block.get_slice("frames").get_shape()
+        rows.append(count)
+    out = np.empty((sum(rows), width), np.float32)
+    for path, place in zip(files, np.split(out, np.cumsum(rows)[:-1]), strict=True):
         with safe_open(path, framework="numpy") as block:
-            out[at : at + rows] = block.get_tensor("frames")
-        at += rows
+            place[:] = block.get_tensor("frames")
     return out

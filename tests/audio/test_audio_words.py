@@ -364,6 +364,23 @@ def test_standard_error_is_left_alone_for_files_that_are_no_mp3(tmp_path: Path) 
     assert not decoding._maybe_mp3(str(tmp_path / "gone"))
 
 
+@pytest.mark.parametrize(("at", "left"), [(0, 5), (8, 2), (10, 0), (11, 0)])
+def test_where_a_seek_led_to_beyond_the_end_there_is_nothing(at: int, left: int) -> None:
+    """As in damaged MP3 files, where libsndfile would be asked for less than nothing."""
+
+    class Opened:
+        frames = 10
+
+        def tell(self) -> int:
+            return at
+
+        def read(self, count: int, dtype: str, always_2d: bool) -> np.ndarray:
+            assert (dtype, always_2d) == ("float32", True) and count == 5 and self.frames > at
+            return np.ones((min(count, self.frames - at), 1), np.float32)
+
+    assert decoding._read(Opened(), 5).shape == (left, 1)
+
+
 def test_mp3_files_stay_open_as_far_as_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

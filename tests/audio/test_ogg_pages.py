@@ -120,6 +120,11 @@ def test_what_is_no_page_is_passed_over(tmp_path: Path, monkeypatch: pytest.Monk
         assert len(found(path)) == 1
         path.write_bytes(cut[:40] + one)  # a header that promises more than there is
         assert [p.at for p in found(path)] == [40]
+    empty = struct.pack("<4sBBqIIIB", b"OggS", 0, 0, 8, 5, 0, 0, 0)  # a page of no packet
+    path.write_bytes(one + empty)
+    assert [(p.size, p.granule, p.packets) for p in found(path)] == [(31, 7, 1), (27, 8, 0)]
+    path.write_bytes(one + empty[:26])
+    assert len(found(path)) == 1
     path.write_bytes(b"")
     assert found(path) == [] and ogg.last_page(str(path)) is None and ogg.is_cut(str(path))
 
@@ -305,6 +310,43 @@ def test_two_channels_and_silence_between_them(tmp_path: Path, monkeypatch: Any)
     for start, stop in ((4 * 16000, 5 * 16000), (24 * 16000, 27 * 16000), (470_000, 480_000)):
         got = decoding.samples(str(path), start, stop)
         np.testing.assert_allclose(got, full[start:stop], atol=1e-5)
+
+
+def test_a_packet_that_goes_on_over_a_page_on_which_none_ends(tmp_path: Path) -> None:
+    """Such a page has no position (RFC 3533, section 6: -1): its samples count with the next."""
+    path = make(tmp_path, "opus", 48000, 2, 6.0)
+    data, full = path.read_bytes(), whole(path, 48000)
+    parts, serial, split = [], pages(data)[0].serial, 0
+    for one in pages(data):
+        raw, count = data[one.at : one.at + one.size], data[one.at + 26]
+        lacing, body = raw[27 : 27 + count], raw[27 + count :]
+        if one.granule > 48000 and lacing[0] == 255:
+            head = raw[:5] + bytes([one.flags & ~4]) + struct.pack("<q", -1) + raw[14:26]
+            parts.append(head + b"\x01\xff" + body[:255])
+            head = raw[:5] + bytes([one.flags | 1]) + raw[6:26]
+            raw = head + bytes([count - 1]) + lacing[1:] + body[255:]
+            split += 1
+        parts.append(raw)
+    assert split > 3
+    path.write_bytes(
+        b"".join(
+            ogg._stamp(raw, i, raw[5], struct.unpack_from("<q", raw, 6)[0])
+            for i, raw in enumerate(parts)
+        )
+    )
+    listed = found(path)
+    assert len(listed) == len(parts) and {p.serial for p in listed} == {serial}
+    assert sum(p.granule == -1 and p.packets == 0 for p in listed) == split
+    np.testing.assert_array_equal(whole(path, 48000), full)  # libsndfile agrees
+    stream = opened(path)
+    assert stream is not None
+    late = [p for p in listed[:-3] if p.granule == -1][-1]
+    with path.open("rb") as file:
+        first = ogg._first_sample(file, stream, late.at)
+    assert first is not None
+    body = path.read_bytes()[late.at :]
+    got, at = ogg._decode(ogg._stream(stream, body), 1 << 20).mean(axis=1), first - stream.origin
+    np.testing.assert_allclose(got[24000 : len(full) - at], full[at + 24000 :], atol=1e-4)
 
 
 def test_no_more_of_a_file_is_read_than_a_span_needs(

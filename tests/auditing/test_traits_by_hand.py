@@ -103,6 +103,15 @@ def test_the_band_is_that_of_the_spectrum(tmp_path: Path) -> None:
     assert brief["roll-off"] == hertz[np.argmax(np.cumsum(power) / power.sum() >= 0.99)]
 
 
+@pytest.mark.parametrize("mains", [50.0, 60.0])
+def test_a_faint_hum_is_counted_from_the_floor(tmp_path: Path, mains: float) -> None:
+    """Beside it there is less than -100 dB, which is taken for that."""
+    x = 1e-7 * np.sin(2 * np.pi * mains * np.arange(4096) / RATE)
+    told = measured(tmp_path / "a.wav", x)["hum"]
+    _, power = spectrum(x, RATE)
+    assert told == pytest.approx(10 * math.log10(power.max() / 1e-10 + 1), abs=0.1) and told > 15
+
+
 def test_of_a_long_clip_six_pieces_are_heard(tmp_path: Path) -> None:
     """70 s from 5 s on: ten seconds each from 5, 17, 29, 41, 53 and 65 s; the rest is silence."""
     x = np.zeros(80 * 1000)

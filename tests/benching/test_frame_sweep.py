@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -176,6 +177,8 @@ def test_several_models_answer_as_each_does_alone() -> None:
         models.append(Model(None, LayerMix(L, "mix"), Frames(D, C, FramesOptions())))
     lengths = torch.tensor([7, 5])
     batch = Batch(Features(torch.randn(2, L, 7, D), lengths), torch.empty(0), lengths, (), 0)
+    (alone,) = Several(models[:1]).of(0, [Output(Clip("a", "a.wav", 0, 1, "g"), np.ones((2, C)))])
+    assert alone.values.shape == (2, C)
     several = Several(models)
     said_by_all, _ = several(batch)
     clip = Clip("a", "a.wav", 0.0, 1.0, "g")

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench_scene import request
 
 import bab
 from bab.benching.grid import Cell, RunGrid, apart, jobs
 from bab.benching.grid import request as request_of
 from bab.benching.launched import Launched
 from bab.benching.pulling import Puller
-from bab.benching.requests import Request, Requests, features_key, uncovered
+from bab.benching.requests import Request, Requests, uncovered
 from bab.benching.worker import serve
 from bab.cli import main
 from bab.core.atomic import write_json
@@ -251,18 +252,6 @@ def test_ctrl_c_cancels_and_the_requests_stay(here: Path, monkeypatch: Any) -> N
 
 
 # --- requests, without jobs
-
-
-def request(number: int, seeds: tuple[int, ...] = (0,), label: str = "a") -> Request:
-    body = {"seeds": list(seeds), "rates": [None]}
-    return Request(f"{number:05}", number, features_key(label), body)
-
-
-@pytest.fixture
-def requests(tmp_path: Path) -> Requests:
-    made = Requests(tmp_path)
-    made.make()
-    return made
 
 
 def ended(made: Requests, one: Request) -> None:

@@ -238,6 +238,26 @@ def test_a_run_that_another_holds_is_asked_for_twenty_times_again(scene: Scene) 
     assert [(one.seed, one.status) for _, one in done.failures] == [(4, "busy")]
 
 
+def test_of_several_cells_only_what_is_held_is_asked_for_again(scene: Scene) -> None:
+    scene.most = 1
+    scene.open(VTC, GENDER, seeds=(3,))
+    names: list[str] = []
+
+    def held() -> None:
+        while (one := scene.requests.take(scene.workers[0])) is not None:
+            names.append(one.name)
+            last = one.cell == 1 and names.count("00001") + names.count("00001.0000") < 3
+            scene.end(one, "busy" if last else "failed")
+            scene.finish(one)
+
+    done = scene.run(held, held, held, held)
+    assert names == ["00000", "00001", "00001.0000", "00001.0000"]
+    assert [(cell, one.status) for cell, one in done.failures] == [
+        (VTC, "failed"), (GENDER, "failed"),
+    ]  # fmt: skip
+    assert scene.bench.held == {RunKey(1, 3, None): 2}  # each time told, it was asked for once
+
+
 def test_what_failed_is_tried_again_and_what_is_done_is_not(scene: Scene, tmp_path: Path) -> None:
     scene.open(seeds=(3, 4, 5))
     folder = tmp_path / "done"

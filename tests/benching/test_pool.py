@@ -233,6 +233,27 @@ def test_of_runs_that_died_together_those_left_are_tried_apart(
     assert tails == ["seeds 3 4 5", "seed 3", "seed 5"] * 2
 
 
+@pytest.mark.parametrize("how", ["apart", "dies"])
+def test_what_comes_apart_goes_before_what_waits_and_takes_nobodys_place(
+    tmp_path: Path, fake: type[Fake], how: str
+) -> None:
+    def act(self: Fake, request: Mapping[str, Any]) -> None:
+        if len(request["seeds"]) == 1:
+            self.end()
+        elif how == "apart":
+            self.say(event="apart")
+        else:
+            self.die()
+
+    fake.act = act  # type: ignore[assignment]
+    done, _ = run(make(tmp_path, A, B, count=1, seeds=(1, 2)))
+    assert [(task, seeds) for _, task, seeds in asked(fake)] == [
+        ("vtc", [1, 2]), ("vtc", [1]), ("vtc", [2]), ("gender", [1, 2]), ("gender", [1]),
+        ("gender", [2]),
+    ]  # fmt: skip
+    assert [(cell, one.seed) for cell, one in done.failures] == [(A, 1), (A, 2), (B, 1), (B, 2)]
+
+
 def test_progress_is_handed_on_and_the_worker_stays_at_work(
     tmp_path: Path, fake: type[Fake]
 ) -> None:

@@ -6,29 +6,17 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
+from bench_scene import request
 
 from bab.benching import pulling, worker
 from bab.benching.pulling import Puller
-from bab.benching.requests import Request, Requests, features_key
+from bab.benching.requests import Requests, features_key
 from bab.core.errors import InterruptedRunError
 
 Say = Callable[[Mapping[str, Any]], None]
-
-
-def request(number: int, seeds: tuple[int, ...] = (0,), label: str = "a") -> Request:
-    body = {"seeds": list(seeds), "rates": [None]}
-    return Request(f"{number:05}", number, features_key(label), body)
-
-
-@pytest.fixture
-def requests(tmp_path: Path) -> Requests:
-    made = Requests(tmp_path)
-    made.make()
-    return made
 
 
 @pytest.fixture

@@ -138,6 +138,7 @@ def test_runs_of_an_earlier_choice_go_and_others_stay(tmp_path: Path) -> None:
     failed = tmp_path / "failed" / "abc"
     save(record("f", 0.1, status="failed"), failed)
     (memo,) = (tmp_path / SEARCH).glob("*.json")
+    assert len(memo.stem) == 12
     # `lone` stands in no search: what has no other copy is not removed. A failure is.
     save(record("l", 0.1), tmp_path / "vtc" / "lone")
     memo.write_text(json.dumps(["vtc/0.1-0", "vtc/lone", "failed/abc"]))

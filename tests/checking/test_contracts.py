@@ -272,8 +272,9 @@ def test_what_a_task_makes_of_a_clip_and_of_outputs_is_looked_at():
         zeros = torch.zeros
         assert "gives list, not a tensor (clip 'c')" in targets([1, 2, 3])
         assert targets(zeros(3, 2)) == targets(zeros(3, dtype=torch.long)) == ""
-        assert "a row per frame, expected" in targets(zeros(2, 2))
-        assert "a row per frame, expected" in targets(zeros(3, 2, 1))
+        rows = "float32 or int64 [3, C], a row per frame, expected (clip 'c')"
+        assert f"gives torch.float32 [2, 2]: {rows}" in targets(zeros(2, 2))
+        assert f"gives torch.float32 [3, 2, 1]: {rows}" in targets(zeros(3, 2, 1))
         assert "a row per frame, expected" in targets(zeros(3, 2, dtype=torch.int32))
         assert "gives torch.float64: float32 expected" in targets(zeros(3, 2).double())
         assert "values that are not finite" in targets(zeros(3, 2) / 0)

@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import torch
+from breaches import clip, said
 from train_worker import Small
 
 from bab.checking.clips import check_clips, checked_clips, refuse_same_ids, same_ids
 from bab.checking.encoders import check_made, encode, not_finite
 from bab.core import registry
-from bab.core.errors import CorpusError, PluginError
-from bab.core.types import Batch, Clip, Features, Segment, Waves
-
-
-def said(call: Callable[..., object], *given: Any) -> str:
-    """What is said of a fault, less who has it and what can be done."""
-    with pytest.raises(PluginError) as error:
-        call(*given)
-    text = str(error.value)
-    rest = ". Tell its authors (`bab check` tries it without a run), or do without it"
-    assert text.endswith(rest)
-    return text.removesuffix(rest).partition(" breaks its contract: ")[2]
-
+from bab.core.errors import CorpusError
+from bab.core.types import Batch, Features, Segment, Waves
 
 # ------------------------------------------------------------------------------- clips
-
-
-def clip(**changes: Any) -> Clip:
-    values: dict[str, Any] = {"id": "c", "path": "c.wav", "start": 0.0, "end": 2.0, "group": "g"}
-    return Clip(**(values | changes))
 
 
 @pytest.mark.parametrize(
@@ -196,6 +180,14 @@ def test_one_state_is_given_where_one_is_asked_for() -> None:
     nothing: Any = Small()
     nothing.forward = lambda *given, **more: [1]
     assert said(encode, nothing, waves) == "forward gives list, not bab.Encoded"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"), [(lambda r: r.lengths.int(), "torch.int32"), (lambda r: [4, 2], "list")]
+)
+def test_lengths_are_whole_numbers_in_a_tensor(given: Any, told: str) -> None:
+    told = f"forward gives lengths as {told}: an int64 tensor expected"
+    assert said(encode, *answers(lengths=given)) == told
 
 
 def test_there_is_a_length_for_each_clip() -> None:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from breaches import clip, said
 from torch import Tensor, nn
 from train_worker import Small
 
@@ -18,22 +19,7 @@ from bab.checking.heads import check_fitted, check_linear, watch_head
 from bab.checking.losses import check_loss, watch_objective
 from bab.checking.tasks import check_labels, check_metrics, checked_targets
 from bab.core.errors import PluginError
-from bab.core.types import Batch, Clip, Features, Loss, Term, Waves
-
-
-def said(call: Callable[..., object], *given: Any) -> str:
-    """What is said of a fault, less who has it and what can be done."""
-    with pytest.raises(PluginError) as error:
-        call(*given)
-    text = str(error.value)
-    rest = ". Tell its authors (`bab check` tries it without a run), or do without it"
-    assert text.endswith(rest)
-    return text.removesuffix(rest).partition(" breaks its contract: ")[2]
-
-
-def clip(**changes: Any) -> Clip:
-    values: dict[str, Any] = {"id": "c", "path": "c.wav", "start": 0.0, "end": 2.0, "group": "g"}
-    return Clip(**(values | changes))
+from bab.core.types import Batch, Features, Loss, Term, Waves
 
 
 def waves(count: int, value: float = 0.5) -> Batch:
@@ -215,6 +201,28 @@ def test_a_loss_that_is_wrong_is_told(change: dict[str, Any], told: str | None) 
         assert " for one example and " in given and " for two of the same " in given
     else:
         assert checked(Squares(**change)) == told
+
+
+@pytest.mark.parametrize(("off", "fine"), [(9e-4, True), (-9e-4, True), (1.1e-3, False)])
+def test_counts_of_twice_the_examples_are_twice_as_many_to_a_thousandth(
+    off: float, fine: bool
+) -> None:
+    """Weighted counts are sums of floats."""
+
+    class Weighted(Squares):
+        def counts(self, batch: Batch) -> dict[str, float]:
+            count = float(batch.target_lengths.sum())
+            return {"s": count * (1 + off) if len(batch.clips) == 2 else count}
+
+        def forward(self, model: Any, batch: Batch) -> Loss:
+            total = super().forward(model, batch).terms["s"].total
+            return Loss({"s": Term(total, self.counts(batch)["s"])})
+
+    if fine:
+        scorer, batch = Scores().eval(), frames()
+        check_loss(Weighted(), scorer, batch, Weighted()(scorer, batch))
+    else:
+        assert checked(Weighted()).endswith("of the same ('s'): it must scale with them")
 
 
 @pytest.mark.parametrize(("factor", "fine"), [(1.0, True), (1.09, True), (0.91, True),

@@ -43,7 +43,7 @@ def test_a_folder_keeps_its_tree_and_goes_on_after_a_bad_file(tmp_path):
     done = bab("convert", str(given), str(out), "--to", "textgrid")
     assert done.status == 1
     assert tree(out) == ["child1/rec.TextGrid", "child2/rec.TextGrid"]
-    assert f"bab: error: {bad}:2: times must be numbers: 'x'" in done.err
+    assert f"bab: error: {bad}:2: onset and duration must be numbers: 'x'" in done.err
     assert done.out == f"2 files -> {out}\n"
     again = bab("convert", str(given / "child1"), str(out), "--to", "textgrid", "--quiet")
     assert again == (0, "", "") and "rec.TextGrid" in tree(out)

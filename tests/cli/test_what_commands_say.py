@@ -272,6 +272,36 @@ def test_checks_of_a_component(
     assert lines[3].startswith(" " * 20 + "that") and lines[-1] == "1 check: 1 ok"
 
 
+@pytest.mark.parametrize("columns", ["100", "300"])
+def test_lines_are_of_a_hundred_characters_at_most(
+    replaced: Any, monkeypatch: pytest.MonkeyPatch, capsys: Capture, here: Path, columns: str
+) -> None:
+    from bab.core import registry
+    from bab.testing.suite import Outcome
+
+    monkeypatch.setenv("COLUMNS", columns)
+    rules = ["a" * 40 + " " + "b" * size for size in (39, 40)]
+    replaced("bab.cli.check._outcomes", lambda asked: (Outcome("x", "ok", r) for r in rules))
+    assert main(["check", "hubert"]) == 0
+    start = f"ok     {'x':<12} "
+    assert capsys.readouterr().out.splitlines()[2:4] == [
+        start + rules[0], start + "a" * 40 + " ..."
+    ]  # fmt: skip
+    names = "a" * 40, "b" * 45, "c" * 40, "d" * 46
+    entries = [
+        registry.Entry(name, "encoders", "m:E", owner, "1")
+        for owner, two in (("one", names[:2]), ("two", names[2:]))
+        for name in two
+    ]
+    monkeypatch.setattr(registry, "entries", lambda: entries)
+    monkeypatch.setattr(registry, "imported", lambda entry: None)
+    assert main(["list", "plugins"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "one 1", f"  encoder:   {names[0]}, {names[1]}",
+        "two 1", f"  encoder:   {names[2]},", " " * 13 + names[3],
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("words", "kind", "name"),
     [(["hubert"], "encoders", "hubert"), (["encoder/hubert"], "encoders", "hubert"),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import field_validator
 
 import bab
 from bab.config.files import assignment, merged, read, spelled_out
@@ -174,6 +175,9 @@ def test_a_file_of_keys(tmp_path: Path) -> None:
     assert refused(read, path) == f"{path}: line 3, column 1: the key 'a' stands twice"
     path.write_text("a: !!int x\n")
     assert refused(read, path).startswith(f"{path}: ")
+    path.write_text("a: !!bool maybe\n")
+    told = "a value that isn't of its tag's type ('maybe')"
+    assert refused(read, path) == f"{path}: {told}"
     path.write_bytes(b"\xff")
     assert refused(read, path).startswith(f"{path}: can't be read as text: ")
     path.unlink()
@@ -263,6 +267,7 @@ def test_roots_are_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert asked(corpus="rttm:here").corpus.root == whole
     other = asked("test_corpus=rttm:here").test_corpus
     assert other is not None and other.root == whole
+    assert asked("test_corpus={}").test_corpus is None  # an empty section says nothing
     assert asked(corpus="rttm:gone").corpus.root == "gone"
     monkeypatch.setenv("HOME", str(tmp_path))
     assert asked("runs=~/mine").runs == str(tmp_path / "mine")
@@ -292,6 +297,49 @@ def test_nothing_is_named_and_by_whom(tmp_path: Path) -> None:
     assert second.startswith(f"no task is named {where}: give --task NAME. Known: ")
     said = refused(pretrain_config, None, {"encoder": "hubert"})
     assert [line.split()[1] for line in said.splitlines()] == ["objective", "corpus"]
+
+
+def test_defaults_that_are_wrong_are_told_with_whose_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A task and an objective may be a stranger's."""
+    vtc, masked = bab.load("tasks", "vtc"), bab.load("objectives", "masked")
+    monkeypatch.setattr(vtc, "head", "")
+    told = "no head is named, and the task has no default: give --head"
+    assert refused(asked).splitlines()[0] == told
+    monkeypatch.setattr(vtc, "head", "frames:x")
+    assert refused(asked).endswith("is not spelled NAME (from the defaults of task 'vtc')")
+    monkeypatch.undo()
+    monkeypatch.setattr(vtc, "defaults", {"finetune": {"stepz": 5}})
+    assert "(from the defaults of task 'vtc' in mode finetune)" in refused(asked, "mode=finetune")
+    monkeypatch.setattr(masked, "defaults", {"stepz": 5})
+    given = {"encoder": "hubert:random-tiny", "objective": "masked", "corpus": "rttm"}
+    assert "(from the defaults of objective 'masked')" in refused(pretrain_config, None, given)
+
+
+def test_options_that_must_be_given_and_that_a_component_refuses_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    vtc = bab.load("tasks", "vtc")
+
+    class Needs(vtc.Options):  # type: ignore[misc, name-defined]
+        place: str
+        floor: int = 0
+
+        @field_validator("floor")
+        @classmethod
+        def above(cls, floor: int) -> int:
+            if floor < 0:
+                raise ValueError("floors are counted from 0")
+            return floor
+
+    monkeypatch.setattr(vtc, "Options", Needs)
+    assert refused(asked) == "task.place must be given"
+    assert asked("task.place=here").task.options["place"] == "here"
+    assert refused(asked, "task.floor=-1").splitlines() == [
+        "task.place must be given",
+        "task.floor: -1 is not valid (from --set task.floor=-1): floors are counted from 0",
+    ]
 
 
 @pytest.mark.parametrize("mode", ["", "probe", "finetune"])

@@ -104,16 +104,22 @@ def test_a_run_in_two_processes_and_the_files_content_in_id_and_record(here, cap
     assert len(list((here / "p").glob("*.rttm"))) == 10
 
 
+HOLDS = (
+    "A component is a class that derives from bab.Encoder or another contract (docs/plugins.md), "
+    "called by its attribute `name`"
+)
+
+
 @pytest.mark.parametrize(
     ("source", "told"),
     [
         ("import bab\n1 / 0\n", "line 2, failed to load: ZeroDivisionError"),
         ("def f(:\n", "line 1, failed to load: SyntaxError"),
         ("raise SystemExit(3)\n", "failed to load: SystemExit"),
-        ("import bab\n", "it holds no component"),
+        ("import bab\n", f"bad.py: it holds no component. {HOLDS}\n"),
         (
             'import bab\nclass A(bab.Head):\n    name = "x"\nclass B(bab.Head):\n    name = "x"\n',
-            "two of its classes are called 'x'",
+            f"bad.py: two of its classes are called 'x'. {HOLDS}\n",
         ),
     ],
 )
@@ -129,7 +135,8 @@ def test_a_broken_file_is_one_line(source, told, here, capsys):
     [
         (["--plugin", "none.py"], "", "no such Python file"),
         (["--plugin", "."], "", "no such Python file"),
-        ([], "plugin = 3", "expected"),
+        ([], "plugin = 3", 'bab.toml: plugin: expected "FILE.py" or ["A.py", "B.py"], not 3'),
+        ([], "plugin = [3]", 'bab.toml: plugin: expected "FILE.py" or ["A.py", "B.py"], not [3]'),
         ([], 'plugin = "none.py"', "no such Python file"),
     ],
 )

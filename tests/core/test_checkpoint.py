@@ -142,7 +142,9 @@ def test_two_are_kept_with_the_weights_that_each_needs(tmp_path: Path) -> None:
 
 def test_another_runs_checkpoint_is_not_taken(stopped: Path) -> None:
     path, said = checkpoint.newest(stopped / "checkpoints", "y/0")
-    assert path is None and "'x/0/step-000000006' not 'y/0/step-000000006'" in said[0]
+    newest = stopped / "checkpoints" / "step-000000006.safetensors"
+    whose = "'x/0/step-000000006' not 'y/0/step-000000006'"
+    assert path is None and said[0] == f"{newest} is another's, {whose}: going back"
 
 
 def test_weights_of_another_model_name_the_first_difference(tmp_path: Path) -> None:
@@ -157,5 +159,7 @@ def test_weights_of_another_model_name_the_first_difference(tmp_path: Path) -> N
         (trained | {"2.bias": torch.ones(1)}, "2.bias"),
         ({"0.more": torch.ones(1)}, "0.more"),
     ):
-        with pytest.raises(BabError, match=rf"best does not fit this model \(first .*: {first}\)"):
+        with pytest.raises(BabError) as error:
             checkpoint.load_trainable(module, tensors, tmp_path / "best")
+        told = f"does not fit this model (first difference: {first}); use --force"
+        assert str(error.value) == f"{tmp_path / 'best'} {told}"

@@ -343,6 +343,8 @@ def test_checksums_see_every_page_and_the_rest() -> None:
     sums.add(sealed.checksum(swapped))
     assert len(sums) == 7
     assert sealed.checksum(torch.from_numpy(plain)) == sealed.checksum(plain.tobytes())
+    for empty in (np.empty(0, np.int64), np.empty((0, 3), np.uint16), np.empty((4, 0))):
+        assert sealed.checksum(torch.from_numpy(empty)) == sealed.checksum(b"")
     assert len(sealed.digest(("a", 1))) == 16 and sealed.digest(1) != sealed.digest(2)
 
 

@@ -85,7 +85,7 @@ bab = x:y
 mine = package.module:Class  # a comment
  other=p:C
 no sign
-[bab.tasks ]
+  [bab.tasks ]
 t = p.q:T = 1
 [bab.nonsense]
 x = p:C
@@ -199,5 +199,8 @@ def test_a_class_that_an_entry_names(
         return
     with pytest.raises(PluginError) as error:
         registry.imported(one)
-    assert str(error.value).startswith(f"the head 'x' of mine 1 ({value}) {said}")
+    told = str(error.value)
+    assert told.startswith(f"the head 'x' of mine 1 ({value}) {said}")
+    advice = "Update that distribution, or tell its authors; everything that doesn't use it still"
+    assert told.endswith(f". {advice} works") is ("failed" in said)
     assert registry.owner(Fine) is None

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from bab.core.weights import WeightsError, fingerprint, read_json
+from bab.core.weights import WeightsError, fingerprint, first_line, read_json
 from bab.hub.files import checkpoint, read_folder, read_tensors
 
 # ------------------------------------------------------------------------------ files
@@ -67,10 +67,24 @@ def test_damaged_and_dangerous_files(tmp_path: Path) -> None:
 
 
 def test_read_json(tmp_path: Path) -> None:
-    for text in ("", "[1]", "{", "\xff"):
-        (tmp_path / "config.json").write_text(text, encoding="latin-1")
-        with pytest.raises(WeightsError, match=r"config\.json"):
-            read_json(tmp_path / "config.json")
+    path = tmp_path / "config.json"
+    for text in ("", "{", "\xff", "[" * 100_000):
+        path.write_text(text, encoding="latin-1")
+        with pytest.raises(WeightsError) as error:
+            read_json(path)
+        assert str(error.value).startswith(f"can't read {path}: ")
+    path.write_text("[1]")
+    with pytest.raises(WeightsError) as error:
+        read_json(path)
+    assert str(error.value) == (f"{path} is no JSON object: it should hold a model's configuration")
+    path.write_text('{"é": [1]}', encoding="utf-8")
+    assert read_json(path) == {"é": [1]}
+
+
+def test_of_an_error_one_line_is_told() -> None:
+    assert first_line(ValueError("  one\ntwo")) == "one"
+    assert first_line(ValueError("x" * 201)) == "x" * 200
+    assert first_line(ValueError("")) == first_line(ValueError(" \n")) == "ValueError"
 
 
 def test_checkpoint_of_a_folder(tmp_path: Path) -> None:

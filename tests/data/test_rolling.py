@@ -139,3 +139,7 @@ def test_windows_of_blocks_counted_by_hand() -> None:
     later = list(rolling([np.arange(6, 20, dtype=np.float32)], raster, 1))
     assert [(w.first, w.keep, w.known) for w in later] == [(6, None, 20), (10, (1, 3), 20)]
     assert later[0].samples[0] == 6
+    # Every 4; a shorter last window: frames that the one before it had are left out, all or some.
+    raster = raster_of(View(window=1.0, hop=0.4, tail="short"), Grid(10, 2, 5), None, True)
+    assert found(10) == [(0, 10, None, 10)]
+    assert found(11) == [(0, 10, None, 11), (4, 11, (1, 2), 11)]

@@ -180,12 +180,13 @@ def test_errors_are_written_and_drawn(tmp_path: Path, monkeypatch: pytest.Monkey
     wrong = [
         Wrong(one, 0.25, 2.0, 1.23456, "wrong seconds", "KCHI", "", (Segment(0, 1, "FEM"),)),
         Wrong(two, 0.0, 1.0, 0.5, "loss (nats)", "x", "y"),
+        Wrong(one, 1.5, 2.0, 0.1, "wrong seconds", "", ""),  # nobody speaks, nobody was heard
     ]
     asked: list[Any] = []
     monkeypatch.setattr(errors, "worst_errors", lambda *given: asked.append(given) or wrong)
     said: list[str] = []
     paths = write_errors("R", tmp_path / "out", 7, ("svg", "svg"), said.append)
-    assert asked == [("R", 7)] and [path.suffix for path in paths] == [".csv", ".svg"]
+    assert asked == [("R", 7)] and [path.suffix for path in paths] == [".csv", ".svg", ".svg"]
     assert paths[1].name.startswith("error-01-") and "/" not in paths[1].name
     assert len(said) == 1 and said[0].startswith("no picture of c: nowhere.wav")
     rows = list(csv.reader(paths[0].open(newline="")))
@@ -193,9 +194,11 @@ def test_errors_are_written_and_drawn(tmp_path: Path, monkeypatch: pytest.Monkey
         ["rank", "clip", "path", "start", "end", "error", "unit", "reference", "prediction"],
         ["1", "'=a/b", str(sound), "0.250", "2.000", "1.235", "wrong seconds", "KCHI", ""],
         ["2", "c", "nowhere.wav", "0.000", "1.000", "0.500", "loss (nats)", "x", "y"],
+        ["3", "'=a/b", str(sound), "1.500", "2.000", "0.100", "wrong seconds", "", ""],
     ]
     svg = paths[1].read_text()
     assert "=a/b: 1.23 wrong seconds" in svg and "KCHI" in svg and "FEM" in svg
+    assert paths[2].name.startswith("error-03-") and "KCHI" not in paths[2].read_text()
 
     def broken(*given: Any) -> Any:
         raise AudioError("x")

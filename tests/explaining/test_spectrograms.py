@@ -119,7 +119,8 @@ def test_shares_in_two_colours() -> None:
     expected = np.stack([whole[:, i : i + 3].mean(1) for i in range(5)], axis=1)
     assert cells == pytest.approx(expected)
     pictures._shares(panel, done, cells)
-    ((times, borders, rgba), _) = panel.asked["pcolormesh"][0]
+    ((times, borders, rgba), named) = panel.asked["pcolormesh"][0]
+    assert named == {"rasterized": True}  # thousands of cells would be as many paths in an SVG
     assert times == pytest.approx(2.0 + (np.arange(6) - 0.5) * 0.008) and borders == pytest.approx(
         edges
     )
@@ -146,6 +147,7 @@ def test_a_map_of_what_was_looked_at() -> None:
     assert times == pytest.approx([2.0, 2 + 0.1 / 3, 2 + 0.2 / 3, 2.1]) and edges == [0, 4000.0]
     assert share.tolist() == [[0.0, 0.5, 1.0]] and (named["vmin"], named["vmax"]) == (0, 1)
     assert named["alpha"] == pytest.approx(np.array([[0.15, 0.45, 0.75]]))
+    assert (named["cmap"], named["rasterized"]) == ("viridis", True)
     assert page.asked["colorbar"][0][1]["label"] == "share of the most"
     silent = Panel()
     pictures._cam(page, silent, explained(cam=np.zeros(2)))

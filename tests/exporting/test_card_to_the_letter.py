@@ -140,9 +140,16 @@ def test_a_whole_card() -> None:
     )
     assert told["Licence and credits"][2].endswith(". Licence: see the page of its weights.")
     assert told["Licence and credits"][3].startswith("- Task: BabyHuBERT and VTC 2 (arXiv")
-    assert told["Citation"][1].splitlines()[3:] == [
-        "  version = {0.0.7},", "  note = {run r7}", "}", "```"
-    ]  # fmt: skip
+    meant, not_meant = told["Intended use and ethics"]
+    assert meant.startswith("It is meant for research on recordings whose speakers, or their gua")
+    assert not_meant.startswith("It is not meant for watching or identifying persons, for decisio")
+    assert not_meant.endswith("has to measure it there first, on recordings annotated by hand.")
+    assert told["Citation"] == [
+        "Cite the works named under credits (encoder, task, data), and the software:",
+        "```bibtex\n@software{bab,\n"
+        "  title = {bab: pretrain, adapt and compare self-supervised audio encoders},\n"
+        "  version = {0.0.7},\n  note = {run r7}\n}\n```",
+    ]
 
 
 def test_front_matter() -> None:
@@ -349,6 +356,9 @@ def test_settings_of_a_model() -> None:
     own.task = task
     brief = settings(source(own=own), True)
     assert (brief["fill_gaps"], brief["min_segment"]) == (25, 1)
+    own.task = build_task("vtc", {"fill_gaps": 3.0, "min_segment": 2.5})
+    long = settings(source(own=own), True)
+    assert (long["fill_gaps"], long["min_segment"]) == (3000, 2500)
 
 
 def test_where_a_model_lies_and_what_it_lost(tmp_path: Path) -> None:

@@ -208,8 +208,8 @@ def test_tables_in_kaldis_manner(tmp_path: Path) -> None:
         with pytest.raises(CorpusError) as caught:
             call()
         assert str(caught.value) == told
-    path.write_text("u1 a\nu2 b c\n")
-    assert table(path) == {"u1": "a", "u2": "b c"} and table(tmp_path / "none") == {}
+    path.write_text("u1 a\nu2 b c\nu3\td\te\n")
+    assert table(path) == {"u1": "a", "u2": "b c", "u3": "d\te"} and table(tmp_path / "none") == {}
 
 
 def parted(

@@ -278,9 +278,9 @@ def test_jobs_of_an_earlier_call_are_found(tmp_path: Path, now: list[float]) -> 
 
 
 class Playing(Engine):
-    """Ends each job as it is told, at the next look."""
+    """Ends each job as it is told, at the next look; one that is told None runs on."""
 
-    def __init__(self, folder: Path, ends: dict[str, list[dict[str, Any] | str]]) -> None:
+    def __init__(self, folder: Path, ends: dict[str, list[dict[str, Any] | str | None]]) -> None:
         super().__init__()
         self.folder, self.ends, self.most = folder, ends, 0
 
@@ -289,8 +289,8 @@ class Playing(Engine):
         for number in ids:
             work = self.submitted[int(number[1:]) - 1]
             told = self.ends[work.name].pop(0) if self.ends[work.name] else {}
-            if isinstance(told, str):
-                self.standing[number] = Standing("ended", told)
+            if told is None or isinstance(told, str):
+                self.standing[number] = Standing("ended" if told else "running", told or "")
                 continue
             values = {"status": 0, "interrupted": False, "seconds": 7.6, "host": "n1", "note": ""}
             (self.folder / f"{work.name}.end.json").write_text(json.dumps(values | told))
@@ -304,6 +304,12 @@ def played(
     folder: Path, monkeypatch: pytest.MonkeyPatch, ends: dict[str, Any], **wanted: Any
 ) -> tuple[bool, list[str], list[Any], Playing]:
     engine = Playing(folder, {name: list(each) for name, each in ends.items()})
+    return (*ran(engine, folder, monkeypatch, ends, **wanted), engine)
+
+
+def ran(
+    engine: Playing, folder: Path, monkeypatch: pytest.MonkeyPatch, ends: Any, **wanted: Any
+) -> tuple[bool, list[str], list[Any]]:
     monkeypatch.setattr(Launch, "open", lambda self: engine)
     said: list[str] = []
     told: list[Any] = []
@@ -312,7 +318,7 @@ def played(
         Launch("made"), folder, Wanted(commands, **({"most": 2} | wanted)),
         lambda *given: told.append(given), said.append,
     )  # fmt: skip
-    return done, said, told, engine
+    return done, said, told
 
 
 def test_so_many_at_a_time_until_all_are_done(
@@ -364,6 +370,19 @@ def test_a_status_that_isnt_fine_fails_at_once(
         f"the job a failed: status {status} on n1. The last lines of {tmp_path / 'x' / 'a.log'}:\n"
         "line of a\nhalf"
     )
+
+
+@pytest.mark.parametrize(("ends", "cancelled"), [({"a": [{"status": 1}], "b": [None]}, ["#2"]),
+                                                ({"a": [{"status": 1}]}, [])])  # fmt: skip
+def test_where_one_fails_the_others_are_cancelled(
+    tmp_path: Path, now: list[float], monkeypatch: pytest.MonkeyPatch, ends: Any, cancelled: Any
+) -> None:
+    folder = tmp_path / "x"
+    engine = Playing(folder, {name: list(each) for name, each in ends.items()})
+    with pytest.raises(BabError, match=r"the job a failed: status 1 on n1\."):
+        ran(engine, folder, monkeypatch, ends, fine=(0,))
+    assert engine.cancelled == cancelled
+    assert Fleet(engine, "made", folder).jobs == {}  # what is cancelled isn't found again
 
 
 def test_what_jobs_print_is_followed_in_whole_lines(

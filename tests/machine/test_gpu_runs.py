@@ -55,10 +55,13 @@ def utterances(folder: Path, seconds: list[float]) -> list[Clip]:
     return clips
 
 
-def filled(folder: Path, clips: list[Clip], **more: Any) -> tuple[FeatureSource, Counted, Any]:
+def filled(
+    folder: Path, clips: list[Clip], budget: int = 10**9, **more: Any
+) -> tuple[FeatureSource, Counted, Any]:
     encoder = Counted.load("random-tiny", Hubert.Options())
     assert isinstance(encoder, Counted)
-    store = Store(folder / "cache", 10**9)
+    encoder.passes = []
+    store = Store(folder / "cache", budget)
     source = FeatureSource(encoder, "all", store, folder / "memo", CPU, **more)
     examples = Examples(clips, View(), encoder.grid, encoder.max_seconds, True)
     source.plan(examples.windows)
@@ -92,6 +95,22 @@ def test_frames_that_stay_are_read_once(tmp_path: Path, monkeypatch: pytest.Monk
     few, _, _ = filled(tmp_path, clips, resident=100)  # too little for any
     monkeypatch.undo()
     assert torch.equal(few.inputs(items).states, first.states)
+
+
+@pytest.mark.parametrize("resident", [0, 10**9])
+def test_what_cant_be_kept_is_encoded_together_as_it_is_asked_for(
+    tmp_path: Path, resident: int
+) -> None:
+    clips = utterances(tmp_path, [0.4, 1.1, 0.5, 0.9])
+    kept, _, items = filled(tmp_path / "a", clips)
+    made, encoder, _ = filled(tmp_path / "b", clips, 0, batch=4, resident=resident)
+    assert encoder.passes == []  # nothing is computed that there is no room for
+    states = made.inputs(items[:3]).states
+    torch.testing.assert_close(states, kept.inputs(items[:3]).states, atol=1e-4, rtol=1e-4)
+    assert encoder.passes == [[6400, 8000, 17600]]
+    made.inputs(items)
+    # What stays on the device is there; of the rest all is made again.
+    assert encoder.passes[1:] == [[14400] if resident else [6400, 8000, 14400, 17600]]
 
 
 def test_the_precision_is_part_of_an_address(tmp_path: Path) -> None:

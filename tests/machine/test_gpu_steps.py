@@ -358,6 +358,7 @@ def test_padded_group_norm_without_a_loop() -> None:
 def test_a_batch_remembers_where_it_came_from() -> None:
     model, _ = parts("masked")
     batch = pretraining_batch(model.encoder, [1.0, 0.7])
+    assert batch.to(torch.device("cpu")) is batch
     assert batch.here is batch and batch.to("cpu").here.mask is batch.mask
     there = batch.to(META)
     assert there.here is batch

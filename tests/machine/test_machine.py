@@ -156,19 +156,33 @@ def test_why_a_gpu_is_overlooked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert measure.overlooked(cpu) == ""
     driver.write_text("NVRM version: 470\n")
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    assert "built for CUDA 13.0" in measure.overlooked(cpu)
+    here = "computing on the CPU, though this machine has NVIDIA's driver: torch "
+    assert measure.overlooked(cpu) == (
+        f"{here}{torch.__version__} is built for CUDA 13.0, which the driver may be too old for "
+        "(nvidia-smi names the newest it can run): install a build for that CUDA, or a newer driver"
+    )
     monkeypatch.setattr(torch.version, "cuda", None)
-    assert "without CUDA" in measure.overlooked(cpu)
+    told = f"{here}{torch.__version__} is built without CUDA: install a CUDA build"
+    assert measure.overlooked(cpu) == told
     assert measure.overlooked(torch.device("cuda")) == ""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # somebody hid it
+    for hidden in ("", "-1"):  # somebody hid it
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert measure.overlooked(cpu) == ""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    driver.unlink()
+    assert measure.overlooked(cpu) == ""
+    monkeypatch.setattr(measure.shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert measure.overlooked(cpu) == told  # the driver's program tells of it as well
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert measure.overlooked(cpu) == ""
 
 
 def test_which_gpus_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, GPU-abc")
     assert measure.visible_gpus() == ["2", "GPU-abc"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert measure.visible_gpus() == []
+    for nothing in ("", "-1", " , -1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", nothing)
+        assert measure.visible_gpus() == []
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert measure.visible_gpus() == ["0", "1"]

@@ -178,13 +178,14 @@ def test_plain_lines() -> None:
 
 def test_plain_lines_have_no_control_characters_and_are_there_at_once() -> None:
     flushed: list[str] = []
-    stream = StringIO()
+    stream, now = StringIO(), [0.0]
     stream.flush = lambda: flushed.append(stream.getvalue())  # type: ignore[method-assign]
-    display = Plain(stream, lambda: 0.0)
+    display = Plain(stream, lambda: now[0])
     display.say("a\x1b[31m")
     assert flushed == [stream.getvalue()] and "\x1b" not in flushed[0]
     display.stage("x", 0, 1, "files", "")
     display.close()
+    now[0] = 9.0
     display.stage("x", 1, 1, "files", "")  # nothing is remembered of it
     assert flushed == [stream.getvalue()]
 

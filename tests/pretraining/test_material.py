@@ -7,18 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from made_pretraining import TINY
 
 from bab.config.corpora import open_corpus
 from bab.config.resolve import pretrain_config
 from bab.core.errors import CorpusError
 from bab.pretraining.data import Material, gather
 from bab.pretraining.runner import pretrain
-
-TINY = (
-    "encoder.size={hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, "
-    "intermediate_size: 48, conv_dim: [16, 16, 16, 16, 16, 16, 16], "
-    "num_conv_pos_embeddings: 16, num_conv_pos_embedding_groups: 4}"
-)
 
 
 def manifest(folder: Path, groups: int, split: str = "", header: str = "id,path,group") -> Path:

@@ -10,29 +10,17 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from made_pretraining import GRID, clip, config
 
 from bab.audio import reading
 from bab.config.corpora import open_corpus
-from bab.config.pretrain import AudioConfig, MaskConfig, PretrainConfig, PretrainTrain
-from bab.config.resolve import pretrain_config
-from bab.core.errors import AudioError, ConfigError, CorpusError
-from bab.core.grid import Grid
+from bab.config.pretrain import AudioConfig, MaskConfig, PretrainTrain
+from bab.core.errors import AudioError, ConfigError, CorpusError, LeakageError
 from bab.core.types import Clip
 from bab.pretraining import labels
 from bab.pretraining.crops import Crops, PretrainCollator, order_of
 from bab.pretraining.data import Material, gather, refuse_twice
 from bab.targets.job import TargetOptions
-
-GRID = Grid(16000, 320, 400)
-ASKED = {"encoder": "hubert:random-tiny", "objective": "contrastive", "corpus": "rttm"}
-
-
-def config(*sets: str, **asked: Any) -> PretrainConfig:
-    return pretrain_config(None, {**ASKED, **asked}, sets)
-
-
-def clip(end: float, start: float = 0.0, path: str = "x.wav", name: str = "c") -> Clip:
-    return Clip(name, path, start, end, "g")
 
 
 def crops(*ends: float, **options: Any) -> Crops:
@@ -211,6 +199,41 @@ def test_broken_files_of_train_and_of_dev_are_named_or_left_out(tmp_path: Path) 
     got = heard(path, "skip_bad=true")
     assert (ids(got.train), ids(got.dev)) == ("a", "c")
     assert sorted(Path(name).name for name in got.skipped) == ["b.wav", "d.wav"]
+
+
+@pytest.mark.parametrize(
+    ("error", "given", "listed", "whole"),
+    [
+        (CorpusError, False, (), True),
+        (CorpusError, True, ("train",), True),
+        (CorpusError, True, ("train", "test"), False),
+        (CorpusError, True, (), False),
+        (LeakageError, False, (), False),
+        (LeakageError, True, ("train",), False),
+    ],
+)
+def test_what_can_not_be_divided_is_used_whole_and_what_leaks_is_not(
+    tmp_path: Path, error: type[Exception], given: bool, listed: tuple[str, ...], whole: bool
+) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 32000), 16000)
+
+    class Undivided:
+        name, splits_given = "made", given
+
+        def clips(self, split: str | None = None) -> list[Clip]:
+            if split:
+                raise error(f"no {split}")
+            return [clip(2.0, path=str(path))]
+
+    corpus: Any = Undivided()
+    corpus.listed = listed
+    if not whole:
+        with pytest.raises(error, match="no train"):
+            gather(config("use=train"), [corpus], lambda *a: None)
+        return
+    got = gather(config("use=train"), [corpus], lambda *a: None)
+    assert (len(got.train), got.dev) == (1, [])
 
 
 def test_a_digest_stands_for_the_audio_and_its_places(tmp_path: Path) -> None:

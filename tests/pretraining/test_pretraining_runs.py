@@ -11,26 +11,16 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from made_pretraining import GRID, TINY, clip, config
+from places import SAMPLES
 
-from bab.config.pretrain import PretrainConfig
-from bab.config.resolve import pretrain_config
 from bab.core.errors import BabError, ConfigError
-from bab.core.grid import Grid
-from bab.core.types import Clip
+from bab.core.record import RunInfo
+from bab.core.types import Permissions
+from bab.pretraining import runner
 from bab.pretraining.data import Material
 from bab.pretraining.runner import pretrain
 from bab.pretraining.running import Pretraining, Running
-
-GRID = Grid(16000, 320, 400)
-ASKED = {"encoder": "hubert:random-tiny", "objective": "contrastive", "corpus": "rttm"}
-
-
-def config(*sets: str, **asked: Any) -> PretrainConfig:
-    return pretrain_config(None, {**ASKED, **asked}, sets)
-
-
-def clip(end: float, start: float = 0.0, path: str = "x.wav", name: str = "c") -> Clip:
-    return Clip(name, path, start, end, "g")
 
 
 def folder_of(folder: Path, rows: dict[str, str], seconds: float = 2.0) -> Path:
@@ -161,6 +151,8 @@ def test_an_ensemble_or_a_loss_of_labels_can_not_pretrain(
         ({"objective": "ctc"},
          "objective 'ctc' learns from labels: `bab run` uses it. `bab pretrain` takes contrastive "
          "or masked"),
+        ({"corpus": "rttm", "also": ["kaldi", "rttm"]},
+         f"--corpus rttm:{SAMPLES / 'rttm'} stands twice: name each corpus once"),
     ):  # fmt: skip
         with pytest.raises(BabError) as raised:
             pretrain(config(**{**asked, **change}))
@@ -189,3 +181,53 @@ def test_a_folder_is_named_by_what_was_heard_and_by_whom(
     assert len(seen) == 3
     (folder / "pretrain.json").write_text(json.dumps({"found": 1}))
     assert pretrain(config(corpus=corpus, **more)) == ({"found": 1}, folder)
+
+
+def test_what_a_run_is_begun_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine, the observers and the corpora are asked for as the settings say."""
+    monkeypatch.chdir(tmp_path)
+    asked: dict[str, Any] = {}
+
+    def noted(name: str) -> Any:
+        real = getattr(runner, name)
+
+        def call(*given: Any, **more: Any) -> Any:
+            asked[name] = (given, more)
+            return real(*given, **more)
+
+        monkeypatch.setattr(runner, name, call)
+
+    for name in ("set_up", "lifecycle", "open_corpus", "open_corpora", "build_encoder", "freeze"):
+        noted(name)
+    told: list[RunInfo] = []
+    real = Running.opening
+    monkeypatch.setattr(
+        Running, "opening", lambda self, *a: told.append(self.info) or real(self, *a)
+    )
+    monkeypatch.setattr(Running, "train", lambda self: {"id": self.info.id})
+    sets = ("offline=true", "train.deterministic=true", "train.steps=7", "freeze=conv")
+    corpus = f"manifest:{folder_of(tmp_path / 'set', {'a': 'train'})}"
+    sets = (*sets, TINY, "encoder.layerdrop=0.1")
+    made = config(*sets, corpus=corpus, observers=["jsonl"], device="cpu")
+    result, folder = pretrain(made)
+    assert asked["set_up"] == (("cpu", True), {})
+    assert asked["lifecycle"] == (("cpu", made.train.precision, True, ("jsonl",)), {})
+    offline = Permissions(offline=True)
+    assert asked["open_corpus"] == ((made.corpus, offline), {})
+    assert asked["open_corpora"] == (((),), {"permissions": offline})
+    given = made.encoder
+    assert asked["build_encoder"][0] == ("hubert", "random-tiny", given.options, True, False)
+    assert asked["freeze"][0][1] == "conv"
+    (info,) = told
+    assert info == RunInfo(
+        result["id"], str(folder), "pretrain", "manifest", "hubert:random-tiny", 7,
+        made.model_dump(mode="json"), "loss",
+    )  # fmt: skip
+    pretrain(config(TINY, corpus=corpus, observers=[], device="cpu"))
+    assert asked["lifecycle"][0][2] is False  # every layer has a gradient in every step
+    left = folder / "checkpoints"
+    left.mkdir()
+    (folder / "pretrain.json").write_text("{}")
+    assert pretrain(made) == ({}, folder) and left.exists()
+    assert pretrain(made, force=True) == (result, folder)
+    assert not left.exists() and not (folder / "pretrain.json").exists()

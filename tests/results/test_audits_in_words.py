@@ -11,32 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_records import kept, make
+from made_records import GROUPS, kept, make, notes, one, table
 
 from bab.core.errors import BabError
 from bab.core.record import Record
 from bab.results import audit
 from bab.results.audit import NAMES, SHUFFLED, TRAITS, Audit, Trait
-
-GROUPS = [0.2, 0.9, 0.4, 0.7, 0.1, 0.8]
-
-
-def one(name: str, encoder: str, shift: float = 0.0, wiggle: float = 0.0, **more: Any) -> Record:
-    """A record whose groups differ from `GROUPS` by a shift, and by a little each."""
-    changes = np.array([1, -1, 1, -1, 1, -1]) * wiggle
-    rates = (np.array(GROUPS) + shift + changes).tolist()
-    value = float(np.mean(rates))
-    more = {"metrics": {"f1": value}, "jackknife": kept(rates), **more}
-    return make(name, value, encoder=encoder, **more)
-
-
-def table(text: str) -> list[list[str]]:
-    rows = [line for line in text.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line[1:-1].split(" | ")] for line in rows]
-
-
-def notes(text: str) -> list[str]:
-    return [line[2:] for line in text.splitlines() if line.startswith("- ")]
 
 
 def audited(trait: float, names: float, shuffled: float = 0.3, **more: Any) -> Audit:

@@ -12,38 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
-from made_records import CONFIG, kept, make
+from made_records import CONFIG, GROUPS, kept, make, notes, one, table
 
 from bab.core.errors import BabError
 from bab.core.record import Record
 from bab.results import breakdown, compare
 from bab.results.breakdown import LEAKAGE, ONE_SEED, PartScore
 
-GROUPS = [0.2, 0.9, 0.4, 0.7, 0.1, 0.8]
 TOGETHER = (
     "the intervals of a task hold all together in 95 % of cases (studentised range of all that are "
     "compared on it)"
 )
 PAIRED = "paired: the same group is left out of both, one after the other (docs/intervals.md)"
 NOISE = "within noise: not shown to differ, which isn't to say equal"
-
-
-def one(name: str, encoder: str, shift: float = 0.0, wiggle: float = 0.0, **more: Any) -> Record:
-    """A record whose groups differ from `GROUPS` by a shift, and by a little each."""
-    changes = np.array([1, -1, 1, -1, 1, -1]) * wiggle
-    rates = (np.array(GROUPS) + shift + changes).tolist()
-    value = float(np.mean(rates))
-    more = {"metrics": {"f1": value}, "jackknife": kept(rates), **more}
-    return make(name, value, encoder=encoder, **more)
-
-
-def table(text: str) -> list[list[str]]:
-    rows = [line for line in text.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line[1:-1].split(" | ")] for line in rows]
-
-
-def notes(text: str) -> list[str]:
-    return [line[2:] for line in text.splitlines() if line.startswith("- ")]
 
 
 # --- gaps ---------------------------------------------------------------------------------------

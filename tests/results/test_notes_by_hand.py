@@ -98,6 +98,10 @@ def test_notes_of_a_column() -> None:
     assert list(notes.column_notes("vtc", {"fbank": [one, two]}, "")) == [
         said, "vtc, fbank: home1 0.550, home2 0.750",
     ]  # fmt: skip
+    less = make("b", jackknife=groups(2), seed=1, groups={**few, "home1": {"er": 0.6}})
+    assert list(notes.column_notes("vtc", {"fbank": [one, less]}, ""))[1:] == [
+        "vtc, fbank: home2 0.750"  # what a seed has no score of has no mean
+    ]
     both = {"fbank": [one], "ast": [], "hubert": [make("c", jackknife=groups(5), groups=few)]}
     assert list(notes.column_notes("vtc", both, "no marks: x")) == [
         said,

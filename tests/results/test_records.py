@@ -79,6 +79,7 @@ def test_an_earlier_babs_record_is_shown_without_marks(tmp_path: Path) -> None:
     for path in tmp_path.rglob("record.json"):
         of_old = json.loads(path.read_text())["config"]
         edit(path, config=of_old | {"task": {"name": "vtc", "options": {}}, "bootstrap": 1000})
+        assert load(path).config["task"] == options["task"]  # as it was before it was an option
     put(tmp_path, make("c", config=CONFIG | options))  # the same run, made anew: it alone counts
     cell = next(r for r in summarise(collect(tmp_path)[0]).rows if r.encoder == "fbank").cells[0]
     assert cell is not None and cell.seeds == (0,) and not cell.old
@@ -93,6 +94,9 @@ def test_broken_and_missing_records_are_named(tmp_path: Path) -> None:
         load(path)
     path.write_text('{"format": 1, "id":')
     with pytest.raises(BabError, match="is not JSON"):
+        load(path)
+    path.write_text("[" * 100_000)
+    with pytest.raises(BabError, match=r"is not JSON .*: repeat the run with --force"):
         load(path)
     path.write_text("[]")
     with pytest.raises(BabError, match="is not a record"):

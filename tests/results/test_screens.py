@@ -36,6 +36,29 @@ def test_a_wide_table_folds_into_blocks_and_loses_nothing() -> None:
     assert folded(code, 60) == code
 
 
+def test_folded_tables_to_the_letter() -> None:
+    """Words name a block; a value has a line, or more of at least twenty characters."""
+    fits, long = "aaaaaaaaaa bbbbbbbbb", "aaaaaaaaaa bbbbbbbbbb"
+    wide = "\n".join([
+        "| encoder | mode  |  score |     parameters |",
+        "| ------- | ----- | -----: | -------------: |",
+        f"| x       | probe |    0.5 | {fits} |",
+        f"|         | y     |        | {long} |",
+        "",
+    ])  # fmt: skip
+    one = "x, probe\n  score       0.5\n  parameters  " + fits
+    two = "y\n  parameters  aaaaaaaaaa\n              bbbbbbbbbb\n"
+    head = "a b\n- one two three four five six\n"
+    assert folded(head + wide + "end\n", 24) == (
+        f"a b\n- one two three four\n  five six\n{one}\n\n{two}\nend\n"
+    )
+    longest = max(map(len, wide.splitlines()))
+    assert folded(wide, longest) == wide and folded("x" * 12, 12) == "x" * 12
+    # Of one column of words too many, and of numbers alone.
+    only = "| number of things |\n| ---------------: |\n|                1 |\n"
+    assert folded(only, 12) == "1\n  number of things  1\n"
+
+
 def test_settings_of_a_recipe_beside_a_default_are_brief() -> None:
     keys = {"head.rnn": "none", "head.hidden": "96", "train.lr": "0.01", "train.steps": "500"}
     keys |= {f"train.other{i}": "0" for i in range(12)}

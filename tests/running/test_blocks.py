@@ -83,9 +83,9 @@ def test_each_window_has_its_own_checksum(block: Path) -> None:
 def test_what_can_t_be_kept_is_not_begun(tmp_path: Path) -> None:
     store = Store(tmp_path / "cache", 4000)
     states = [torch.ones(1, 10, 50)]  # 2,000 bytes and a header
-    assert store.make_room(4000) and not store.make_room(4001)
+    assert store.room_for([4000, 4001]) == [True, False]
     assert store.put("a" * 32, states) and not store.put("b" * 32, [torch.ones(1, 21, 50)])
     assert store.read("a" * 32, 0, None) is not None and store.read("b" * 32, 0, None) is None
     full = Store(tmp_path / "cache", 1_000_000)
     full._full = True
-    assert not full.make_room(1) and not full.put("c" * 32, states)
+    assert full.room_for([1]) == [False] and not full.put("c" * 32, states)

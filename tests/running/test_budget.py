@@ -55,6 +55,13 @@ def test_an_account_that_is_wrong_or_gone_is_made_anew(tmp_path: Path) -> None:
     assert int((tmp_path / ".used").read_text()) == total(tmp_path)
 
 
+def test_a_folder_of_any_depth_is_made(tmp_path: Path) -> None:
+    store = Store(tmp_path / "shared" / "lab" / "cache", BUDGET)
+    assert store.put("aa1", [ROWS]) is True and store.problem == ""
+    assert store.path("aa1").exists()
+    assert Store(tmp_path / "small", 10).put("aa1", [ROWS]) is False
+
+
 def test_what_a_killed_writer_of_the_account_left_goes(tmp_path: Path) -> None:
     left = tmp_path / ".tmp-999999999-abcd-.used.tmp"  # no process has this number
     left.write_text("7")
@@ -77,5 +84,5 @@ def test_a_folder_that_cannot_be_written_costs_speed_alone(
 ) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     store = Store(tmp_path / "cache", BUDGET)
-    assert store.make_room(8000) and not store.put("aa1", [ROWS])
+    assert store.room_for([8000]) == [True] and not store.put("aa1", [ROWS])
     assert "features can't be kept" in store.problem

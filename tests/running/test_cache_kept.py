@@ -56,14 +56,14 @@ def test_a_block_lies_by_the_beginning_of_its_key(tmp_path: Path) -> None:
 
 def test_the_budget_holds_to_the_byte(tmp_path: Path) -> None:
     one = Store(tmp_path / "a", 96)
-    assert one.make_room(96) and not one.make_room(97)
+    assert one.room_for([96, 97, 1]) == [True, False, True] and one.room_for([]) == []
     assert one.put("aa", [ROWS]) and not Store(tmp_path / "b", 95).put("aa", [ROWS])
     held = size(one.path("aa"))
     room = Store(tmp_path / "a", held + 96)
     room.claim("aa")
-    assert room.make_room(96) and not room.make_room(97)
+    assert room.room_for([96, 97]) == [True, False]
     assert not room.put("bb", [ROWS]) and room._full  # nothing more is asked once it is full
-    assert not room.make_room(1)
+    assert room.room_for([1, 1]) == [False, False]
     more = Store(tmp_path / "a", held + 96)
     more.claim("aa")
     assert more.put("bb", [ROWS]) and more.path("bb").exists() and more.path("aa").exists()
@@ -127,7 +127,10 @@ def test_what_is_said_of_damage_and_of_a_disk(
     )
     assert not kept.put("dd", [ROWS])
     (tmp_path / "file").touch()
-    assert Store(tmp_path / "file" / "x", 10**6).make_room(5)  # `put` says what is wrong
+    assert Store(tmp_path / "file" / "x", 10**6).room_for([5, 6]) == [
+        True,
+        True,
+    ]  # `put` says what is wrong
 
 
 def test_windows_of_other_blocks_stay_known(tmp_path: Path) -> None:

@@ -276,8 +276,15 @@ def test_trials_are_those_between_clips_that_can_be_read(
     heard["c1"] = "cut off"
     again = trials_of(tmp_path, parts, test, skip_bad=True)
     assert again.trials["test"] == test[:2] and again.digest != read.digest
-    with pytest.raises(CorpusError, match="trials of test name 1 clip"):
+    with pytest.raises(CorpusError) as error:
         trials_of(tmp_path, parts, [*test, Trial("a3", "b3", True)], skip_bad=True)
+    assert str(error.value) == (
+        f"{tmp_path}: trials of test name 1 clip(s) that the split doesn't list: 'a3'"
+    )
+    with pytest.raises(CorpusError) as error:
+        trials_of(tmp_path, parts, [Trial(f"x{i}", "x0", True) for i in range(7)], skip_bad=True)
+    assert str(error.value).endswith("name 7 clip(s) that the split doesn't list: 'x0', 'x1', 'x2'"
+                                     ", 'x3', 'x4'")  # fmt: skip
 
 
 @pytest.mark.parametrize("same", [True, False])

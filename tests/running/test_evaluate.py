@@ -30,6 +30,7 @@ def test_ones_own_run_has_its_own_scores(model, tmp_path):
     assert record.corpus_digest == own.corpus_digest and record.id != own.id
     assert (record.mode, record.cost["trained_parameters"]) == ("evaluate", 0.0)
     assert record.encoder == f"fbank@{own.id}" and not (folder / "model").exists()
+    assert (record.objective, own.objective) == ("", "multilabel")  # nothing is trained
     assert table([own, record]).count("| vtc@rttm") == 1  # one column for both
     rows = [line for line in table([own, record]).splitlines() if line.startswith("| fbank")]
     assert len(rows) == 2 and "evaluate" in rows[1]

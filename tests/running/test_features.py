@@ -255,6 +255,12 @@ def test_progress_counts_audio_once_where_windows_overlap(wav: Path, make: Make)
     source.fill(0, 1, lambda done, total: told.append((done, total)), never)
     assert told[-1] == (7.0, 7.0)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
+    parts = make()
+    parts.plan(windows(wav, parts.encoder))
+    told.clear()
+    parts.fill(0, 1, lambda done, total: told.append((done, total)), never)
+    assert len(told) > 2 and {total for _, total in told} == {300.0}
+    assert 0 < told[0][0] < 300.0 == told[-1][0]
     copy = wav.with_name("copy.wav")  # the same content: the same address
     copy.write_bytes(wav.read_bytes())
     twice = make()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from made_models import LABELS, made
@@ -150,6 +152,15 @@ def test_what_a_published_model_would_say_as_a_run() -> None:
     with pytest.raises(PluginError) as error:
         spec_of(parts(tuned={"z": {}, "y": {}}), Reference("x", "y"))
     assert str(error.value) == "x:y: task 'gender' has no preset 'y'"
+    vtc = {"task": "vtc", "labels": {"voice": ("a",)}, "head": "frames"}
+    for value in ("high", None, math.nan, math.inf):
+        with pytest.raises(PluginError) as error:
+            spec_of(parts(**vtc, tuned={"f1": {"thresholds": {"a": value}}}), Reference("x", "y"))
+        assert str(error.value) == (
+            f"x:y: threshold a of preset 'f1' is {value!r}: a number expected"
+        )
+    for value in (0, 0.5, np.float32(0.5)):
+        spec_of(parts(**vtc, tuned={"f1": {"thresholds": {"a": value}}}), Reference("x", "y"))
 
 
 def test_a_models_digest_is_of_all_but_its_name() -> None:

@@ -92,8 +92,12 @@ def test_names_that_file_systems_or_tables_do_not_take(model: Path, sound: Path)
     assert {"home", "a_b", "in/summary", "in/vtc"} < set(result.files)
     rows = list(csv.DictReader((sound.parent / "out" / "summary.csv").open(encoding="utf-8")))
     assert {row["recording"] for row in rows} == set(result.files)
-    with pytest.raises(BabError, match=r"csv,childproject: both write \.csv"):
+    with pytest.raises(BabError) as error:
         predict(model, [sound], sound.parent / "o", PredictOptions(formats=["csv", "childproject"]))
+    assert str(error.value) == (
+        "--format csv,childproject: both write .csv files: take one of them, and make the other of "
+        "it with `bab convert`"
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes")
@@ -101,7 +105,9 @@ def test_a_name_that_is_no_text_is_told(model: Path, sound: Path) -> None:
     Path(os.fsdecode(os.fsencode(sound.parent) + b"/\xff.wav")).write_bytes(sound.read_bytes())
     result = predict(model, [sound.parent], sound.parent / "out")
     assert list(result.files) == ["home"]
-    assert "isn't UTF-8" in next(iter(result.left.values()))
+    assert result.left == {
+        f"{sound.parent}/\\udcff.wav": "its name isn't UTF-8: rename the file or folder"
+    }
     json.loads((sound.parent / "out" / "prediction.json").read_text(encoding="utf-8"))
 
 

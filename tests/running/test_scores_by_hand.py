@@ -248,6 +248,30 @@ def test_what_was_said_of_tuning_names_its_preset_and_folds() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("mode", "tune", "chosen"),
+    [
+        ("evaluate", "dev", "chosen on dev"), ("evaluate", "model", "the model's own"),
+        ("finetune", "dev", ""),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_the_model_that_a_run_began_from(mode: str, tune: str, chosen: str) -> None:
+    start = SimpleNamespace(name="hubert:base@r1", spec={"notices": ["not for adults"]})
+    config = SimpleNamespace(mode=mode, tune=tune)
+
+    def said(start: Any) -> list[str]:
+        parts = SimpleNamespace(start=start)
+        return report._of_start(cast(Any, SimpleNamespace(parts=parts, config=config)))
+
+    last = (
+        f"hubert:base@r1 was evaluated as it is; what was tuned is {chosen}. What it was trained "
+        "on isn't known here: see that it never met these recordings."
+    )
+    assert said(start) == ["not for adults", *([last] if chosen else [])]
+    start.spec = {}
+    assert said(start) == ([last] if chosen else []) and said(None) == []
+
+
 def test_frame_tasks_score_recordings_and_others_groups() -> None:
     frames, clips = (cast(Any, SimpleNamespace(whole_clips=w)) for w in (False, True))
     groups = {"s0": [CLIPS[0]]}

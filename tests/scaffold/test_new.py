@@ -14,7 +14,8 @@ import pytest
 from bab.cli import main
 from bab.scaffold.package import TRIED, kind_named, names_of, source_of, write_package
 
-WORDS = ("encoder", "head", "objective", "task", "corpus", "observer", "format", "launcher")
+WORDS = ("encoder", "head", "objective", "task", "corpus", "observer", "format", "launcher",
+         "model")  # fmt: skip
 STEPS = ["--set", "train.steps=4", "--set", "train.eval_every=2", "--quiet", "--offline"]
 
 
@@ -114,7 +115,8 @@ def test_the_frame_task_and_the_corpus_are_short():
         (["encoder", "../up"], "no name for a plugin"),
         (["encoder", "class"], "means something to Python"),
         (["encodr", "mine"], "did you mean 'encoder'"),
-        (["model", "mine"], "bab new writes no model"),
+        (["mdel", "mine"], "bab new writes no mdel: did you mean 'model'"),
+        (["model", "segma"], "'segma' is taken: it is the model of bab "),
         (["encoder", "there"], "is there already"),
     ],
 )
@@ -147,6 +149,8 @@ def test_four_commands_with_pip(kind, tmp_path):
     if kind == "format":
         (tmp_path / "home.rttm").write_text("SPEAKER home 1 0.5 1.25 <NA> <NA> FEM <NA> <NA>\n")
         steps = [tried]
+    elif kind == "model":
+        steps = [tried, ["pytest", "-q", str(package)]]
     else:
         steps = [[*tried, *STEPS], ["bab", "table"]]
     for step in [["bab", "check", f"{kind}/{package.name}"], *steps]:
@@ -156,7 +160,7 @@ def test_four_commands_with_pip(kind, tmp_path):
         assert done.returncode == 0, (step, done.stdout, done.stderr)
     if kind == "format":
         assert (tmp_path / "home.my_format").read_text() == "0.500\t1.750\tFEM\n"
-    else:
+    elif kind != "model":
         assert "vtc@" in done.stdout or "@" in done.stdout
     ran = subprocess.run([python, "-m", "pytest", "-q", package], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout

@@ -17,14 +17,15 @@ from bab.scaffold.package import Names, commands, kind_named, names_of, source_o
 @pytest.mark.parametrize(
     ("word", "kind"),
     [("encoder", "encoders"), ("heads", "heads"), ("corpus", "datasets"), ("dataset", "datasets"),
-     ("corpora", "datasets"), ("datasets", "datasets"), ("launcher", "launchers")],
+     ("corpora", "datasets"), ("datasets", "datasets"), ("launcher", "launchers"),
+     ("model", "models"), ("models", "models")],
 )  # fmt: skip
 def test_kinds_by_any_of_their_words(word: str, kind: str) -> None:
     assert kind_named(word) == kind
 
 
-@pytest.mark.parametrize("word", ["model", "models", "thing"])
-def test_what_has_no_template(word: str) -> None:
+@pytest.mark.parametrize("word", ["modle", "plugins", "thing"])
+def test_what_is_no_kind(word: str) -> None:
     with pytest.raises(ConfigError, match=rf"^bab new writes no {word}: ") as caught:
         kind_named(word)
     assert "encoders" not in str(caught.value) and "datasets" not in str(caught.value)
@@ -70,6 +71,7 @@ def test_what_to_type_next() -> None:
         "launchers": (
             "launcher", ["bab bench --encoders fbank --tasks gender --launcher my-x", "bab table"],
         ),
+        "models": ("model", ["bab info my-x"]),
     }  # fmt: skip
     for kind, (word, rest) in told.items():
         assert commands(kind, names, folder) == [first[0], first[1].format(word), *rest]

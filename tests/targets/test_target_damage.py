@@ -6,12 +6,16 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from damaged import flipped
 from target_files import RATE, corpus_of, run_make
 
+from bab.core import sealed
 from bab.core.errors import BabError
-from bab.targets.store import RASTER, TargetStore
+from bab.core.types import Clip
+from bab.targets.store import RASTER, TargetStore, key_of
 
 FILES = ("targets.json", "centroids.safetensors", "index.safetensors", "labels-00000.safetensors")
 
@@ -55,6 +59,47 @@ def test_another_stores_labels_are_refused(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "other" / FILES[3], tmp_path / "out")
     with pytest.raises(BabError, match=r"labels-00000.*another's"):
         labels(tmp_path / "out", clips)
+
+
+def test_a_file_of_a_store_that_lacks_what_it_is_for(tmp_path: Path) -> None:
+    clips, out = corpus_of(tmp_path, 1, 1.0), tmp_path / "out"
+    run_make(clips, out)
+    plan = json.loads((out / "targets.json").read_text())["plan"]
+    path = out / "index.safetensors"
+    tensors, _ = sealed.read(path, key_of(path, plan))
+    for name in ("ids", "shard", "offset", "first", "frames"):
+        rest = {key: value for key, value in tensors.items() if key != name}
+        sealed.write_tensors(path, rest, key_of(path, plan))
+        with pytest.raises(BabError) as caught:
+            TargetStore(out)
+        assert str(caught.value) == (
+            f"{path}: damaged (it lacks '{name}'); the `bab targets` command that made it "
+            "repairs it"
+        )
+    (out / "targets.json").unlink()
+    (out / "targets.json").mkdir()
+    with pytest.raises(BabError) as caught:
+        TargetStore(out)
+    assert str(caught.value) == (
+        f"{out / 'targets.json'}: can't be read (Is a directory); the `bab targets` command that "
+        "made it repairs it"
+    )
+
+
+def test_a_store_of_nothing_is_not_made(tmp_path: Path) -> None:
+    """The centroids are given, and no clip can be read: six are unreadable, five are named."""
+    run_make(corpus_of(tmp_path, 1, 1.0), tmp_path / "good")
+    clips = []
+    for i in range(6):
+        path = tmp_path / f"bad{i}.wav"
+        soundfile.write(path, np.full(16000, np.nan), 16000, subtype="FLOAT")
+        clips.append(Clip(str(i), str(path), 0.0, 1.0, "g"))
+    with pytest.raises(BabError) as caught:
+        run_make(clips, tmp_path / "out", skip_bad=True, given=tmp_path / "good")
+    told = str(caught.value)
+    assert told.startswith(f"no clip could be read: {clips[0].path}: a sample is NaN or infinite")
+    assert [f"bad{i}.wav" in told for i in range(6)] == [True] * 5 + [False]
+    assert told.count("; get it again") == 5 and not (tmp_path / "out" / "targets.json").exists()
 
 
 @pytest.mark.parametrize("key", ["clusters", "fingerprint", "plan"])

@@ -12,6 +12,7 @@ from good_parts import GoodCorpus, GoodEncoder, GoodHead, GoodTask, SolvedHead, 
 
 import bab
 from bab.core.observers import hookimpl
+from bab.core.record import RunInfo
 from bab.testing import heads, loading, observers
 from bab.testing.heads import HeadCase
 from bab.testing.suite import name_of, run_checks
@@ -53,6 +54,70 @@ class Listens:
     def bab_run_end(self, run, record, error):
         status = None if record is None else (record.status, record.primary, record.metrics)
         TOLD.append(("end", {"record": status, "error": error}))
+
+
+class Knows:
+    """Keeps all that it is told of the run itself."""
+
+    told: list[Any]
+
+    @hookimpl
+    def bab_run_start(self, run):
+        self.told.append(run)
+
+    @hookimpl
+    def bab_notice(self, run, message):
+        self.told.append(message)
+
+    @hookimpl
+    def bab_progress(self, stage, done, total, unit):
+        self.told.append((stage, done, total, unit))
+
+    @hookimpl
+    def bab_step(self, step, values):
+        self.told.append((step, dict(values)))
+
+    @hookimpl
+    def bab_checkpoint(self, run, path):
+        self.told.append(path)
+
+    @hookimpl
+    def bab_run_end(self, run, record, error):
+        self.told.append((run, record, error))
+
+
+def test_what_an_observer_is_told_of_a_run(tmp_path: Path) -> None:
+    """The run as a plugin finds it: every field of it may be read."""
+    cls = type("Here", (Knows,), {"told": []})
+    observers.check_run(observers.ObserverCase(cls, tmp_path))
+    runs = [
+        RunInfo(
+            "0123456789ab", str(tmp_path / "run"), "task", "corpus", "encoder:random", 200,
+            {"seed": 0}, "f1", fold, 2,
+        )
+        for fold in (0, 1)
+    ]  # fmt: skip
+    *_, (run, record, error) = cls.told
+    assert run == runs[1]
+    assert [one for one in cls.told[:-1] if isinstance(one, RunInfo)] == [
+        runs[0], runs[0], runs[1], runs[1]
+    ]  # fmt: skip
+    assert cls.told[1] == "3 clips were left out: no label, 'ünknown'"
+    assert cls.told[2:6] == [
+        ("encode", 0.0, 1.0, "s"), ("encode", 0.5, 1.0, "s"), ("encode", 1.0, 1.0, "s"),
+        ("nothing", 0.0, 0.0, "files"),
+    ]  # fmt: skip
+    assert cls.told[6:10] == [
+        (step, {"loss": 1.5 / step, "lr": 1e-3}) for step in (1, 100, 101, 200)
+    ]
+    assert cls.told[10] == str(tmp_path / "run" / "checkpoint")
+    assert (record.id, record.status, record.reason, record.task) == (
+        "0123456789ab", "done", "", "task"
+    )  # fmt: skip
+    assert (record.corpus, record.encoder, record.seed, record.config) == (
+        "corpus", "encoder:random", 0, {}
+    )  # fmt: skip
+    assert (record.metrics, record.primary, error) == ({"f1": 0.5}, "f1", "")
 
 
 def test_a_run_is_played_from_start_to_end_resumed_once_in_two_folds(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import bab
 from bab import Annotation, BabError, Mark
-from bab.plugins.formats.shared.files import milliseconds, seconds
+from bab.plugins.formats.shared.files import milliseconds, stretch
 from bab.plugins.formats.shared.tables import read_table
 
 COLUMNS = ("uid", "start_time_s", "duration_s", "label")
@@ -39,12 +39,12 @@ class Csv(bab.Format):
             uri, start, length, label = (row.pop(name) for name in COLUMNS)
             if not uri:
                 raise BabError(f"{place}: uid is empty: name the recording")
-            begin, extent = seconds("0", start, place)[1], seconds("0", length, place)[1]
+            begin, end = stretch(start, length, place)
             speaker, text = (row.pop(name, "") for name in FURTHER)
             values = {key: value for key, value in row.items() if value}
             here = marks.setdefault(uri, [])
-            if extent:
-                here.append(Mark(begin, begin + extent, label, speaker, text, values))
+            if begin < end:
+                here.append(Mark(begin, end, label, speaker, text, values))
             else:
                 empty += 1
         if empty:

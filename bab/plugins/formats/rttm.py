@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import bab
 from bab import Annotation, BabError, Mark
-from bab.plugins.formats.shared.files import lines, milliseconds, seconds
+from bab.plugins.formats.shared.files import lines, milliseconds, stretch
 
 _NA = "<NA>"
 # Other objects that an RTTM may hold (NIST, Rich Transcription evaluation plan, 2009).
@@ -77,12 +77,12 @@ def _mark(fields: list[str], place: str, line: str) -> tuple[str, Mark]:
             f"{place}: {len(fields)} columns, not the 10 of an RTTM (names may hold no spaces): "
             f"{line.strip()[:80]!r}"
         )
-    start, length = seconds(fields[3], fields[3], place)[0], seconds("0", fields[4], place)[1]
+    start, end = stretch(fields[3], fields[4], place)
     text, subtype, sure = fields[5], fields[6], fields[8] if len(fields) > 8 else _NA
     values = {"subtype": subtype, "confidence": sure}
     values = {key: value for key, value in values.items() if value != _NA}
     text = "" if text == _NA else text
-    return fields[1], Mark(start, start + length, fields[7], text=text, values=values)
+    return fields[1], Mark(start, end, fields[7], text=text, values=values)
 
 
 def _field(text: str) -> str:

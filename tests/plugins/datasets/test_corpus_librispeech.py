@@ -53,6 +53,11 @@ def test_subsets_text_and_gender(root):
     corpus = librispeech(root)
     check_corpus(corpus)
     assert [len(corpus.clips(split)) for split in corpus.splits()] == [24, 12, 16]
+    for path in (root / "LibriSpeech" / "test-clean" / "20" / "10").glob("*.flac"):
+        path.rename(path.with_suffix(".FLAC"))
+    loud = librispeech(root).clips("test")
+    assert [c.id for c in loud] == [c.id for c in corpus.clips("test")]
+    assert loud[0].path.endswith("20-10-0000.FLAC")
     first = corpus.clips("test")[0]
     assert (first.id, first.text, first.group) == ("20-10-0000", "IT'S 0", "20")
     assert first.labels == {"gender": "female", "subset": "test-clean"} and first.end == 0.25

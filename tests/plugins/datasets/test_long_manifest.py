@@ -142,6 +142,12 @@ def test_usual_tables_are_read_in_columns(folder):
         clips, *_ = alike(path, True)
         assert [clip.id for clip in clips][:2] == ["a_0.000-1.000", "a_1.000-2.000"]
         assert clips[0].text == "so, he\nsaid" and clips[0].labels == {"mood": "x"}
+    loud = folder / "LOUD.CSV"
+    loud.write_text(text, encoding="utf-8", newline="")
+    assert alike(loud, True)[0] == clips
+    loud = folder / "LOUD.TSV"
+    loud.write_text(written(header, cells, "\t", end), encoding="utf-8", newline="")
+    assert alike(loud, True)[0] == clips
     path.write_text("path,speaker\na.wav,s\nb.wav,\n")
     assert any("usual.csv:3: no speaker" in notice for notice in alike(path, True)[2])
 
@@ -190,6 +196,7 @@ def test_parquet(folder, kind):
     path = folder / f"{kind}.parquet"
     parquet.write_table(pa.table(data), path)
     clips, *_ = alike(path, True)
+    assert alike(path.replace(folder / f"{kind}.PARQUET"), True)[0] == clips
     assert clips[0].labels == {"age": "3", "child": "true", "score": "0.1"}
     assert clips[1].start == 0.0 and clips[1].id == "b_0.000-2.000"
     bad = pa.table({"path": ["a.wav"], "tags": [["x"]]})

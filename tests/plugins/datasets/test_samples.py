@@ -13,6 +13,7 @@ import pytest
 import soundfile
 from places import ROOT
 
+from bab.core import registry
 from bab.plugins.datasets.commonvoice import CommonVoice
 from bab.plugins.datasets.rttm import Rttm
 
@@ -50,6 +51,25 @@ def test_every_split_hears_every_kind_and_no_voice_twice(corpus):
             assert clip.voices and not voices & set(clip.voices)
             voices |= set(clip.voices)
             assert {s.label for s in clip.segments} == {"KCHI", "OCH", "MAL", "FEM"}
+
+
+@pytest.mark.parametrize("name", sorted(registry.names("corpora")))
+def test_a_folder_named_from_where_one_stands_is_the_same(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths of clips are absolute: a run may go on in another folder."""
+    cls = registry.load("corpora", name)
+    if cls.sample is None:
+        pytest.skip("has no sample")
+    absolute = cls(cls.sample, cls.Options())
+    monkeypatch.chdir(cls.sample.parent)
+    here = cls(Path(cls.sample.name), cls.Options())
+    assert here.root == absolute.root == cls.sample
+    assert list(here.clips()) == list(absolute.clips())
+    assert all(Path(clip.path).is_absolute() for clip in here.clips())
+    assert [list(map(str, here.clips(s))) for s in here.splits()] == [
+        list(map(str, absolute.clips(s))) for s in absolute.splits()
+    ]
 
 
 def active(clip, step: float = 0.01) -> np.ndarray:

@@ -162,6 +162,9 @@ def test_the_published_grid() -> None:
     assert encoder.grid == Grid(48000, 15000, 15000) and encoder.grid.frames(480000) == 32
     assert load("random-tiny", output="clip").grid.frames(12345) == 1
     assert sum(p.numel() for p in encoder.parameters()) == pytest.approx(1.3e6, rel=0.05)
+    # Of untrained weights: decibels as measured on read speech, in each of the 64 bands.
+    norm = encoder.tower.batch_norm
+    assert norm.running_mean.tolist() == [-55.0] * 64 and norm.running_var.tolist() == [1024.0] * 64
 
 
 def test_frames_stand_where_the_grid_says() -> None:
@@ -207,6 +210,15 @@ def test_a_masked_frame_is_the_mean_in_every_repetition() -> None:
     starts = [2 * 15000 + 120000 * repetition for repetition in range(4)]
     want = [any(s <= 480 * i < s + 15000 for s in starts) for i in range(1001)]
     assert hidden.tolist() == want
+
+
+def test_what_is_too_short_for_a_frame_goes_with_the_last_one() -> None:
+    encoder = load("random-tiny")
+    batch = waves(22500)  # a frame and a half
+    mels = encoder.mel(batch)
+    for masked in (True, False):
+        hidden = encoder._hide(mels, torch.tensor([[masked]]), batch.lengths)
+        assert torch.equal(hidden, torch.full_like(mels, -55.0) if masked else mels)
 
 
 def test_training_keeps_the_learned_statistics() -> None:

@@ -46,3 +46,15 @@ def test_a_place_without_nets(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "0001.pt")
     with pytest.raises(BabError, match=r"0001\.pt is no PyanNet"):
         Pyannet.load(str(tmp_path), Pyannet.Options())
+
+
+def test_a_folder_is_named_as_people_name_it(tmp_path, monkeypatch):
+    from bab.plugins.encoders.shared.sincnet import PyanNet
+
+    nets = tmp_path / "nets"
+    nets.mkdir()
+    torch.save(PyanNet((4, 3, 3), 2, 1, (3,)).state_dict(), nets / "0001.pt")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name in ("~/nets", "nets", "nets/../nets"):
+        assert Pyannet.load(name, Pyannet.Options()).resolved == f"pyannet:{nets.resolve()}"

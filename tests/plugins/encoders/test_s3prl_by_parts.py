@@ -64,6 +64,30 @@ def test_why_an_upstream_could_not_be_built(
     )
 
 
+@needed
+def test_a_checkpoint_is_a_file_under_home_or_an_address(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    s3prl.mend_torchaudio()
+    module: Any = importlib.import_module("s3prl.upstream.wavlm.hubconf")
+    asked: list[Any] = []
+
+    def entry(ckpt: Any) -> None:
+        asked.append(ckpt)
+        raise BabError("stopped here")
+
+    monkeypatch.setattr(module, "wavlm_local", entry)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "w.pt").touch()
+    given = ["https://x.org/w.pt", "http://x.org/w.pt", "~/w.pt", str(tmp_path / "w.pt")]
+    for ckpt in given:
+        with pytest.raises(BabError, match=r"^stopped here$"):
+            S3prl.load("wavlm_local", S3prl.Options(ckpt=ckpt))
+    assert asked == [*given[:2], given[3], given[3]]
+    with pytest.raises(WeightsError, match=r"^encoder.ckpt: there is no file ftp:/x.org/w.pt$"):
+        S3prl.load("wavlm_local", S3prl.Options(ckpt="ftp://x.org/w.pt"))
+
+
 def test_what_a_checkpoint_is_known_by(tmp_path: Path) -> None:
     """The bytes of a file, or of the JSON files of a folder; a URL is its own name."""
     assert s3prl.identity(None) == "" and s3prl.identity("https://x/y.pt") == "https://x/y.pt"

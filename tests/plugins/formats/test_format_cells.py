@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from format_files import ITS, read, write
+from format_files import ITS, read, said, write
 
 from bab.core.annotations import Annotation, Mark
 from bab.core.errors import BabError
@@ -161,11 +161,15 @@ def test_a_table_of_marks(tmp_path: Path) -> None:
         refused("csv", tmp_path / "x", f"{HEAD}\n,1,2,X") == ":2: uid is empty: name the recording"
     )
     assert refused("csv", tmp_path / "x", f"{HEAD}\na,-1,2,X") == (
-        ":2: 0 to -1 s is no stretch of time: correct it"
+        ":2: 2 s from -1 s is no stretch of time: correct it"
     )
-    assert refused("csv", tmp_path / "x", f"{HEAD}\na,1,x,X").startswith(
-        ":2: times must be numbers: '0', 'x'"
+    assert refused("csv", tmp_path / "x", f"{HEAD}\na,1,x,X") == (
+        ":2: onset and duration must be numbers: '1', 'x'"
     )
+    for onset, duration in (("1", "-1"), ("nan", "1"), ("1", "nan"), ("inf", "1"), ("0", "inf")):
+        assert refused("csv", tmp_path / "x", f"{HEAD}\na,{onset},{duration},X") == (
+            f":2: {duration} s from {onset} s is no stretch of time: correct it"
+        )
 
 
 def test_columns_of_a_table_that_are_written(tmp_path: Path) -> None:
@@ -225,12 +229,14 @@ def test_a_paused_recorder_and_a_zone_without_a_number(tmp_path: Path) -> None:
 
 
 def test_what_lena_counts(tmp_path: Path) -> None:
-    """Words, utterances and lengths are summed over who speaks; what isn't said isn't a value."""
+    """Words, utterances and lengths are summed over who speaks; what isn't said isn't a value.
+    Parts are counted from 1 on, without a gap."""
     segment = (
         '<Segment spkr="FAN" femaleAdultWordCnt="1.5" maleAdultWordCnt="2" femaleAdultUttCnt="1" '
         'childUttCnt="2" femaleAdultUttLen="P1.25S" childUttLen="PT0.5S" conversationInfo='
         '"|XC|7|8|3|NA|NT|FI|" startUtt1="PT6.1S" endUtt1="PT6.2S" startUtt2="PT6.3S" '
-        'endUtt2="PT6.5S" startVfx1="PT6S" endVfx1="PT7S" startTime="PT6.00S" endTime="PT7.00S" />'
+        'endUtt2="PT6.5S" startUtt4="PT6.6S" endUtt4="PT6.7S" '
+        'startVfx1="PT6S" endVfx1="PT7S" startTime="PT6.00S" endTime="PT7.00S" />'
     )
     old = '<Segment spkr="MAN" startTime="PT6.00S" endTime="PT7.00S" />'
     one, _ = read("its", tmp_path / "e.its", its(old, segment))
@@ -244,6 +250,14 @@ def test_what_lena_counts(tmp_path: Path) -> None:
     }  # fmt: skip
     pause = read("its", tmp_path / "e.its", ITS)[0].marks[0].values
     assert pause == {"lena_block_number": "1", "lena_block_type": "pause", "peak_db": "-50.0"}
+
+
+def test_segments_stand_in_pauses_and_conversations_alone(tmp_path: Path) -> None:
+    other = '<Note><Segment spkr="MAN" startTime="PT0S" endTime="PT1S" /></Note>'
+    text = its('<Pause num="1"', f'{other}<Pause num="1"')
+    assert said(read("its", tmp_path / "e.its", text)[0]) == said(
+        read("its", tmp_path / "f.its", ITS)[0]
+    )
 
 
 @pytest.mark.parametrize(

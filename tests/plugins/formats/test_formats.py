@@ -190,7 +190,7 @@ def test_rttm_says_several_recordings_confidence_and_what_it_left_out(tmp_path):
     ("name", "text", "place", "word"),
     [
         ("rttm", "SPEAKER a 1 0 1 <NA> <NA> X\nSPEAKER a 1 x 1 <NA> <NA> X\n", ":2:", "'x'"),
-        ("rttm", "SPEAKER a 1 0 -1 <NA> <NA> X\n", ":1:", "0 to -1"),
+        ("rttm", "SPEAKER a 1 0 -1 <NA> <NA> X\n", ":1:", "-1 s from 0 s"),
         ("csv", "uid,start_time_s,duration_s,label\na,0,nan,X\n", ":2:", "nan"),
         ("csv", "uid,start_time_s,label\na,0,X\n", ":1:", "duration_s"),
         ("csv", "uid,start_time_s,duration_s,label\na,0,1\n", ":2:", "3 cells"),

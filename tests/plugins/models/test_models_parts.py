@@ -203,6 +203,27 @@ def test_vtc_1_as_a_whole(tmp_path: Path) -> None:
     assert read.tuned["f1"]["thresholds"] == {"KCHI": 0.2, "OCH": 0.1, "MAL": 0.3}
 
 
+def test_a_folder_may_be_named_from_home_or_from_where_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The encoder that is written down is named by its whole path."""
+    old(tmp_path / "vtc1")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    top = {"net.classifier.weight": Z(3, 2), "net.classifier.bias": Z(3)}
+    (tmp_path / "segma").mkdir()
+    torch.save({"state_dict": CONV | top}, tmp_path / "segma" / "best.ckpt")
+    (tmp_path / "segma" / "config.yml").write_text("context_size: 12\n")
+    for read in (Vtc1().read, Segma().read):
+        name = read.__self__.__class__.__name__.lower()  # type: ignore[attr-defined]
+        whole = read(str(tmp_path / name)).encoder
+        assert str(tmp_path / name) in whole
+        assert read(name).encoder == read(f"~/{name}").encoder == whole
+    for name in ("babycry", "~/babycry"):
+        told = f"{tmp_path / 'babycry'} holds no model.json: name a run of task valence"
+        assert refused(BabyCry().read, name) == told
+
+
 def test_what_is_no_vtc_1(tmp_path: Path) -> None:
     place = str(tmp_path)
     assert refused(Vtc1().read, f"{place}/no") == f"{tmp_path}/no: there is no such folder"

@@ -271,11 +271,22 @@ def test_unused_codes_leave_gradients_finite() -> None:
     assert gradients and all(gradient.isfinite().all() for gradient in gradients)
 
 
-def test_collapse_shows_as_perplexity_of_one_code_per_group() -> None:
+def test_collapse_shows_as_perplexity_of_one_code_per_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     encoder, objective = untrained()
     objective.quantizer.weight_proj.weight.data.zero_()
     objective.quantizer.weight_proj.bias.data.view(2, 320)[:, 7] = 50.0
+    told: list[bool] = []
+    real = objective._logs
+    monkeypatch.setattr(
+        objective, "_logs", lambda *a: told.append(any(x.requires_grad for x in a[:2])) or real(*a)
+    )
     logs = objective(Bare(encoder), make_batch(encoder, [16000])).logs
+    assert logs["gumbel"] == (objective.gumbel_temperature(0), 1.0)
+    assert logs["mask_share"][1] == 49.0 and logs["mask_share"][0] == logs["accuracy"][1]
+    assert not any(isinstance(value, torch.Tensor) for pair in logs.values() for value in pair)
+    assert told == [False]  # on a GPU they would hold the step's graph until they are fetched
     assert logs["perplexity"][0] / logs["perplexity"][1] == pytest.approx(2.0, abs=1e-3)
     assert logs["accuracy"][0] == 0  # no negative is left to tell the positive from
 

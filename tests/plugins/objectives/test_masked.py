@@ -230,7 +230,7 @@ def test_nothing_masked() -> None:
     assert all(p.grad is not None and not p.grad.any() for p in objective.parameters())
 
 
-def test_logs() -> None:
+def test_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, objective = untrained()
     batch = make_batch(encoder, [16000, 16000])
     with torch.no_grad():
@@ -240,7 +240,14 @@ def test_logs() -> None:
         # Far from the others, so that nothing else is ever predicted.
         objective.label_embeddings.neg_()
         objective.label_embeddings[4].neg_()
+    told: list[bool] = []
+    real = objective._logs
+    monkeypatch.setattr(
+        objective, "_logs", lambda x, *more: told.append(x.requires_grad) or real(x, *more)
+    )
     logs = objective(Bare(encoder), batch).logs
+    assert not any(isinstance(value, torch.Tensor) for pair in logs.values() for value in pair)
+    assert told == [False]  # on a GPU they would hold the step's graph until they are fetched
     assert batch.mask is not None
     masked = float(batch.mask.sum())
     hits = float((batch.targets[batch.mask] == 4).sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import groupby, product
 from pathlib import Path
 
@@ -78,12 +79,13 @@ def test_texts_that_differ_in_spaces_alone_are_one_text() -> None:
         assert search(np.ascontiguousarray(logits[:, :4])) == most_probable(logits), seed
 
 
-def test_a_model_of_words_decides_between_them(arpa: Path) -> None:
+def test_a_model_of_words_decides_between_them(arpa: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logits = np.full((6, 5), -4.0, dtype=np.float32)
     for t, i in enumerate((4, 3, 0, 3, 0, 1)):  # s e _ e _ " ": "see", with "a" nearly as likely
         logits[t, i] = 2.0
     logits[3, 2] = 1.9
-    task = SpeechRecognition(SpeechRecognitionOptions(beam=50, lm=str(arpa), lm_weight=1.0))
+    monkeypatch.setenv("HOME", str(arpa.parent))
+    task = SpeechRecognition(SpeechRecognitionOptions(beam=50, lm=f"~/{arpa.name}", lm_weight=1.0))
     labels = {"char": NAMES}
     output = Output(Clip("u", "u.wav", 0.0, 1.0, "g"), logits)
     assert task.presets == ("greedy", "beam")
@@ -93,6 +95,21 @@ def test_a_model_of_words_decides_between_them(arpa: Path) -> None:
     silent = np.full((3, 5), -9.0, dtype=np.float32)
     silent[:, 0] = 9.0
     assert BeamSearch(NAMES, 50, arpa, 1.0, 0.0)(silent) == ""
+
+
+def test_what_it_needs_is_named_where_it_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchaudio.models.decoder", None)
+    with pytest.raises(ConfigError) as caught:
+        BeamSearch(NAMES, 50, None, 0.0, 0.0)
+    assert str(caught.value).startswith(
+        "beam search needs flashlight-text: pip install 'bab[beam]', or leave task.beam at 0 ("
+    )
+
+
+def test_where_the_search_ends_with_nothing_nothing_is_said() -> None:
+    search = BeamSearch(NAMES, 50, None, 0.0, 0.0)
+    search.search = lambda scores: [[]]
+    assert search(np.zeros((2, 5), np.float32)) == ""
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path, arpa: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,21 @@ def test_valence_is_scored_as_babycry_is() -> None:
     assert task.metrics(totals) == {k: v for k, v in scores.items() if k != "auc"}
     missed = {k: v for k, v in found.items() if k != "0"}
     assert task.score(clips, missed)["balanced_accuracy"] <= scores["balanced_accuracy"]
+    four = [clip(i, valence=("positive", "distress")[i // 2]) for i in range(4)]
+    right = {
+        c.id: Prediction(c.id, labels=c.labels, scores={"valence=positive": 0.5}) for c in four
+    }
+    lost = {name: right[name] for name in ("0", "2")}  # one of each class isn't predicted
+    assert task.score(four, lost) == {
+        "balanced_accuracy": 0.5, "auc": 0.5, "positive_recall": 0.5, "positive_precision": 1.0,
+        "macro_f1": pytest.approx(2 / 3),
+    }  # fmt: skip
+    assert task.score(four, {"0": right["0"]})["balanced_accuracy"] == 0.25
+    assert task.score(four, {}) == {
+        "balanced_accuracy": 0.0, "positive_recall": 0.0, "positive_precision": 0.0,
+        "macro_f1": 0.0,
+    }  # fmt: skip
+    assert task.score([], {}) == {}
     happy = [c for c in clips if c.labels["valence"] == "positive"]
     assert "auc" not in task.score(happy, found)  # undefined with one class
 
@@ -279,7 +295,8 @@ def test_accent_reads_free_texts() -> None:
 def test_addressee_reads_childprojects_codes() -> None:
     task = Addressee(AddresseeOptions())
     codes = {"A": "ADS", "T": "KCDS", "C": "Other", "O": "Other", "P": "Other", "A,T": "Other",
-             "U": "", "A,U": "", "ADS": "ADS", "KCDS": "KCDS"}  # fmt: skip
+             "U": "", "A,U": "", "ADS": "ADS", "KCDS": "KCDS", "Other": "Other", "a": "ADS",
+             " t ": "KCDS", "A, A": "ADS", "": "", "A,": ""}  # fmt: skip
     assert {c: task.value("addressee", clip(0, addressee=c)) for c in codes} == codes
     assert task.refuses(clip(0, addressee="U")) == "addressee 'U'"
 
@@ -297,10 +314,27 @@ def test_classify_maps_restricts_and_asks_for_what_it_learns() -> None:
     only = classify()
     only.suit(frozenset({"text", "emotion"}))
     assert only.kinds == ("emotion",) and only.needs == {"emotion"}
-    with pytest.raises(ConfigError, match=r"age and gender.*task.labels"):
-        classify().suit(frozenset({"age", "gender"}))
-    with pytest.raises(ConfigError, match="did you mean 'kind'"):
-        classify("kind", map={"kinds": {}}).suit(frozenset({"kind"}))
+    for there, shown, example in (
+        ({"gender", "age", "phones"}, "age and gender", "age"),
+        ({"text", "segments", "phones"}, "no label", "KIND"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            classify().suit(frozenset(there))
+        assert str(caught.value) == (
+            f"task 'classify': this corpus has {shown}; say what to learn, e.g. --set "
+            f"task.labels='[{example}]'"
+        )
+    for option, value in (("map", {}), ("classes", ("a", "b"))):
+        task = classify("kind", **{option: {"kind": value, "kinds": value}})
+        with pytest.raises(ConfigError) as caught:
+            task.suit(frozenset({"kind"}))
+        assert str(caught.value) == (
+            f"task.{option}.kinds: not a kind of label that this run learns (did you mean 'kind'?)"
+        )
+    who = classify("speaker")
+    assert who.value("speaker", clip(0, "ann")) == "ann"
+    assert who.value("speaker", replace(clip(0, "ann"), labels={"speaker": "bob"})) == "bob"
+    assert who.refuses(clip(0)) == "no speaker"
 
 
 def test_amounts_name_the_kind_where_there_are_several() -> None:

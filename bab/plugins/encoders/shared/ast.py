@@ -35,8 +35,8 @@ def padded(log_mel: LogMel, waves: Waves, lengths: Tensor, size: int) -> Tensor:
     """
     longest = int(lengths.max())
     inside = valid(waves.lengths, waves.samples.shape[1])
-    samples = waves.samples.masked_fill(~inside, 0.0)[:, :longest]
-    samples = functional.pad(samples, (0, longest - samples.shape[1]))
+    samples = waves.samples.masked_fill(~inside, 0.0)
+    samples = functional.pad(samples, (0, longest - samples.shape[1]))  # or cut
     mels = log_mel(samples)
     outside = ~valid((lengths - FIELD) // HOP + 1, mels.shape[1])
     mels = mels.masked_fill(outside[..., None], 0.0)

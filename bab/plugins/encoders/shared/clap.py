@@ -108,14 +108,12 @@ class DecibelMel(nn.Module):
         return repeated.masked_fill(place >= size // lengths * lengths, 0.0)
 
     def _decibels(self, row: Tensor) -> Tensor:
-        """f64[samples] -> f64[frames, mels]"""
+        """f64[samples] -> f64[frames, mels]; frames are centred, the ends reflected."""
         spectrum = torch.stft(
             row,
             self.settings.fft,
             self.settings.hop,
             window=self.window,
-            center=True,
-            pad_mode="reflect",
             return_complex=True,
         )
         power = spectrum.abs().square().T @ self.banks

@@ -50,6 +50,23 @@ def seconds(start: str, end: str, place: str, unit: float = 1.0) -> tuple[float,
     return check_span(*span, place)
 
 
+def stretch(onset: str, duration: str, place: str) -> tuple[float, float]:
+    """Two cells as a stretch of time, the second of them its length. place: "file:line".
+
+    Raises:
+        BabError: they are no numbers, or negative.
+    """
+    try:
+        start, length = float(onset), float(duration)
+    except ValueError:
+        raise BabError(
+            f"{place}: onset and duration must be numbers: {onset!r}, {duration!r}"
+        ) from None
+    if not (0 <= start < math.inf and 0 <= length < math.inf):
+        raise BabError(f"{place}: {length:g} s from {start:g} s is no stretch of time: correct it")
+    return start, start + length
+
+
 def check_span(start: float, end: float, place: str) -> tuple[float, float]:
     """The same, of numbers."""
     if not 0 <= start <= end < math.inf:
