@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -120,6 +121,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     own = given[: given.index("--")] if "--" in given else given
     debug = "--debug" in own
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper) and out.errors == "strict":
+        # Where a terminal has no ↑ (no UTF-8), its code is shown, as on standard error.
+        out.reconfigure(errors="backslashreplace")
     with _ends_in_order(), forgotten_after():
         return _main([*(a for a in own if a != "--debug"), *given[len(own) :]], debug)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -75,6 +76,18 @@ def test_what_a_command_returns_is_the_status(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sys, "argv", ["bab", "list"])
     answers.append(None)
     assert main() == 0 and asked[-1]["args"] == ["list"]
+
+
+def test_a_terminal_without_utf_8(
+    replaced: Any, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced("bab.results.table.table", "é ↑ ★ ±")
+    (here / "runs").mkdir()
+    bare = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr("sys.stdout", bare)
+    assert main(["table"]) == 0
+    bare.seek(0)
+    assert bare.read() == "é \\u2191 \\u2605 ±\n"
 
 
 def test_a_closed_pipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
