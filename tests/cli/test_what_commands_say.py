@@ -45,6 +45,16 @@ def test_errors_and_their_tracebacks(replaced: Any, here: Path, capsys: Capture)
         2,
         "bab: error: f: a file is there, where a folder is to be made: name another place\n",
     )
+    remedy = ": see its permissions and its folder's, or name another place\n"
+    whole = here / ".tmp-12-0f3a-x.csv.tmp"  # what is written before it gets its name
+    assert ended(PermissionError(13, "Permission denied", str(whole))) == (
+        2,
+        f"bab: error: {here / 'x.csv'}: Permission denied{remedy}",
+    )
+    assert ended(OSError(30, "Read-only file system", "f")) == (
+        2,
+        f"bab: error: f: Read-only file system{remedy}",
+    )
     assert ended(OSError("odd")) == (2, "bab: error: a file: odd\n")
     fault = (
         "bab: this is a fault of bab, not yours. Please report it with the lines above, the "
