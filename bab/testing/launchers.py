@@ -77,7 +77,7 @@ def check_runs(case: LauncherCase) -> None:
     )
     work = case.work("runs-1", code, BAB_TRY="a 'b' $c\"d")
     work = Work(work.name, (*work.argv, "x 'y' $z"), work.folder, work.log, work.env)
-    work.log.write_text("before\n")
+    work.log.write_text("before\n", encoding="utf-8")
     launcher = case.made()
     _over(launcher, [launcher.submit(work)])
     made = _text(work.folder / "made")

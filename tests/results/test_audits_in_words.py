@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,14 @@ def test_an_audit_on_paper() -> None:
     rows = list(csv.DictReader(io.StringIO(audit.render(made, "csv"))))
     assert list(rows[0]) == ["trait", "alone", "drop", "constant"] and len(rows) == 12
     assert json.loads(audit.render(made, "json"))["traits"][1]["classes"]["A"] == 44100.0
-    assert audit.render(made, "latex").count(r"\begin{tabular}") == 2
+    # Words are aligned left, numbers right.
+    assert re.findall(r"\\begin{tabular}{(\w+)}", audit.render(made, "latex")) == ["llr", "llrrr"]
+    assert [row[1] for row in table(scores)[2:]] == list(audit.ROWS.values())
+    assert notes(traits)[1:3] == [
+        "drop: how much the trees on all traits lose when this one is shuffled among the tested "
+        "clips (mean of 3); traits that say the same stand in for each other",
+        "medians by class are over all clips",
+    ]
     with pytest.raises(BabError, match="no table format"):
         audit.render(made, "text")
 

@@ -227,4 +227,6 @@ def test_a_head_is_given_frames_of_three_examples_and_solves_easy_clusters() -> 
     assert torch.equal(points[:, 0], points[:, 4])
     centres = torch.stack([points[c::3, 0].mean(0) for c in range(3)])
     torch.testing.assert_close(centres, 4 * torch.eye(6)[:3], atol=0.25, rtol=0)
+    spread = torch.cat([points[c::3, 0] - centres[c] for c in range(3)]).std()
+    assert float(spread) == pytest.approx(0.3, rel=0.1)
     assert asked(heads.check_state) == [three, three]
