@@ -41,7 +41,7 @@ _NO_LENGTH = 1 << 48  # more samples than any file has: libsndfile's word for "u
 class UnreadableError(AudioError):
     """What is wrong with a file.
 
-    kind: missing, empty, unsupported, zero-length, truncated, not-finite or span.
+    kind: missing, unreadable, empty, unsupported, zero-length, truncated, not-finite or span.
     """
 
     def __init__(self, kind: str, path: str, message: str) -> None:
@@ -112,7 +112,7 @@ def _probe(path: str, size: int, modified: int) -> AudioInfo:
 
 def _looked_at(path: str, size: int) -> AudioInfo:
     if os.path.isdir(path):  # noqa: PTH112
-        raise UnreadableError("missing", path, f"is a folder, and no file; {PATH}")
+        raise UnreadableError("unsupported", path, f"is a folder, and no file; {PATH}")
     if size == 0:
         raise UnreadableError("empty", path, f"the file is empty (0 bytes); {REPLACE}")
     with _opened(path) as file:
@@ -188,7 +188,10 @@ def _open(path: str) -> Any:
         if chunk is not None and chunk.promised is None:
             return soundfile.SoundFile(wav.OpenEnded(path, chunk.size_at))
         return soundfile.SoundFile(path)
-    except (soundfile.SoundFileError, OSError) as error:
+    except OSError as error:
+        told = f"can't be read ({error.strerror or error}); see its permissions, and its disk"
+        raise UnreadableError("unreadable", path, told) from None
+    except soundfile.SoundFileError as error:
         why = str(error).rpartition(": ")[2].rstrip(".")
         raise UnreadableError(
             "unsupported",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +20,15 @@ _SHARE = 0.1  # by which twice the examples may give something else than twice t
 
 
 def watch_objective(objective: Objective) -> None:
-    """Have the first counts and the first loss that an objective gives checked (`check_loss`)."""
+    """Have the first counts and the first loss that an objective gives checked (`check_loss`); in
+    training the loss must have a gradient."""
 
     def look(module: nn.Module, given: tuple[Any, ...], loss: Loss) -> None:
         handle.remove()
         check_loss(objective, given[0], given[1], loss)
+        trained = module.training and torch.is_grad_enabled()
+        if trained and not any(term.total.requires_grad for term in loss.terms.values()):
+            _blame_cut(objective, given[0], given[1])
 
     def first(batch: Batch) -> Mapping[str, float]:
         vars(objective).pop("counts", None)
@@ -82,6 +86,14 @@ def _blame(objective: Objective, model: Scorer, batch: Batch, name: str, total: 
             head = getattr(model, "head", model)
             raise fault(head, "forward", "gives values that are not finite before any training")
     raise fault(objective, "forward", f"gives {total} as '{name}' before any training")
+
+
+def _blame_cut(objective: Objective, model: Scorer, batch: Batch) -> NoReturn:
+    """Raises PluginError: nothing leads from the loss back to the weights."""
+    told = "without a gradient: it is cut off from the weights (detach, no_grad, numpy)"
+    if not objective.pretrains and not model(batch)[0].requires_grad:
+        raise fault(getattr(model, "head", model), "forward", f"gives an output {told}")
+    raise fault(objective, "forward", f"gives a loss {told}")
 
 
 def _check_sums(objective: Objective, model: Scorer, batch: Batch) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -120,6 +123,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     own = given[: given.index("--")] if "--" in given else given
     debug = "--debug" in own
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper) and out.errors == "strict":
+        # Where a terminal has no ↑ (no UTF-8), its code is shown, as on standard error.
+        out.reconfigure(errors="backslashreplace")
     with _ends_in_order(), forgotten_after():
         return _main([*(a for a in own if a != "--debug"), *given[len(own) :]], debug)
 
@@ -177,10 +184,13 @@ def _told(error: Exception, debug: bool) -> int:
         return error.exit_code
     if isinstance(error, OSError):
         # A full disk, a folder that can't be written, a path through a file: nobody's bug.
-        why = error.strerror or error
+        why = error.strerror or str(error)
         if isinstance(error, FileExistsError):
             why = "a file is there, where a folder is to be made: name another place"
-        echo(f"bab: error: {error.filename or 'a file'}: {why}", err=True)
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            why += ": see its permissions and its folder's, or name another place"
+        name = re.sub(r"\.tmp-\d+-[0-9a-f]+-(.+)\.tmp$", r"\1", str(error.filename or "a file"))
+        echo(f"bab: error: {name}: {why}", err=True)
         return 2
     if not debug:
         traceback.print_exception(error)

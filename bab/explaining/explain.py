@@ -78,6 +78,7 @@ def explain(
     if saved.task.pairs or len(saved.members) > 1:
         what = "compares recordings" if saved.task.pairs else "has several encoders"
         raise NotApplicableError(f"{folder} {what}: `bab explain` takes models of one answer")
+    Path(out).mkdir(parents=True, exist_ok=True)  # before the slow part: it may not be allowed
     device = torch.device(resolve_device(asked.device))
     model = saved.model.to(device)
     start, sound, notices = _sound(saved, Path(file), asked)

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from bab.core.errors import AudioError, BabError, ConfigError, InterruptedRunErr
 from bab.core.interfaces import Encoder
 from bab.core.record import now, versions
 from bab.core.types import Permissions, Tell
+from bab.core.weights import read_json
 from bab.data.content import content_id
 from bab.machine.memory import keep_memory
 from bab.results.cells import CsvWriter
@@ -159,6 +161,7 @@ class _Work:
             self.lengths[recording.name] = seconds_of(recording)
             self.tell("looking", number, len(self.listed), "files")
         self._refuse_foreign()
+        self._tell_other()
         try:
             for number, recording in enumerate(self.listed, start=1):
                 self._one(f"[{number}/{len(self.listed)}] {recording.name}", recording)
@@ -242,6 +245,15 @@ class _Work:
                         f"{path} is there already and wasn't written by `bab embed`: name another "
                         "folder with --out"
                     )
+
+    def _tell_other(self) -> None:
+        """The index has one kind of rows: say so where another call's is replaced."""
+        with suppress(BabError):  # there is none, or it is damaged
+            before = read_json(self.out / FILE)
+            was = before.get("per"), before.get("format")
+            if was != (self.asked.per, self.asked.format):
+                told = "note: {} was of --per {} --format {}: it is replaced, their files stay"
+                self.say(told.format(self.out / INDEX, *was))
 
     def _write_tables(self) -> None:
         """`index.csv`, of clips the table of all, and `embedding.json`: of this call's options."""

@@ -105,7 +105,8 @@ def _begin(
     spans = stretches(clips)
     segments: dict[str, list[Segment]] = {}
     for clip in clips:
-        segments.setdefault(clip.path, []).extend(clip.segments)
+        if clip.segments:  # of millions of clips without, no list each
+            segments.setdefault(clip.path, []).extend(clip.segments)
     facts = [(Path(s.path).name, Path(s.path).stat().st_size, s.first, s.samples) for s in spans]
     names = sorted({s.label for listed in segments.values() for s in listed})
     given = None if options.given is None else file_digest(Path(options.given) / CENTROIDS)

@@ -39,16 +39,27 @@ def test_what_a_header_says(tmp_path: Path, kind: str) -> None:
     assert about.truncated == "" and path.suffix == f".{ending}"
 
 
-def test_what_is_said_of_files_that_are_none(tmp_path: Path) -> None:
+def test_what_is_said_of_files_that_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.wav"
     gone = f"{path}: there is no such file; check the corpus's path"
     assert said(reading.info, path) == ("missing", gone)
     assert said(reading.info, path / "b.wav")[0] == "missing"
     assert said(reading.info, tmp_path) == (
-        "missing",
+        "unsupported",
         f"{tmp_path}: is a folder, and no file; check the corpus's path",
     )
-    path.touch()
+
+    def refused(path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    path.write_text("x")
+    with monkeypatch.context() as patch:
+        patch.setattr("bab.audio.wav.data_chunk", refused)
+        told = f"{path}: can't be read (Permission denied); see its permissions, and its disk"
+        assert said(reading.info, path) == ("unreadable", told)
+    path.write_text("")
     assert said(reading.info, path) == ("empty", f"{path}: the file is empty (0 bytes); {REPLACE}")
     blocked = path / "b.wav"
     told = said(reading.info, blocked)[1]

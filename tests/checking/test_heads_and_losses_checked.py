@@ -265,6 +265,34 @@ def test_before_any_training_what_isnt_finite_is_somebodys_fault() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("cut", "who", "what"),
+    [(True, "Scores", "an output"), (False, "Squares", "a loss")],
+)
+def test_a_loss_without_a_gradient_is_told_where_it_is_trained_on(
+    cut: bool, who: str, what: str
+) -> None:
+    """By the head's output, by the objective; and not where nothing is trained."""
+    batch = frames()
+    batch.inputs.states.requires_grad_(not cut)
+
+    def watched() -> Any:
+        detached = Squares(loss=lambda loss, total: Loss({"s": Term(total.detach(), 8.0)}))
+        objective = Squares() if cut else detached
+        watch_objective(objective)
+        return objective
+
+    scorer = Scores().eval()
+    with torch.no_grad():
+        watched()(scorer, batch)
+    watched().eval()(scorer, batch)
+    with pytest.raises(PluginError, match=rf":{who} breaks its contract: ") as error:
+        watched()(scorer, batch)
+    assert f"forward gives {what} without a gradient: it is cut off from the weights" in str(
+        error.value
+    )
+
+
 def test_only_the_first_counts_and_the_first_loss_are_looked_at() -> None:
     objective: Any = Squares(counts=lambda batch, count: {"s": math.nan})
     watch_objective(objective)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -44,6 +45,16 @@ def test_errors_and_their_tracebacks(replaced: Any, here: Path, capsys: Capture)
         2,
         "bab: error: f: a file is there, where a folder is to be made: name another place\n",
     )
+    remedy = ": see its permissions and its folder's, or name another place\n"
+    whole = here / ".tmp-12-0f3a-x.csv.tmp"  # what is written before it gets its name
+    assert ended(PermissionError(13, "Permission denied", str(whole))) == (
+        2,
+        f"bab: error: {here / 'x.csv'}: Permission denied{remedy}",
+    )
+    assert ended(OSError(30, "Read-only file system", "f")) == (
+        2,
+        f"bab: error: f: Read-only file system{remedy}",
+    )
     assert ended(OSError("odd")) == (2, "bab: error: a file: odd\n")
     fault = (
         "bab: this is a fault of bab, not yours. Please report it with the lines above, the "
@@ -75,6 +86,18 @@ def test_what_a_command_returns_is_the_status(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sys, "argv", ["bab", "list"])
     answers.append(None)
     assert main() == 0 and asked[-1]["args"] == ["list"]
+
+
+def test_a_terminal_without_utf_8(
+    replaced: Any, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced("bab.results.table.table", "é ↑ ★ ±")
+    (here / "runs").mkdir()
+    bare = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr("sys.stdout", bare)
+    assert main(["table"]) == 0
+    bare.seek(0)
+    assert bare.read() == "é \\u2191 \\u2605 ±\n"
 
 
 def test_a_closed_pipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

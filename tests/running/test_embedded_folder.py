@@ -113,6 +113,10 @@ def test_one_vector_a_clip_stands_in_one_table(tmp_path: Path) -> None:
             ("a", f"embeddings.{kind}", "0", "1"), ("b", f"embeddings.{kind}", "1", "1"),
         ]  # fmt: skip
     assert said[0] == f"[1/3] a: 1 x {done.dim}, 2.0 s"
+    index_of = f"note: {out / 'index.csv'} was of --per clip --format"
+    assert [line for line in said if line.startswith("note")] == [
+        f"{index_of} {kind}: it is replaced, their files stay" for kind in ("npy", "safetensors")
+    ]
     table, times = np.load(out / "embeddings.npy"), np.load(out / "embeddings.times.npy")
     assert table.dtype == np.float32 and times.tolist() == [[0.0, 2.0], [0.0, 1.0]]
     held = load_file(out / "embeddings.safetensors")

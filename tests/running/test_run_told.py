@@ -161,23 +161,6 @@ def lines(folder: Path) -> list[str]:
     return (folder / "predictions" / "default" / "predictions.csv").read_text().splitlines()
 
 
-def test_an_id_does_not_depend_on_the_order_of_options() -> None:
-    encoder = SimpleNamespace(fingerprint="f")
-    task = corpus = SimpleNamespace(version="1")
-    parts = cast(Parts, SimpleNamespace(
-        encoder=encoder, members=(encoder,), task=task, corpus=corpus, head=None, objective=None,
-        start=None,
-    ))  # fmt: skip
-
-    def called(**identity: Any) -> str:
-        config = SimpleNamespace(identity=lambda: json.loads(json.dumps(identity)))
-        return folders.run_id(cast(RunConfig, config), parts, "digest")
-
-    first = called(seed=0, corpus={"name": "rttm", "root": "/a"}, head={"a": 1, "b": 2})
-    assert first == called(head={"b": 2, "a": 1}, corpus={"root": "/b", "name": "rttm"}, seed=0)
-    assert first != called(seed=0, corpus={"name": "rttm"}, head={"a": 1, "b": 3})
-
-
 def test_a_finished_run_is_found_and_its_folder_holds_what_it_made(ran: Any) -> None:
     assert ran.folder == ran.top / "runs/gender/manifest-clips.csv/fbank" / ran.record.id
     there = sorted(

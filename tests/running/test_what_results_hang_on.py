@@ -15,7 +15,7 @@ import torch
 from made_models import made
 
 from bab.config.run import RunConfig
-from bab.core.errors import InterruptedRunError
+from bab.core.errors import BusyError, InterruptedRunError
 from bab.core.types import Clip, Output
 from bab.data.splits import Fold
 from bab.running import embed as embedding
@@ -24,7 +24,9 @@ from bab.running import folder, maker, precision
 from bab.running.embed import EmbedOptions, embed
 from bab.running.maker import Maker, PredictOptions
 from bab.running.parts import Parts
+from bab.running.predict import predict
 from bab.running.recordings import Recording
+from bab.starting.folders import held
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def test_a_runs_id_hangs_on_all_that_its_result_depends_on(
         encoder=SimpleNamespace(fingerprint="f"), task=SimpleNamespace(version="1"),
         corpus=SimpleNamespace(version="1"), start=start,
     )  # fmt: skip
-    config = {"seed": 0, "corpus": {"name": "x"}, "test_corpus": {"name": "y"}}
+    config: dict[str, Any] = {"seed": 0, "corpus": {"name": "x"}, "test_corpus": {"name": "y"}}
     strangers = {"head": "mine 1.0 m:H"}
     monkeypatch.setattr(folder, "plugins", lambda parts: strangers)
 
@@ -70,10 +72,14 @@ def test_a_runs_id_hangs_on_all_that_its_result_depends_on(
     ids.append(called())
     assert len(set(ids)) == len(ids)
     for section in ("corpus", "test_corpus"):
-        config[section] = {"name": config[section]["name"], "root": "/elsewhere"}  # type: ignore[index]
+        config[section] = {"name": config[section]["name"], "root": "/elsewhere"}
         assert called() == ids[-1]  # where a corpus lies makes no difference
+    config["head"] = {"a": 1, "b": 2}
+    headed = called()
+    config["head"] = {"b": 2, "a": 1}
+    assert called() == headed != ids[-1]  # nor does the order of options
     config["seed"] = 1
-    assert called() not in ids
+    assert called() not in (*ids, headed)
 
 
 def test_what_a_model_says_hangs_on_whose_its_parts_are(
@@ -180,3 +186,22 @@ def test_what_is_said_of_a_split_comes_clip_by_clip_in_time(
     beside = SimpleNamespace(device=torch.device("meta"))  # a head beside the encoder's GPU
     folding.answered(context(beside), cast(Any, scorer), fold, "dev")
     assert asked[-1][3:5] == (beside.device, "fp32")
+
+
+@pytest.mark.parametrize("command", ["embed", "predict"])
+def test_two_commands_never_write_into_one_folder(model: Path, sound: Path, command: str) -> None:
+    out = sound.parent / "out"
+
+    def go() -> None:
+        if command == "embed":
+            embed("fbank", [sound], out, EmbedOptions(per="clip"))
+        else:
+            predict(model, [sound], out)
+
+    with held(out / ".bab"), pytest.raises(BusyError, match=r"at work in .*out/\.bab: wait for it"):
+        go()
+    left = [out / name for name in (".tmp-999999999-a-b.tmp", ".bab/.tmp-999999999-c-d.tmp")]
+    for path in left:
+        path.write_text("of a killed one")
+    go()
+    assert not any(path.exists() for path in left)
