@@ -212,6 +212,11 @@ def test_what_leaks_is_told_to_the_letter() -> None:
     )
     splits.check_disjoint({})
     assert list(splits.shared({})) == []
+    for largest in (0, 1):  # every voice of a clip is looked at, in the larger split and the other
+        one = [clip("a", voices=("x", "bob", "y")), *(clip(f"m{i}") for i in range(2 - largest))]
+        two = [clip("c", voices=("z", "bob")), *(clip(f"n{i}") for i in range(2 * largest))]
+        made = list(splits.shared({"train": one, "dev": two}))
+        assert made == [splits.Shared("voice", "bob", "train", "dev")]
 
 
 @pytest.mark.parametrize(
