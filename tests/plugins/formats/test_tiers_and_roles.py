@@ -244,6 +244,8 @@ def test_tiers_as_marks() -> None:
         [(0, 1, "FEM", "FA1", "x", {"addressee": "T"}), (5, 6, "xds@FA1", "xds@FA1", "C", {})],
         None,
     )  # fmt: skip
+    told = back(("code", {(5, 9): "2", (0, 4): "1"}), ("CHI", {(0, 1): "x"}), scored="code")
+    assert told == ([(0, 1, "KCHI", "CHI", "x", {})], ((0, 4), (5, 9)))
     assert back(("xds@FA1", {(0, 1): "T"}))[0] == [(0, 1, "xds@FA1", "xds@FA1", "T", {})]
     assert back(("KCHI (2)", {(0, 1): ""}), ("label@KCHI (2)", {(0, 1): "SPEECH"}))[0] == [
         (0, 1, "SPEECH", "", "", {})
