@@ -276,6 +276,9 @@ def test_what_a_textgrid_needs(tmp_path: Path) -> None:
     write("textgrid", path, Annotation("a", (Mark(0, 2, "KCHI"),), 1.0))
     one, form = read("textgrid", path)
     assert one.duration == 2.0 and one.marks == (Mark(0, 2, "KCHI"),) and form.notices == []
+    named, _ = read("textgrid", path, TEXTGRID.replace('text = "1"', 'text = "CHI*"'))
+    (child,) = (mark for mark in named.marks if mark.label == "KCHI")
+    assert (child.speaker, child.text) == ("CHI*", "")  # as the tier is called: no text
     other, _ = read("textgrid", path, TEXTGRID.replace('"FA1"', '"code"'))
     assert other.scored == ((0.0, 4.5),)
     plain, _ = read("textgrid", path, None, scored="")
