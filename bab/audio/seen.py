@@ -115,7 +115,7 @@ def _write(entry: Path, known: dict[str, Facts]) -> None:
         entry.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(_digest(text).encode() + b"\n" + text)
         temporary.replace(entry)
-    except (OSError, ValueError):  # a full or read-only cache folder costs time, never a run
+    except OSError:  # a full or read-only cache folder costs time, never a run
         with suppress(OSError):
             temporary.unlink()
 

@@ -122,9 +122,12 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
         contents(listed, lambda *_: None)
 
 
-@pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "folder", "gone", "other version"])
+@pytest.mark.parametrize(
+    "damage",
+    [*("flipped", "cut", "empty", "folder", "gone", "other version"), b"[]", b"{}", b"no JSON"],
+)
 def test_damage_of_the_cache_costs_time_alone(
-    tmp_path: Path, cache: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cache: Path, damage: str | bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = clips(tmp_path / "c")
     first = look(listed)
@@ -141,6 +144,8 @@ def test_damage_of_the_cache_costs_time_alone(
             entry.write_bytes(data[:20])
         elif damage == "empty":
             entry.write_bytes(b"")
+        elif isinstance(damage, bytes):  # whole, and of another layout
+            entry.write_bytes(seen._digest(damage).encode() + b"\n" + damage)
         elif damage == "folder":
             entry.unlink()
             entry.mkdir()

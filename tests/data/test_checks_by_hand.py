@@ -107,7 +107,10 @@ def test_late_clips_and_segments_to_the_letter(tmp_path: Path, files: list[str])
     ]  # fmt: skip
     assert check_corpus(Made(tmp_path, {"train": [clip("a", 2.05, path=files[0])]})).problems == []
     broken = [clip("a", 9.0, path=str(tmp_path / "gone.wav"))]
-    assert [p.kind for p in check_corpus(Made(tmp_path, {"train": broken})).problems] == ["missing"]
+    made = check_corpus(Made(tmp_path, {"train": [*broken, clips[1]]})).problems
+    assert [(p.path, p.kind) for p in made] == [
+        (broken[0].path, "missing"), (files[1], "beyond"),  # those after it are looked at, too
+    ]  # fmt: skip
 
 
 def test_overlaps_name_a_clip_of_each_split(tmp_path: Path, files: list[str]) -> None:
@@ -209,6 +212,11 @@ def test_what_leaks_is_told_to_the_letter() -> None:
     )
     splits.check_disjoint({})
     assert list(splits.shared({})) == []
+    for largest in (0, 1):  # every voice of a clip is looked at, in the larger split and the other
+        one = [clip("a", voices=("x", "bob", "y")), *(clip(f"m{i}") for i in range(2 - largest))]
+        two = [clip("c", voices=("z", "bob")), *(clip(f"n{i}") for i in range(2 * largest))]
+        made = list(splits.shared({"train": one, "dev": two}))
+        assert made == [splits.Shared("voice", "bob", "train", "dev")]
 
 
 @pytest.mark.parametrize(

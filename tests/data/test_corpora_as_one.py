@@ -244,9 +244,9 @@ def test_every_task_is_tried() -> None:
         "a: x", "b needs speaker, which this corpus doesn't provide",
         "c needs speaker, which this corpus doesn't provide",
     ]  # fmt: skip
-    none = {"a": Picky(short=("train1", "train2")), "b": Picky(fit="y")}
+    none = {"a": Picky(short=("train1", "train2")), "b": Picky(fit="y"), "c": Picky(suit="z")}
     assert [p.message for p in unfit(none, SPLITS, frozenset({"speaker"}))] == [
-        "a: no clip of train can be used: too short", "b: y",
+        "a: no clip of train can be used: too short", "b: y", "c: z",
     ]  # fmt: skip
     assert [c.id for c in usable_by(Picky(short=("dev1",)), SPLITS["dev"])] == ["dev2"]
 

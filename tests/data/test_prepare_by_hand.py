@@ -217,7 +217,14 @@ def test_shards_find_their_share_and_write_no_manifest(
     assert asked == ["r1"] and one.recordings == 1 and one.notices == [] and not out.exists()
     parts = sorted(p for p in prepare.parts_of(out).rglob("*") if p.is_file())
     assert len(parts) == 1 and parts[0].parent.name == parts[0].name[:2]
-    parts[0].write_text("{")  # damaged: found again
+    for text in (
+        "{", "[]", "{}", '{"segments": 3}', '{"segments": [["a", 1]]}', '{"segments": [[1]]}',
+        '{"segments": [], "other": 1}',
+    ):  # fmt: skip
+        parts[0].write_text(text)  # damaged, or of another version: found again
+        asked.clear()
+        assert go(Shard(1, 2)).recordings == 1 and asked == ["r1"]
+    parts[0].write_text("{")
     asked.clear()
     assert go().recordings == 3 and asked == ["r1", "r2", "r0"]
     with pytest.raises(BabError) as caught:

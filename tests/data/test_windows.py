@@ -70,6 +70,9 @@ def test_regions_are_the_annotated_spans_with_their_segments() -> None:
     assert all(r.id == "home" and r.scored is None for r in found)
     none = clip(0, 100, segments, ((10.0, 10.0), (20.0, 21.0)))  # a span of no length is none
     assert [(r.start, r.end) for r in regions([none])] == [(20, 21)]
+    some = [clip(0, 5), clip(0, 9, (), ((1.0, 2.0), (3.0, 3.0), (4.0, 6.0))), clip(2, 5)]
+    spans = [(0, 5), (1, 2), (4, 6), (2, 5)]  # in the order of the clips; none without length
+    assert [(r.start, r.end) for r in regions(some)] == spans
 
 
 @settings(max_examples=50, deadline=None)

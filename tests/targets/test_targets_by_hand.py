@@ -297,6 +297,22 @@ def test_labels_and_counts_of_a_shard(tmp_path: Path) -> None:
     assert str(caught.value) == f"{path}: its features aren't finite"
 
 
+def test_a_folder_is_claimed_for_a_plan(tmp_path: Path) -> None:
+    one, path = job(tmp_path), tmp_path / "plan.json"
+    make._refuse_other(job(tmp_path, rank=1))
+    assert not path.exists()  # the first process does it for all
+    for text in ("", "no JSON", "{}", "[1]", "null"):
+        path.write_text(text)
+        make._refuse_other(one)
+        assert json.loads(path.read_text()) == {"plan": "plan", "features": "a ramp"}
+    path.write_text('{"plan": "plan", "mine": 1}')
+    make._refuse_other(one)
+    assert path.read_text() == '{"plan": "plan", "mine": 1}'
+    path.write_text('{"plan": "another"}')
+    with pytest.raises(ConfigError, match="holds targets of other clips or options"):
+        make._refuse_other(one)
+
+
 def test_stages_stop_where_they_are_told_to(tmp_path: Path) -> None:
     clips, out = corpus_of(tmp_path, 2, 1.0), tmp_path / "out"
 
@@ -332,5 +348,3 @@ def test_what_else_stops_it(tmp_path: Path) -> None:
     for name in ("sample_frames", "seed", "clusters"):
         with pytest.raises(ConfigError, match="holds targets of other"):
             run_make(clips, tmp_path / "out", **{name: 7})
-    (tmp_path / "out" / "plan.json").write_text("no JSON")  # claimed anew
-    assert run_make(clips, tmp_path / "out").clusters == 8

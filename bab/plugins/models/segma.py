@@ -94,7 +94,7 @@ def _voices(
         labels = tuple(str(label) for label in settings["data"]["classes"])
         window = float(settings["audio"]["chunk_duration_s"])
         rate = int(settings["audio"].get("sample_rate", 16000))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{folder}: segma's configuration lacks {error}") from error
     if name != _CONVERTED or rate != 16000:
         raise WeightsError(f"{folder}: model '{name}' at {rate} Hz; read is {_CONVERTED} at 16000")

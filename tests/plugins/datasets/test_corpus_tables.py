@@ -78,12 +78,17 @@ def test_spans_in_milliseconds() -> None:
 
 
 def test_splits_of_a_column() -> None:
-    rows = {"a.wav": {"split": "test"}, "b/c.wav": {"split": "Val"}, "d": {"split": "NA"}, "e": {}}
+    rows = {"a.wav": {"split": "test"}, "b/c.wav": {"split": "Val"}, "d": {"split": "NA"}, "e": {},
+            "f.wav": {"split": "TRAIN"}}  # fmt: skip
     path = Path("/x/metadata/recordings.csv")
     made = childproject.split_column(Path("/x"), rows)
-    assert made == {"dev": {"b_c": f"{path} (b/c.wav)"}, "test": {"a": f"{path} (a.wav)"}}
+    assert made == {
+        "train": {"f": f"{path} (f.wav)"}, "dev": {"b_c": f"{path} (b/c.wav)"},
+        "test": {"a": f"{path} (a.wav)"},
+    }  # fmt: skip
     assert (
-        list(made) == ["dev", "test"] and childproject.split_column(Path("/x"), {"e": {}}) is None
+        list(made) == ["train", "dev", "test"]
+        and childproject.split_column(Path("/x"), {"e": {}}) is None
     )
     told = refused(childproject.split_column, Path("/x"), {"a.wav": {"split": "tset"}})
     assert told.startswith(f"{path}: 'a.wav' has split 'tset': did you mean 'test'?")

@@ -150,6 +150,8 @@ def test_usual_tables_are_read_in_columns(folder):
     assert alike(loud, True)[0] == clips
     path.write_text("path,speaker\na.wav,s\nb.wav,\n")
     assert any("usual.csv:3: no speaker" in notice for notice in alike(path, True)[2])
+    path.write_text("path,text\na.wav,s\nb.wav,\n")
+    assert any("usual.csv:3: no text" in notice for notice in alike(path, True)[2])
 
 
 @pytest.mark.parametrize(

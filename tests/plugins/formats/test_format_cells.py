@@ -119,6 +119,13 @@ def test_a_label_of_audacity(tmp_path: Path, cell: str, expected: tuple[str, ...
     assert one.uri == "x"
 
 
+def test_lines_between_labels_of_audacity(tmp_path: Path) -> None:
+    text = "0\t1\tFEM\n\\\t100.0\t200.0\n\n1\t2\tMAL\n"  # frequencies of the label above
+    assert said(read("audacity", tmp_path / "x.txt", text)[0]) == [
+        (0.0, 1.0, "FEM", ""), (1.0, 2.0, "MAL", ""),
+    ]  # fmt: skip
+
+
 def test_what_audacity_can_t_say(tmp_path: Path) -> None:
     line = "x" * 90
     assert refused("audacity", tmp_path / "x", f"0\t1\n{line}\n") == (

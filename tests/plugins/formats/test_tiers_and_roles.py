@@ -244,6 +244,8 @@ def test_tiers_as_marks() -> None:
         [(0, 1, "FEM", "FA1", "x", {"addressee": "T"}), (5, 6, "xds@FA1", "xds@FA1", "C", {})],
         None,
     )  # fmt: skip
+    told = back(("code", {(5, 9): "2", (0, 4): "1"}), ("CHI", {(0, 1): "x"}), scored="code")
+    assert told == ([(0, 1, "KCHI", "CHI", "x", {})], ((0, 4), (5, 9)))
     assert back(("xds@FA1", {(0, 1): "T"}))[0] == [(0, 1, "xds@FA1", "xds@FA1", "T", {})]
     assert back(("KCHI (2)", {(0, 1): ""}), ("label@KCHI (2)", {(0, 1): "SPEECH"}))[0] == [
         (0, 1, "SPEECH", "", "", {})
@@ -274,6 +276,9 @@ def test_what_a_textgrid_needs(tmp_path: Path) -> None:
     write("textgrid", path, Annotation("a", (Mark(0, 2, "KCHI"),), 1.0))
     one, form = read("textgrid", path)
     assert one.duration == 2.0 and one.marks == (Mark(0, 2, "KCHI"),) and form.notices == []
+    named, _ = read("textgrid", path, TEXTGRID.replace('text = "1"', 'text = "CHI*"'))
+    (child,) = (mark for mark in named.marks if mark.label == "KCHI")
+    assert (child.speaker, child.text) == ("CHI*", "")  # as the tier is called: no text
     other, _ = read("textgrid", path, TEXTGRID.replace('"FA1"', '"code"'))
     assert other.scored == ((0.0, 4.5),)
     plain, _ = read("textgrid", path, None, scored="")

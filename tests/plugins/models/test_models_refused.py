@@ -200,5 +200,7 @@ def test_what_is_no_babycry(tmp_path: Path) -> None:
         return refused(WeightsError, BabyCry().read, str(tmp_path))
 
     assert "model.json lacks 'task'" in said(task={}).replace("'name'", "'task'")
+    for change in ({"task": None}, {"view": {}}, {"view": None}, {"labels": []}, {"labels": None}):
+        assert "model.json lacks " in said(**change)
     assert said(task={"name": "vtc"}).endswith("is a model of task 'vtc', not of valence")
     assert "is a model of task 'valence', not of valence" in said()  # of other classes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from itertools import groupby, product
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -98,12 +99,17 @@ def test_a_model_of_words_decides_between_them(arpa: Path, monkeypatch: pytest.M
 
 
 def test_what_it_needs_is_named_where_it_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torchaudio.models.decoder", None)
-    with pytest.raises(ConfigError) as caught:
-        BeamSearch(NAMES, 50, None, 0.0, 0.0)
-    assert str(caught.value).startswith(
-        "beam search needs flashlight-text: pip install 'bab[beam]', or leave task.beam at 0 ("
-    )
+    class Lacks(ModuleType):  # as torchaudio's module, which looks for it when it is asked
+        def __getattr__(self, name: str) -> None:
+            raise RuntimeError("flashlight isn't there")
+
+    for module in (None, Lacks("decoder")):
+        monkeypatch.setitem(sys.modules, "torchaudio.models.decoder", module)
+        with pytest.raises(ConfigError) as caught:
+            BeamSearch(NAMES, 50, None, 0.0, 0.0)
+        assert str(caught.value).startswith(
+            "beam search needs flashlight-text: pip install 'bab[beam]', or leave task.beam at 0 ("
+        )
 
 
 def test_where_the_search_ends_with_nothing_nothing_is_said() -> None:
@@ -114,6 +120,11 @@ def test_where_the_search_ends_with_nothing_nothing_is_said() -> None:
 
 def test_what_is_no_model_is_refused(tmp_path: Path, arpa: Path) -> None:
     (tmp_path / "x.arpa").write_text("hello\n")
+    (tmp_path / "short.arpa").write_text("\\1-grams:\n-2\n")
+    (tmp_path / "bytes.arpa").write_bytes(b"\\1-grams:\n-2\t\xff\n")
+    for name in ("short", "bytes"):
+        with pytest.raises(ConfigError, match=rf"{name}\.arpa: can't be read as an ARPA model \("):
+            BeamSearch(NAMES, 50, tmp_path / f"{name}.arpa", 1.0, 0.0)
     for path, said in ((tmp_path / "x.arpa", "1-grams"), (tmp_path / "y.arpa", "can't be read")):
         with pytest.raises(ConfigError, match=said):
             BeamSearch(NAMES, 50, path, 1.0, 0.0)
