@@ -12,6 +12,7 @@ that of a 20 ms encoder: frame t of a stretch sees its samples [320 t, 320 t + 4
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,7 +174,8 @@ class TargetStore:
             if clip.path in why:  # a part of it couldn't be read then
                 return AudioError(f"{asked}: left out when they were made: {why}")
         remedy = (
-            f"Make targets of the same clips: bab targets --corpus CORPUS --centroids {self.folder}"
+            f"Make targets of the same clips: bab targets --corpus CORPUS --centroids "
+            f"{shlex.quote(str(self.folder))}"
             " --out NEW (or --encoder ... to fit anew)"
         )
         if begin == end:
