@@ -1,6 +1,7 @@
-"""What is taken where nobody says anything: options of components, keys of runs and pretraining,
-arguments of functions; and constants of modules: published sizes, thresholds, tables, names. One
-line each, as tests/config/defaults.txt has them.
+"""What is taken where nobody says anything: options of components, and what values they take, plain
+facts that components state of themselves, keys of runs and pretraining, arguments of functions; and
+constants of modules: published sizes, thresholds, tables, names. One line each, as
+tests/config/defaults.txt has them.
 
 `python tests/defaults.py` writes that file: after a change that is meant, which CHANGELOG tells of.
 """
@@ -12,6 +13,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -48,6 +50,10 @@ def lines() -> list[str]:
             if getattr(thing, "__module__", "") == module.__name__:
                 for where, call in _calls(name, thing):
                     told |= {f"{module.__name__}.{where}({k})": v for k, v in _of_call(call)}
+                if inspect.isclass(thing) and is_dataclass(thing):
+                    kept = {k: getattr(thing.__dataclass_params__, k) for k in ("frozen", "order")}
+                    slots = {"slots": "__slots__" in vars(thing)}
+                    told[f"{module.__name__}.{name} is"] = kept | slots
     return sorted(f"{where} = {_plain(value)}" for where, value in told.items())
 
 
@@ -65,6 +71,7 @@ def _constants(path: Path, module: ModuleType) -> Iterator[tuple[str, Any]]:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", 0)]
         for key in (t.id for t in targets if isinstance(t, ast.Name) and NAME.match(t.id)):
             value = getattr(module, key, None)
+            value = (value.pattern, value.flags) if isinstance(value, re.Pattern) else value
             if _simple(value) and not re.fullmatch(r"\D*\\n\D*", repr(value)):
                 yield key, value
 
@@ -74,21 +81,34 @@ def _simple(value: Any) -> bool:
         return all(map(_simple, (*value.keys(), *value.values())))
     if isinstance(value, (tuple, list, set, frozenset)):
         return all(map(_simple, value))
-    return value is not None and isinstance(value, (bool, int, float, str))
+    return value is not None and isinstance(value, (bool, int, float, str, bytes))
 
 
 def _of_component(cls: Any) -> Iterator[tuple[str, Any]]:
-    for name in TOLD:
-        if isinstance(value := getattr(cls, name, None), Mapping):
+    ours = (base for base in cls.__mro__ if base.__module__.startswith("bab."))
+    facts = {name for base in ours for name in vars(base) if not name.startswith("_")}
+    for name in sorted(facts | set(TOLD)):
+        value = getattr(cls, name, None)
+        if name in TOLD and isinstance(value, Mapping):
             yield from ((f"{name}.{key}", below) for key, below in value.items())
-        elif value is not None and not callable(value) and not isinstance(value, property):
+        elif _fact(value) or (name in TOLD and not (value is None or callable(value))):
             yield name, value
     if issubclass(getattr(cls, "Options", object), BaseModel):
         yield from ((f"options.{key}", value) for key, value in _of_model(cls.Options))
 
 
+def _fact(value: Any) -> bool:
+    """A plain value that isn't words for people."""
+    return _simple(value) and not (isinstance(value, str) and " " in value)
+
+
 def _of_model(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:
+    """Defaults; and what values are taken, where not all of a type are."""
+    told = model.model_json_schema()["properties"]
     for key, field in model.model_fields.items():
+        taken = {k: v for k, v in told[key].items() if k not in ("title", "description", "default")}
+        if not {*taken} <= {"type", "$ref"}:
+            yield f"{key} takes", taken
         value = field.get_default(call_default_factory=True)
         if isinstance(value, BaseModel):
             yield from ((f"{key}.{below}", v) for below, v in _of_model(type(value)))

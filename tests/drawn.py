@@ -46,6 +46,8 @@ def held(figure: Any) -> Iterator[str]:
             shown = [label.get_text() for label in axis.get_ticklabels()] if chosen else []
             length = axis.get_tick_params().get("length", "")
             yield f"  axis {axis.get_label_text()!r} {numbers(ticks)} {shown} {length}".rstrip()
+        if panel.xaxis.get_tick_params().get("labelbottom") is False:
+            yield "  no numbers below"
         title = panel.title if panel.get_title() else panel._left_title
         yield f"  title {title.get_text()!r} {title.get_fontsize():g}"
         visible = [name for name, spine in panel.spines.items() if spine.get_visible()]

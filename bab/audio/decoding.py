@@ -106,7 +106,7 @@ def _probe(path: str, size: int, modified: int) -> AudioInfo:
         return AudioInfo(*header)
     about = _looked_at(path, size)
     if not about.truncated:
-        seen.note(path, size, modified, header=list(astuple(about)))
+        seen.note(path, size, modified, header=astuple(about))
     return about
 
 
@@ -184,10 +184,9 @@ def _open(path: str) -> Any:
     import soundfile
 
     try:
-        if not Path(path).is_dir():
-            chunk = wav.data_chunk(path)
-            if chunk is not None and chunk.promised is None:
-                return soundfile.SoundFile(wav.OpenEnded(path, chunk.size_at))
+        chunk = wav.data_chunk(path)
+        if chunk is not None and chunk.promised is None:
+            return soundfile.SoundFile(wav.OpenEnded(path, chunk.size_at))
         return soundfile.SoundFile(path)
     except OSError as error:
         told = f"can't be read ({error.strerror or error}); see its permissions, and its disk"

@@ -58,7 +58,7 @@ def _frames(file: BinaryIO, at: int) -> Iterator[tuple[bytes, int]]:
             here += size
         else:  # on to what may be a header: half a minute for 30 MB, byte by byte
             there = (_HEADER if kind is None else _like(kind)).search(data, here + 1)
-            here = there.start() if there else max(here + 1, len(data) - 3)
+            here = there.start() if there else len(data) - 3
 
 
 @cache

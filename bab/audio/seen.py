@@ -16,6 +16,7 @@ import os
 import secrets
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def note(
     modified: int,
     sound: bool = False,
     content: str = "",
-    header: Facts | None = None,
+    header: Sequence[Any] | None = None,
 ) -> None:
     """Add to what is known of a file; `save` keeps it."""
     if time.time_ns() - modified <= SETTLED_NS:

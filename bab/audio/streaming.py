@@ -141,7 +141,7 @@ def _probed(path: str) -> Stream:
         [*command, *_source(path)], capture_output=True, text=True, stdin=subprocess.DEVNULL
     )
     try:
-        told: dict[str, Any] = json.loads(said.stdout or "{}")
+        told: dict[str, Any] = json.loads(said.stdout)
         (first,) = told["streams"]
         seconds = float(first.get("duration") or told.get("format", {}).get("duration") or 0)
         rate, channels = int(first["sample_rate"]), int(first["channels"])

@@ -110,7 +110,7 @@ def _heard(clip: Clip) -> list[float]:
     step = float(np.diff(values).min()) if len(values) > 1 else 1.0
     level = [_decibel(float((x**2).mean())), _decibel(float(size.max()) ** 2)]
     shares = [(levels < high - 30).mean(), (x == 0).mean(), (size >= 0.999).mean()]
-    steps = min(32.0, -math.log2(max(step, 2.0**-32)))
+    steps = -math.log2(max(step, 2.0**-32))
     band = _band(pieces, rate)
     return [*map(float, [*level, low, high - low, *shares, x.mean(), round(steps, 3)]), *band]
 

@@ -194,7 +194,7 @@ class Pool:
                 one for one in planning.apart(job) if (one.seeds[0], one.rates[0]) in worker.todo
             ]
             worker.todo = set()
-        for seed, rate in sorted(worker.todo, key=str):
+        for seed, rate in worker.todo:  # one at most
             assert job is not None
             if not job.failed:  # the next worker only writes down that it failed
                 self.pending.insert(0, replace(job, seeds=(seed,), rates=(rate,), failed=reason))

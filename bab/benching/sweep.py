@@ -110,7 +110,7 @@ class Sweep:
         """Put a member where its newest checkpoint stands; its optimizer of that moment."""
         member = self.members[i]
         bundle = Bundle(member.model, member.objective)
-        optimizer = torch.optim.AdamW(bundle.parameters(), lr=member.config.lr)
+        optimizer = torch.optim.AdamW(bundle.parameters())
         newest, _ = checkpoint.newest(member.folder, member.run)
         if newest is not None:
             self.states[i] = checkpoint.restore(newest, bundle, optimizer)
@@ -304,7 +304,7 @@ class Sweep:
 
     def _keep(self, i: int) -> State:
         member, bundle, state = self.members[i], self._bundle(i), self.states[i]
-        optimizer = torch.optim.AdamW(bundle.parameters(), lr=member.config.lr)
+        optimizer = torch.optim.AdamW(bundle.parameters())
         group = next(g for g, (_, where) in enumerate(self.rates) if i < where.stop)
         place = i - self.rates[group][1].start
         for name, parameter in member.model.named_parameters():

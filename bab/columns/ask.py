@@ -138,7 +138,7 @@ def in_two(parts: Mapping[str, Sequence[Clip]], kind: str) -> Mapping[str, Seque
     if table is None:
         return parts
     numbers = {name: _numbers(part, kind) for name, part in parts.items()}
-    size = max((int(n.max(initial=-1)) for n in numbers.values()), default=-1) + 1
+    size = max(int(n.max(initial=-1)) for n in numbers.values()) + 1
     holding = np.zeros(size, np.int32)
     for own in numbers.values():
         there = np.zeros(size, bool)
@@ -184,8 +184,8 @@ def linked(clips: Clips) -> NDArray[np.int64]:
         here, there = firsts[numbers[named]], groups[named]
         apart = here != there
         pairs = np.unique(here[apart].astype(np.int64) * count + there[apart])
-        one.append(pairs // max(1, count))
-        other.append(pairs % max(1, count))
+        one.append(pairs // count)
+        other.append(pairs % count)
     places = (np.concatenate(one), np.concatenate(other))
     graph = coo_array((np.ones(len(places[0]), np.int8), places), shape=(count, count))
     of: NDArray[np.int64] = connected_components(graph, directed=False)[1][groups]

@@ -130,16 +130,16 @@ def read_any(
 
 def summed(notices: Sequence[tuple[Path, str]]) -> list[str]:
     """Notices of many files as a few lines: those that differ in a number alone are added up."""
-    numbers: Counter[str] = Counter()
-    files: dict[str, list[Path]] = {}
+    numbers: Counter[tuple[str, ...]] = Counter()
+    files: dict[tuple[str, ...], list[Path]] = {}
     for path, notice in notices:
-        shape = re.sub(r"\d+", "{}", notice, count=1)
-        number = re.search(r"\d+", notice)
-        numbers[shape] += int(number[0]) if number else 0
+        before, *rest = re.split(r"\b(\d+)\b", notice, maxsplit=1)  # not those of a format's name
+        shape = (before, *rest[1:])
+        numbers[shape] += int(rest[0]) if rest else 0
         files.setdefault(shape, []).append(path)
     return [
         f"{paths[0].name if len(paths) == 1 else f'{len(paths)} files'}: "
-        + shape.replace("{}", str(numbers[shape]), 1)
+        + str(numbers[shape]).join(shape)
         for shape, paths in files.items()
     ]
 

@@ -142,7 +142,7 @@ class _Parts:
         rank[np.argsort(firsts)] = np.arange(len(firsts), dtype=np.int32)
         self.of: NDArray[np.int32] = rank[of]
         self._order = np.argsort(self.of, kind="stable").astype(np.int32)
-        sizes = np.bincount(self.of, minlength=len(firsts))
+        sizes = np.bincount(self.of)
         self._ends: list[int] = np.append(0, np.cumsum(sizes)).tolist()
         lasting: Any = durations(clips)[self._order]
         view = memoryview(lasting)  # whose values are Python's

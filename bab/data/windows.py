@@ -94,10 +94,9 @@ def raster(region: Clip, view: View, grid: Grid, max_seconds: float | None) -> l
         starts.append(last)
     cutter = Cutter(region)
     rate = grid.sample_rate
-    ends = [min(s + window, total) for s in starts]
     return [
-        cutter.cut((first + s) / rate, (first + e) / rate)
-        for s, e in zip(starts, ends, strict=True)
+        cutter.cut((first + start) / rate, (first + min(start + window, total)) / rate)
+        for start in starts
     ]
 
 

@@ -42,7 +42,7 @@ class Wanted:
 
 def folder_of(place: Path, argv: Sequence[str]) -> Path:
     """Where the jobs of a command line keep their state: the same for the same command."""
-    text = json.dumps(list(argv))
+    text = json.dumps(argv)
     return place / hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 

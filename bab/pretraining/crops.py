@@ -46,7 +46,7 @@ class Crops:
         crop = self.options.crop
         if crop is None or clip.duration <= crop:
             return 1
-        return self.options.per_clip or max(1, round(clip.duration / crop))
+        return self.options.per_clip or round(clip.duration / crop)
 
     def seconds(self, place: int) -> float:
         """Length of the example at a place of the epoch."""

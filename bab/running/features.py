@@ -13,7 +13,7 @@ every window is encoded by itself, so both ways give the same bits, whatever was
 from __future__ import annotations
 
 import hashlib
-import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -43,9 +43,9 @@ _BLOCK_BYTES = 32 * 2**20  # a block is read by slices, so this only bounds the 
 Progress = Callable[[float, float], None]
 _Key = tuple[str, float, float, tuple[int, int] | None]
 _Block = tuple[str, list[Window]]
-_CPU_SECONDS = 16.0  # of audio that a core encodes, at first, before it looks whether to stop
+_Portion = tuple[list[_Block], list[_Block]]  # those gone through, and those of them to be made
+_CPU_SECONDS = 16.0  # of audio that a core encodes before it looks whether to stop
 _HELD_BYTES = 256 * 2**20  # of states, the same
-_SOON = 2.0  # seconds; where that took less, twice as much is encoded before the next look
 
 
 class FrozenSource(Source, Protocol):
@@ -136,28 +136,44 @@ class FeatureSource:
         todo = self.blocks[rank::world]
         fresh = _fresh(todo)
         total, done = sum(fresh.values()), 0.0
+        begun: deque[_Portion] = deque()  # and in the end what is left, where nothing stopped it
+        written: Future[None] | None = None
         with ThreadPoolExecutor(1, thread_name_prefix="bab-writer") as writer:
-            written: Future[None] | None = None
-            for blocks in self._together(todo):
-                if stop():
-                    return
-                # Copies of a file share an address.
-                asked = dict(one for one in blocks if not self.store.claim(one[0]))
-                fitting = self._fitting(list(asked.values()))
-                new = [one for one, fits in zip(asked.items(), fitting, strict=True) if fits]
-                if new:
-                    made = self.passes.encode([window for _, part in new for window in part])
-                    if written is not None:
-                        written.result()
-                    written = writer.submit(self._put, new, made)
-                done += sum(fresh[key, part[0].clip.path] for key, part in blocks)
+            for made in self.passes.stream(self._asked(todo, begun, stop)):
+                passed, new = begun.popleft()
+                if written is not None:
+                    written.result()
+                written = writer.submit(self._put, new, made)
+                done += sum(fresh[key, part[0].clip.path] for key, part in passed)
                 progress(done, total)
             if written is not None:
                 written.result()
-        self._filled = len(self.blocks)
+        for passed, _ in begun:
+            self._filled = len(self.blocks)
+            if passed:
+                progress(total, total)
 
-    def _together(self, blocks: Iterable[_Block]) -> Iterator[list[_Block]]:
-        """Blocks whose windows are read ahead, and on a GPU encoded together."""
+    def _asked(
+        self, todo: Sequence[_Block], begun: deque[_Portion], stop: Callable[[], bool]
+    ) -> Iterator[list[Window]]:
+        """The windows of portions of what isn't kept yet and can be; `begun` gets their blocks."""
+        passed: list[_Block] = []
+        for blocks in self._portions(todo):
+            if stop():
+                return
+            passed += blocks
+            # Copies of a file share an address.
+            asked = dict(one for one in blocks if not self.store.claim(one[0]))
+            fitting = self._fitting(list(asked.values()))
+            new = [one for one, fits in zip(asked.items(), fitting, strict=True) if fits]
+            if new:
+                begun.append((passed, new))
+                passed = []
+                yield [window for _, part in new for window in part]
+        begun.append((passed, []))
+
+    def _portions(self, blocks: Iterable[_Block]) -> Iterator[list[_Block]]:
+        """Blocks that are looked for at once, and whose windows are sorted by length."""
         cpu = self.batch == 1
         enough = _CPU_SECONDS * self.passes.share.passes if cpu else 4 * PASS_SECONDS
         part: list[_Block] = []
@@ -167,10 +183,7 @@ class FeatureSource:
             seconds += sum(w.clip.duration for w in block[1])
             size += sum(self._window_bytes(w) for w in block[1])
             if seconds >= enough or (cpu and size >= _HELD_BYTES):
-                began = time.perf_counter()
                 yield part
-                if cpu and time.perf_counter() - began < _SOON:
-                    enough *= 2
                 part, seconds, size = [], 0.0, 0
         if part:
             yield part

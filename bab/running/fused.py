@@ -69,4 +69,5 @@ def _mean(
     encoded = encode(encoder, waves, layers="last" if wanted == "last" else "all")
     layers = (encoded.layers[wanted],) if isinstance(wanted, int) else encoded.layers
     first, last = window.keep or (0, int(encoded.lengths[0]))
-    return torch.stack(layers)[:, 0, first:last].double().mean(dim=1).flatten().cpu()
+    states = torch.stack(layers)[:, 0, first:last].cpu()  # not every device has doubles
+    return states.double().mean(dim=1).flatten()

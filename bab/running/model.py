@@ -134,7 +134,6 @@ def save(folder: Path, weights: Mapping[str, Tensor], spec: Mapping[str, Any]) -
 
     spec: what `load_spec` gives back: components with options, labels, what was tuned.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     written = sealed.write_tensors(folder / WEIGHTS, weights, str(spec["run"]))
     write_json(folder / SPEC, {"format": _FORMAT, **spec, "weights": written})
 

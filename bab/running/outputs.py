@@ -201,7 +201,6 @@ def write_probabilities(saved: Saved, spool: Stretches, target: Path, seconds: f
     Of text tasks they are those of each label, the blank first.
     """
     tables = _timed(saved, spool, seconds)
-    target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(target) as temporary:
         if target.suffix == ".npy":
             _write_npy(tables, spool.done, temporary)
@@ -274,7 +273,6 @@ def _shares(saved: Saved, values: NDArray[np.float32]) -> NDArray[np.float32]:
 def write_windows(saved: Saved, spool: Stretches, path: Path) -> None:
     """Clip tasks: `start,end` in seconds and the probability of each class, a line per window."""
     names = [f"{kind}={name}" for kind, group in saved.labels.items() for name in group]
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = CsvWriter(file)
         writer.writerow(["start", "end", *names])

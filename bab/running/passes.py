@@ -23,7 +23,7 @@ from bab.running.ahead import ahead
 PASS_SECONDS = 512.0  # of audio, padding included, in one pass of a GPU
 _AHEAD = 2  # passes that are read before they are asked for
 Layers = Literal["all", "last"] | int
-_Pass = tuple[list[int], Waves]
+_Pass = tuple[Sequence[Window], list[int], Waves]  # a portion, which of it, and their audio
 
 
 def cores_of(device: torch.device) -> int:
@@ -68,21 +68,36 @@ class Passes:
         Raises:
             DivergedError: a state that is not finite, naming the encoder or the number type.
         """
-        encoded: dict[int, Tensor] = {}
-        passes: Iterable[_Pass] = self._read(windows)
-        if len(windows) > 1:
-            passes = ahead(passes, _AHEAD)
+        passes: Iterable[_Pass] = self._passes([windows])
+        return [one for made in self._encoded(passes, len(windows) > 1) for one in made]
+
+    def stream(self, portions: Iterable[Sequence[Window]]) -> Iterator[list[Tensor]]:
+        """`encode` of portion after portion, which are asked for in a thread: the next one is
+        begun while the last passes of one are still at work."""
+        return self._encoded(self._passes(portions), True)
+
+    def _encoded(self, passes: Iterable[_Pass], beside: bool) -> Iterator[list[Tensor]]:
+        """beside: audio is read while other audio is encoded."""
 
         def work(one: _Pass) -> list[Tensor]:
-            places, waves = one
+            windows, places, waves = one
             with torch.no_grad():  # which is a thread's own setting
                 return list(self._states([windows[place] for place in places], waves))
 
-        for (places, _), states in abreast(work, passes, self.share):
+        encoded: dict[int, Tensor] = {}
+        given = ahead(passes, _AHEAD) if beside else passes
+        for (windows, places, _), states in abreast(work, given, self.share):
             encoded.update(zip(places, states, strict=True))
-        return [encoded[place] for place in range(len(windows))]
+            if len(encoded) == len(windows):
+                yield [encoded[place] for place in range(len(windows))]
+                encoded = {}
 
-    def _read(self, windows: Sequence[Window]) -> Iterator[_Pass]:
+    def _passes(self, portions: Iterable[Sequence[Window]]) -> Iterator[_Pass]:
+        for windows in portions:
+            for places, waves in self._read(windows):
+                yield windows, places, waves
+
+    def _read(self, windows: Sequence[Window]) -> Iterator[tuple[list[int], Waves]]:
         """The audio of windows that are encoded together, of like length, and which they are."""
         order = list(range(len(windows)))
         lengths = [window.clip.duration for window in windows]

@@ -61,7 +61,6 @@ class Spool:
         if not self._waiting:
             return
         values = np.concatenate(self._waiting)
-        self.folder.mkdir(parents=True, exist_ok=True)
         held = io.BytesIO()
         np.save(held, values, allow_pickle=False)
         write_bytes(self.folder / f"rows-{self.on_disk:012d}.npy", seal(held.getvalue()))

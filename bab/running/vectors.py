@@ -55,7 +55,6 @@ def write(gathered: Source, base: Path, kind: str) -> None:
     npy: f32[N, D] and f64[N, 2]. safetensors: `embeddings` and `times`, the same. parquet: columns
     start, duration and embedding, a list of D numbers.
     """
-    base.parent.mkdir(parents=True, exist_ok=True)
     paths = paths_of(base, kind)
     if kind == "npy":
         _npy(paths[1], "<f8", (gathered.count, 2), gathered.times())

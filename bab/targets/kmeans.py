@@ -63,7 +63,7 @@ def assign(frames: Tensor, centroids: Tensor) -> tuple[Tensor, float]:
 
 def use(counts: NDArray[np.int64]) -> dict[str, Any]:
     """How evenly clusters are used: how many at all, and the perplexity (K where all are alike)."""
-    share = counts[counts > 0] / max(1, counts.sum())
+    share = counts[counts > 0] / counts.sum()
     return {
         "used": len(share),
         "perplexity": round(math.exp(-float((share * np.log(share)).sum())), 2),

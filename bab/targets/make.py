@@ -105,7 +105,7 @@ def _begin(
     spans = stretches(clips)
     segments: dict[str, list[Segment]] = {}
     for clip in clips:
-        if clip.segments:
+        if clip.segments:  # of millions of clips without, no list each
             segments.setdefault(clip.path, []).extend(clip.segments)
     facts = [(Path(s.path).name, Path(s.path).stat().st_size, s.first, s.samples) for s in spans]
     names = sorted({s.label for listed in segments.values() for s in listed})

@@ -224,7 +224,7 @@ def _meta(folder: Path) -> dict[str, Any]:
         raise BabError(f"{path}: can't be read ({error.strerror}); {_REMEDY}") from error
     if meta["format"] != FORMAT:
         raise BabError(f"{path}: not targets of format {FORMAT}; make them again")
-    if lost := [key for key in ("clusters", "fingerprint", "plan") if key not in meta]:
+    if lost := [key for key in ("clusters", "fingerprint", "plan") if meta.get(key) is None]:
         raise BabError(f"{path}: damaged (it lacks '{lost[0]}'); {_REMEDY}")
     if type(meta["clusters"]) is not int or meta["clusters"] < 1:
         raise BabError(f"{path}: damaged ({meta['clusters']!r:.60} clusters); {_REMEDY}")

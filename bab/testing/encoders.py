@@ -208,7 +208,7 @@ def check_identity(make: Make, other: Make) -> None:
 
 
 def check_state(make: Make) -> None:
-    """The state dict reloads, in float32, and holds no tensor twice."""
+    """The state dict reloads, in float32, and holds no tensor twice; no buffer holds doubles."""
     encoder = make()
     state = encoder.state_dict()
     places: dict[int, str] = {}
@@ -218,6 +218,10 @@ def check_state(make: Make) -> None:
         if tensor.numel():
             twin = places.setdefault(tensor.data_ptr(), name)
             assert twin == name, f"{name} and {twin} are the same tensor under two names"
+    for name, tensor in encoder.named_buffers():
+        assert tensor.dtype != torch.float64, (
+            f"buffer {name} is float64: a module with one can't be moved to Apple's GPUs"
+        )
     make().load_state_dict(state)
 
 

@@ -149,6 +149,27 @@ def test_run_hands_on_what_is_given(here: Path, monkeypatch: pytest.MonkeyPatch)
     assert repr(Run(make(metrics={}), Path("f"))) == "<Run vtc@rttm, fbank: f1 nan, f>"
 
 
+def test_paths_and_runs_are_texts_in_a_configuration(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bab.api.runs import configured
+
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        "bab.config.resolve.run_config", lambda *given, **more: asked.append((given, more)) or "it"
+    )
+    (here / "x.yaml").write_text("seed: 3\n")
+    given = {"model": Run(make(), Path("f")), "runs": Path("r"), "encoder": "ast", "layers": "12"}
+    assert configured("x.yaml", given, {"train.steps": 3}, ["jsonl"]) == "it"
+    (((place, keys, sets, observers), more),) = asked
+    assert (place, sets, observers) == (Path("x.yaml"), ["train.steps=3"], ["jsonl"])
+    assert keys == {"model": "f", "runs": "r", "encoder": "ast", "layers": 12}
+    assert {type(value) for value in keys.values()} == {str, int} and more["over"] is None
+    for layers in ("last", 3, None, "-1"):
+        configured(None, {"layers": layers}, (), [], evaluate=True)
+        assert asked[-1][0][1] == {"layers": layers, "mode": "evaluate"}
+
+
 def test_recipes_are_of_one_kind(here: Path) -> None:
     from bab.api.runs import pretrain_keys, recipe_kind, recipe_path
 

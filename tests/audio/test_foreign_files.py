@@ -108,6 +108,8 @@ def test_what_ffprobe_says(
         (b"", "", "it holds no sound"),
         (b'{"streams": []}', "first\nlast line \n\n", "last line"),
         (b"{}", "x" * 300, "x" * 200),
+        (b"[1]", "", "it holds no sound"),
+        (b'{"streams": [{"sample_rate": null, "channels": 1}]}', "", "it holds no sound"),
         (b"no JSON", "moov atom not found", "moov atom not found"),
         (b'{"streams": [{"channels": 1}]}', "", "it holds no sound"),
         (b'{"streams": [{"sample_rate": "many", "channels": 1}]}', "", "it holds no sound"),

@@ -17,6 +17,7 @@ from bab.auditing.audit import audits_of
 from bab.auditing.folds import Question
 from bab.core.components import build_task
 from bab.core.errors import BabError, NotApplicableError
+from bab.core.seeds import derive
 from bab.core.types import Clip
 
 WORDS = ("no", "yes")
@@ -68,7 +69,7 @@ def test_trees_find_what_says_the_class() -> None:
         "balanced",
         None,
     }
-    assert list(answers.columns) == [0, 2]
+    assert list(answers.columns) == [0, 2] and answers.weights == ["balanced"] * 2  # as good
     blind = question.trees([3], lambda: None)
     assert question.score(blind.predictions) == 0.5
     assert question.score(question.alone(0, answers.weights).predictions) == 1.0
@@ -101,7 +102,7 @@ def test_what_is_most_frequent(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_shuffled_labels_are_drawn_by_seed() -> None:
+def test_shuffled_labels_are_drawn_by_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     question, _ = asked()
     steps: list[int] = []
 
@@ -111,6 +112,19 @@ def test_shuffled_labels_are_drawn_by_seed() -> None:
         return [p.scores["word=yes"] for p in made.predictions]
 
     assert scores(0) == scores(0) != scores(1) and len(steps) == 3 * 2
+    orders: list[Any] = []
+    fit = question._fit
+
+    def fitted(number: int, columns: Any, make: Any, order: Any) -> Any:
+        orders.append((number, order.bit_generator.state["state"]))
+        return fit(number, columns, make, order)
+
+    monkeypatch.setattr(question, "_fit", fitted)
+    scores(4)
+    assert orders == [
+        (number, np.random.default_rng(derive("shuffled", 4, number)).bit_generator.state["state"])
+        for number in (0, 1)
+    ]
 
 
 def test_a_shuffled_trait_loses_what_it_says() -> None:
@@ -139,6 +153,12 @@ def test_traits_in_order_of_what_they_say(monkeypatch: pytest.MonkeyPatch) -> No
     assert {t.name for t in listed[:2]} == {"a", "b"}
     by = {t.name: t for t in listed}
     assert by["a"].alone == 1.0 and by["a"].drop is not None and by["a"].drop > 0.2
+    lost = [
+        1.0 - question.score(question.without(
+            answers, 0, np.random.default_rng(derive("trait", "a", draw))))
+        for draw in range(3)
+    ]  # fmt: skip
+    assert by["a"].drop == pytest.approx(np.mean(lost)) and len(set(lost)) > 1
     assert by["b"].drop is None and by["d"].drop == 0.0 and len(steps) == 4 + 3 * 3
     assert [by[n].constant for n in "abcd"] == [False, False, False, True]
     assert by["a"].meaning == "A" and by["a"].classes == {"no": 0.0, "yes": 1.0}
@@ -168,6 +188,11 @@ def test_dev_chooses_by_what_the_task_selects() -> None:
     dev = data.folds[0].dev
     right = [SimpleNamespace(id=c.id, labels={"word": c.labels["word"]}, scores={}) for c in dev]
     assert question._dev(dev, right) == 1.0  # type: ignore[arg-type]
+    question.task.higher_is_better = False  # type: ignore[misc]
+    try:
+        assert question._dev(dev, right) == -1.0  # type: ignore[arg-type]
+    finally:
+        del question.task.higher_is_better
     question.task.select = "nothing"  # type: ignore[misc]
     try:
         assert question._dev(dev, right) == -math.inf  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from bab.auditing import traits
 from bab.auditing.folds import Answers
 from bab.core.components import build_task
 from bab.core.types import Clip, Prediction
+from bab.data.sealed import seal
 from bab.results import audit as results
 
 Ask = Any
@@ -154,3 +156,7 @@ def test_traits_are_kept_by_what_a_clip_holds(
     for damaged in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[: len(whole) // 2], b""):
         file.write_bytes(damaged)
         assert module._recalled(file) == {}
+    uneven = io.BytesIO()
+    np.savez(uneven, keys=np.array(["a", "b"]), rows=np.zeros((1, 12)))
+    file.write_bytes(seal(uneven.getvalue()))
+    assert module._recalled(file) == {}

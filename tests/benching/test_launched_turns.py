@@ -12,7 +12,7 @@ from bench_scene import GENDER, VTC, Scene, Turn
 from filelock import FileLock
 from made_records import make
 
-from bab.benching.grid import Result
+from bab.benching.grid import Cell, Result
 from bab.benching.requests import Request, RunKey, run_file
 from bab.core.atomic import write_json
 from bab.core.errors import BabError, BusyError, InterruptedRunError
@@ -90,6 +90,29 @@ def test_a_place_among_the_shown_is_free_again_with_its_worker(scene: Scene) -> 
 
     scene.run(begin, tell, work)
     assert [slot for slot, _, event in scene.told if event["event"] == "progress"] == [0, 0]
+
+
+def test_of_several_free_places_the_first_is_taken(scene: Scene) -> None:
+    scene.open(VTC, GENDER, Cell("fbank", "valence"))
+
+    def begin() -> None:
+        for place in range(3):
+            scene.take(place)
+        for place in (0, 1):
+            scene.die(1, place=place)
+
+    def tell() -> None:
+        for place in (3, 4):
+            event = {"event": "progress", "done": place, "of": scene.take(place).name}
+            write_json(scene.requests.now / f"{scene.workers[place]}.json", event)
+
+    def work() -> None:
+        for one, _ in scene.requests.taken():
+            scene.end(one)
+
+    scene.run(begin, tell, work)
+    shown = {e["done"]: slot for slot, _, e in scene.told if e["event"] == "progress"}
+    assert shown == {3: 0, 4: 1}
 
 
 def test_a_lost_run_begins_again_twice_and_is_then_only_recorded(scene: Scene) -> None:

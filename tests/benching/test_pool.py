@@ -246,12 +246,13 @@ def test_what_comes_apart_goes_before_what_waits_and_takes_nobodys_place(
             self.die()
 
     fake.act = act  # type: ignore[assignment]
-    done, _ = run(make(tmp_path, A, B, count=1, seeds=(1, 2)))
+    cells = (A, B, Cell("fbank", "valence"))
+    done, _ = run(make(tmp_path, *cells, count=1, seeds=(1, 2)))
     assert [(task, seeds) for _, task, seeds in asked(fake)] == [
-        ("vtc", [1, 2]), ("vtc", [1]), ("vtc", [2]), ("gender", [1, 2]), ("gender", [1]),
-        ("gender", [2]),
-    ]  # fmt: skip
-    assert [(cell, one.seed) for cell, one in done.failures] == [(A, 1), (A, 2), (B, 1), (B, 2)]
+        (cell.task, seeds) for cell in cells for seeds in ([1, 2], [1], [2])
+    ]
+    runs = [(cell, one.seed) for cell, one in done.failures]
+    assert runs == [(cell, seed) for cell in cells for seed in (1, 2)]
 
 
 def test_progress_is_handed_on_and_the_worker_stays_at_work(

@@ -147,3 +147,26 @@ def test_tables(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     board = ["table", "--superb", "b.csv", "--format", "json"]
     args = reached(monkeypatch, "bab.results.superb.leaderboard", *board)[0]
     assert args == (Path("b.csv"), "json")
+
+
+def test_a_smoke_run_says_what_it_replaces(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bab.config.smoke import smoke_settings
+
+    (here / "r.yaml").write_text("encoder: hubert:base\ntask: vtc\n")
+    (here / "p.yaml").write_text(
+        "kind: pretrain\nencoder: wav2vec2:random\nobjective: contrastive\ncorpus: rttm\n"
+    )
+    for recipe, place in (
+        ("r.yaml", "bab.running.runner.run"), ("p.yaml", "bab.pretraining.runner.pretrain"),
+    ):  # fmt: skip
+        (config, force), _ = reached(monkeypatch, place, "run", recipe, "--smoke", "--seed", "3")
+        assert (config.runs, config.encoder.weights) == ("smoke-runs", "random-tiny")
+        assert config.seed == 3 and config.train.steps < 100 and force is True
+        told = smoke_settings(Path(recipe))[1]
+        assert capsys.readouterr().err == f"smoke: {'; '.join(told)}\n" and len(told) > 1
+        (config, force), _ = reached(monkeypatch, place, "run", recipe)
+        assert config.runs == "runs" and config.train.steps > 100 and force is False
+        assert reached(monkeypatch, place, "run", recipe, "--force")[0][1] is True
+        assert capsys.readouterr().err == ""

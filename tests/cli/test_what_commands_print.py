@@ -133,7 +133,10 @@ def test_what_a_model_explains(replaced: Any, here: Path, capsys: Capture) -> No
     assert "--format png,gif: png, svg, or both" in capsys.readouterr().err
 
 
-def test_a_pretraining_run_in_a_few_lines() -> None:
+def test_a_pretraining_run_in_a_few_lines(
+    replaced: Any, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    from bab.api.runs import Pretrained
     from bab.cli.pretrain import lines
 
     result = {
@@ -146,6 +149,17 @@ def test_a_pretraining_run_in_a_few_lines() -> None:
         "3 steps, 0.50 h of audio, 18.0 s of audio per second", "dev: a 1.235, b 2"
     ]  # fmt: skip
     assert lines({**result, "train_seconds": 0, "dev": {}}) == ["3 steps, 0.50 h of audio"]
+    done = Pretrained({**result, "dev": {}}, Path("f"), "hubert:f/model")
+    replaced("bab.pretraining.runner.pretrain", ("result", "folder"))
+    replaced("bab.api.runs.pretrained", done)
+    asked = ["pretrain", "--encoder", "hubert:random-tiny", "--objective", "masked", "--corpus",
+             "rttm"]  # fmt: skip
+    assert main(asked) == 0
+    assert capsys.readouterr().out == (
+        "3 steps, 0.50 h of audio, 18.0 s of audio per second\n\nEncoder: hubert:f/model\n"
+    )
+    monkeypatch.setenv("RANK", "1")
+    assert main(asked) == 0 and capsys.readouterr().out == ""
 
 
 def test_a_corpus_is_checked_as_asked(

@@ -56,6 +56,16 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_a_file_is_known_by_its_whole_path(here, monkeypatch):
+    """Workers may begin in another folder."""
+    (here / "below").mkdir()
+    monkeypatch.chdir(here / "below")
+    monkeypatch.setenv(registry.FILES, "")  # and is put back
+    bab.use_plugin("../my.py")
+    bab.use_plugin(here / "my.py")
+    assert os.environ[registry.FILES] == str(here.resolve() / "my.py")
+
+
 def test_what_a_file_holds(here, capsys):
     entries = bab.read_plugin(str(here / "my.py"))
     assert [(e.kind, e.name) for e in entries] == [

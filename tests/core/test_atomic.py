@@ -46,6 +46,8 @@ def test_json_has_no_nan_and_keeps_its_order(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", value, sorted=True, indent=None)
     text = (tmp_path / "a.json").read_text()
     assert text.index('"a"') < text.index('"b"') and text.count("\n") == 1
+    write_json(tmp_path / "a.json", {"é": "声"})
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n  "é": "声"\n}\n'
 
 
 def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:

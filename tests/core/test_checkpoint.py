@@ -117,7 +117,8 @@ def test_no_bit_changes_what_is_resumed(stopped: Path) -> None:
             there = checkpoint.restore(newest, bundle, optimizer)
         except BabError as error:
             refused += 1
-            assert newest.name in str(error)
+            told = str(error)
+            assert newest.name in told and told.endswith("): repeat the run with --force")
             continue
         assert there == state
         assert all(torch.equal(v, weights[k]) for k, v in bundle.state_dict().items())

@@ -247,6 +247,18 @@ def test_a_state_and_its_optimizer_come_back_as_they_were(tmp_path: Path) -> Non
         assert all(torch.equal(again.state[mine][k], v) for k, v in optimizer.state[theirs].items())
 
 
+def test_the_same_tensors_give_the_same_bytes(tmp_path: Path) -> None:
+    """The library writes metadata in an order that changes from one process to the next."""
+    about = {letter * 9: "voix d'été, 声" * 3 for letter in "zéaqwm"}
+    sealed.write_tensors(tmp_path / "a", {"w": torch.ones(2)}, "clé", **about)
+    with (tmp_path / "a").open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        held = json.loads(file.read(size))["__metadata__"]
+    assert list(held) == sorted(held) and held == {**about, sealed.KEY: "clé", sealed.SUM: (
+        held[sealed.SUM])}  # fmt: skip
+    assert sealed.read(tmp_path / "a", "clé")[0]["w"].tolist() == [1, 1]
+
+
 def test_of_checkpoints_the_newest_two_stay_with_their_best(tmp_path: Path) -> None:
     names = ["step-000000002", "step-000000004", "step-000000006", "best-000000001",
              "best-000000002", "best-000000004", "best-000000005", "best-000000006"]  # fmt: skip

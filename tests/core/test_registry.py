@@ -328,3 +328,13 @@ def test_a_hook_fault_names_no_object_address(watched):
     warnings: list[str] = []
     observers.observers(["wrongname"], warnings.append)
     assert "bab_stepped" in warnings[0] and "0x" not in warnings[0]
+
+
+def test_an_observer_that_ends_the_process_at_its_start_ends_nothing():
+    class Leaves:
+        def __init__(self) -> None:
+            raise SystemExit(3)
+
+    entry = registry.Entry("leaves", "observers", "m:Leaves", "mine", "1")
+    with pytest.raises(PluginError, match=r"^the observer 'leaves' of mine 1 can't start: Sy.*: 3"):
+        observers.registered(entry, Leaves)

@@ -41,3 +41,5 @@ def test_the_nearest_names() -> None:
     many = [f"k{i:02}" for i in range(40)]
     said = did_you_mean("zzzz", many)
     assert said.startswith("nearest: ") and len(said.split(", ")) == 5
+    assert did_you_mean("zzzz", [*many[:15], "b"]).startswith("known: b, k00, ")  # sixteen names
+    assert did_you_mean("abcde", ["abxxx", "abcxx"]) == "did you mean 'abcxx'?"  # .6 alike, and .4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from audio_files import cut, sound, write
 from bab.core.errors import CorpusError, LeakageError
 from bab.core.interfaces import Corpus
 from bab.core.types import Clip, Segment, Trial
+from bab.data import check
 from bab.data.check import Problem, Report, SplitSummary, bad_files, check_corpus, render
 
 
@@ -183,6 +185,22 @@ def test_many_problems_of_a_kind_are_counted_not_listed(tmp_path: Path) -> None:
     text = render(check_corpus(Made(tmp_path, {"train": clips})))
     assert "error: missing (50)" in text and "and 30 more" in text
     assert text.count("there is no such file") == 20
+
+
+@pytest.mark.parametrize(("jobs", "threads"), [(0, 1), (1, 1), (3, 3)])
+def test_so_many_files_are_read_at_once(
+    tmp_path: Path, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch, jobs: int, threads: int
+) -> None:
+    asked: list[int] = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, count: int) -> None:
+            asked.append(count)
+            super().__init__(count)
+
+    monkeypatch.setattr(check, "ThreadPoolExecutor", Pool)
+    corpus = Made(tmp_path, {"train": [clip(files["a"]), clip(files["b"])]})
+    assert check_corpus(corpus, jobs).problems == [] and asked == [threads]
 
 
 def test_an_open_sized_wav_is_fine(tmp_path: Path, files: dict[str, Path]) -> None:

@@ -228,6 +228,16 @@ def test_whether_anybody_is_known(facts: dict[str, Any], blind: bool) -> None:
     assert not splits.ungrouped([clip("a", **facts), clip("b", group="other")])
 
 
+def test_what_belongs_together_is_in_the_order_of_the_corpus() -> None:
+    clips = [
+        clip("a", group="g"), clip("b", speaker="s"), clip("c", voices=("v",)),
+        clip("d", group="g"), clip("e", speaker="s", voices=("w",)), clip("f", path="/x/a.wav"),
+    ]  # fmt: skip
+    parts = [[c.id for c in part] for part in splits.components(clips)]
+    assert parts == [["a", "d", "f"], ["b", "e"], ["c"]]
+    assert splits.components([]) == []
+
+
 def order_of(names: list[str], prefix: str = "") -> list[str]:
     """By SHA-256, as the module says."""
     return sorted(names, key=lambda n: hashlib.sha256(f"{prefix}{n}".encode()).digest())

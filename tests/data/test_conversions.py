@@ -209,6 +209,8 @@ def test_notices_of_many_files_are_added_up() -> None:
     ]
     assert summed(given) == ["2 files: 5 marks of 10 s", "2 files: none", "a.its: 1 mark"]
     assert summed([]) == []
+    named = [(Path(f"{i}.x"), f"Form2 can't hold {{}} of {i} marks") for i in (1, 3)]
+    assert summed(named) == ["2 files: Form2 can't hold {} of 4 marks"]
 
 
 # ------------------------------------------------------------------------------- what is kept

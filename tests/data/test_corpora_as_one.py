@@ -244,6 +244,10 @@ def test_every_task_is_tried() -> None:
         "a: x", "b needs speaker, which this corpus doesn't provide",
         "c needs speaker, which this corpus doesn't provide",
     ]  # fmt: skip
+    none = {"a": Picky(short=("train1", "train2")), "b": Picky(fit="y")}
+    assert [p.message for p in unfit(none, SPLITS, frozenset({"speaker"}))] == [
+        "a: no clip of train can be used: too short", "b: y",
+    ]  # fmt: skip
     assert [c.id for c in usable_by(Picky(short=("dev1",)), SPLITS["dev"])] == ["dev2"]
 
 
@@ -275,6 +279,15 @@ def test_a_voice_that_is_heard_beside_itself(
     said = f"/x/a.wav: clip 'a' has {told}: join them, unless two such voices are meant"
     assert [(p.path, p.kind, p.message, p.fatal) for p in made] == [
         ("/x/a.wav", "same voice", said, False)
+    ]
+
+
+def test_doubled_voices_are_told_clip_by_clip_and_by_label() -> None:
+    both = [Segment(0.0, 2.0, label) for label in ("OCH", "MAL", "FEM", "OCH", "FEM")]
+    clips = [Clip(name, "/x/a.wav", 0.0, 9.0, "g", segments=tuple(both)) for name in "ba"]
+    told = [p.message.split(":")[1].split(" with")[0] for p in doubled(clips)]
+    assert told == [
+        f" clip '{name}' has 1 overlap of '{label}'" for name in "ba" for label in ("FEM", "OCH")
     ]
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
+from types import SimpleNamespace
+
 import pytest
 
 from bab.core.errors import ConfigError
 from bab.core.loader import Prefetcher
+from bab.core.seeds import derive
 from bab.data.sampling import Counted, Order, Share
 
 
@@ -15,6 +20,30 @@ def test_an_epoch_shows_every_example_once_and_the_next_is_shuffled_anew() -> No
     assert [order.at(s)[0] for s in range(24)] == [0] * 12 + [1] * 12
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(96))
     assert epochs[0] != epochs[1]
+
+
+def test_steps_go_through_the_batches_of_their_epoch_from_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Epochs of three batches and of two, in turn; nothing is shuffled."""
+    plans = {0: [[0], [1], [2]], 1: [[3], [4]]}
+    drawn: list[int] = []
+
+    def draw(seed: int) -> SimpleNamespace:
+        drawn.append(seed)
+        return SimpleNamespace(shuffle=lambda items: None)
+
+    def cutter(order: Sequence[int], lengths: Sequence[float]) -> list[list[int]]:
+        assert list(order) == [0, 1, 2, 3, 4] and lengths == [1.0] * 5
+        return plans[epochs.index(drawn[-1]) % 2]
+
+    epochs = [derive(7, "epoch", number) for number in range(4)]
+    monkeypatch.setattr(random, "Random", draw)
+    order = Order([1.0] * 5, 7, cutter)
+    walked = [order.at(step) for step in range(9)]
+    assert walked == [(0, [0]), (0, [1]), (0, [2]), (1, [3]), (1, [4]), (2, [0]), (2, [1]),
+                      (2, [2]), (3, [3])]  # fmt: skip
+    assert order.at(4) == (1, [4]) and order.at(0) == (0, [0])
 
 
 def test_any_step_is_found_without_the_ones_before() -> None:

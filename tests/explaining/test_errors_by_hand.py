@@ -200,6 +200,15 @@ def test_errors_are_written_and_drawn(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "=a/b: 1.23 wrong seconds" in svg and "KCHI" in svg and "FEM" in svg
     assert paths[2].name.startswith("error-03-") and "KCHI" not in paths[2].read_text()
 
+    heard: list[Any] = []
+    real = errors.streaming.blocks
+    monkeypatch.setattr(
+        errors.streaming, "blocks", lambda *given: heard.append(given[1:]) or real(*given)
+    )
+    long = Wrong(one, 0.5, 99.0, 3.0, "wrong seconds", "", "")
+    errors._draw(long, [tmp_path / "long.svg"])
+    assert heard == [(16000, 0.5, 30.5)]  # the first thirty seconds of it
+
     def broken(*given: Any) -> Any:
         raise AudioError("x")
 

@@ -94,6 +94,13 @@ def test_a_spectrogram(colours: str, above: float) -> None:
     assert (named["vmin"], named["vmax"]) == (mel.max() - 70, mel.max() + above)
 
 
+def test_silence_is_one_colour() -> None:
+    panel = Panel()
+    spectrogram(panel, np.zeros(800, np.float32), 8000, 0.0, "cividis")
+    ((_, _, mel), named) = panel.asked["pcolormesh"][0]
+    assert (mel == -120).all() and (named["vmin"], named["vmax"]) == (-190, -120)
+
+
 def explained(**more: Any) -> Explained:
     values = np.zeros((129, 5))
     values[10, 1:4] = 3.0
@@ -212,6 +219,8 @@ def test_bars_of_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert one.asked["axhline"][0][0] == (0.25,) and two.asked["axhline"][0][0] == (0.5,)
     assert one.asked["set_ylim"][0][0] == (0, pytest.approx(0.55))
     assert one.asked["set_xticks"][0][0] == (range(4),)
-    assert one.asked["set_title"][0][0] == ("ear (dashed: all alike)",)
+    title = (("ear (dashed: all alike)",), {"loc": "left", "fontsize": 10})
+    assert one.asked["set_title"] == [title]
+    assert one.asked["axhline"] == [((0.25,), {"color": "black", "lw": 0.8, "ls": "--"})]
     assert one.asked["set_xlabel"][0][0] == ("layer (0: the input embedding)",)
     assert one.asked["set_ylabel"][0][0] == ("weight",)

@@ -186,6 +186,15 @@ def test_the_script_is_short_and_needs_little(tmp_path):
     source = Path(graph.label.__file__).read_text().splitlines()
     assert len([line for line in source if line.strip()]) < 60
     out = export(made(tmp_path / "run", "vtc"), "onnx", tmp_path / "out").folder
+    import onnx
+
+    made_of = onnx.load(out / "model.onnx")
+    assert [one.version for one in made_of.opset_import if not one.domain] == [17]
+    shapes = [
+        (one.name, [d.dim_param or d.dim_value for d in one.type.tensor_type.shape.dim])
+        for one in (*made_of.graph.input, *made_of.graph.output)
+    ]
+    assert shapes == [("samples", ["batch", "time"]), ("logits", ["batch", "frames", 4])]
     needs = (out / "requirements.txt").read_text().split()
     assert [one.split(">")[0] for one in needs] == ["numpy", "onnxruntime", "soundfile", "soxr"]
     assert json.loads((out / "bab.json").read_text())["presets"]["f1"]["thresholds"]["OCH"] == 0.4

@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from bab.core.grid import Grid
+from bab.core.types import Prediction
 from bab.exporting import label
+from bab.exporting.settings import decodes
 
 ABOUT: dict[str, Any] = {
     "level": "frame", "sample_rate": 10, "hop": 2, "field": 5, "window": 10, "step": 6,
@@ -31,6 +34,37 @@ def logit(*shares: float) -> np.ndarray:
 def said(*shares: float, seconds: float = 1.3, **about: Any) -> list[tuple[float, float, str]]:
     rows = np.stack([logit(*shares), np.full(len(shares), -9.0)], axis=1)
     return label.segments(rows, {**ABOUT, **about}, seconds)
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "same"),
+    [
+        ({}, {}, True), ({"g=a": 0.9e-6}, {}, True), ({"g=a": -0.9e-6}, {}, True),
+        ({"g=a": 1.1e-6}, {}, False), ({"g=b": -1.1e-6}, {}, False), ({"other": 0.5}, {}, False),
+        ({}, {"g": "other"}, False), ({}, {"h": "a"}, False),
+    ],
+)  # fmt: skip
+def test_a_script_that_says_something_else_is_not_written(
+    scores: dict[str, float], labels: dict[str, str], same: bool
+) -> None:
+    """Of made-up logits. scores: how far the task's own are from a softmax; labels: its own."""
+    about = {"preset": "p", "labels": {"g": ["a", "b"]}}
+
+    def decode(output: Any, grid: Any, names: Any, tuned: Any) -> Prediction:
+        assert (output.clip.duration, tuned, names) == (1.0, "tuned", {"g": ("a", "b")})
+        own = label.classes(output.values, about)
+        shares = {"g=a": own["g=a"], "g=b": own["g=b"]}
+        told = {key: shares.get(key, 0.0) + far for key, far in scores.items()}
+        return Prediction(output.clip.id, labels={"g": own["g"], **labels}, scores=shares | told)
+
+    saved: Any = SimpleNamespace(
+        encoder=SimpleNamespace(grid=Grid(16000, 320, 400)), labels={"g": ("a", "b")},
+        task=SimpleNamespace(level="clip", decode=decode), tuned={"p": "tuned"},
+    )  # fmt: skip
+    assert decodes(saved, about) is same
+    for grid in (Grid(16000, 320, 400, -40), Grid(16000, 0, 400)):
+        saved.encoder.grid = grid  # whose frames the script counts otherwise
+        assert decodes(saved, about) is False
 
 
 def test_frames_become_segments() -> None:

@@ -78,6 +78,7 @@ class Hub:
         self.gated: set[str] = set()
         self.broken: dict[str, int] = {}
         self.asked: list[str] = []
+        self.revisions = {SHA, "main"}
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
         self.asked.append(path)
@@ -88,7 +89,7 @@ class Hub:
             return self.broken[repo], {}, b""
         if repo not in self.models:
             return 401, {"X-Error-Code": "RepoNotFound"}, b""
-        if api and len(parts) > 4 and parts[5] not in (SHA, "main"):
+        if api and len(parts) > 4 and parts[5] not in self.revisions:
             return 404, {"X-Error-Code": "RevisionNotFound"}, b""
         files = self.models[repo]
         if api:
@@ -148,6 +149,18 @@ def test_fetch_takes_only_what_a_model_needs(hub: Hub, cache: Path) -> None:
     hub.broken["owner/name"] = 503
     with pytest.raises(WeightsError, match="HTTP 503"):
         fetch("owner/name")
+
+
+def test_a_revision_is_asked_for_by_its_name_and_then_by_its_commit(hub: Hub) -> None:
+    """The first file says which commit it is; nobody can move the others away from it."""
+    hub.models["owner/name"] = {"config.json": b"{}", "model.safetensors": b"s"}
+    hub.revisions.add("v2")
+    made = fetch("owner/name@v2")
+    assert made.name == f"owner/name@{SHA}" and made == fetch("owner/name@v2", offline=True)
+    assert hub.asked[0] == "/api/models/owner/name/revision/v2"
+    files = [path for path in dict.fromkeys(hub.asked) if "/resolve/" in path]
+    assert files[0] == "/owner/name/resolve/v2/config.json"
+    assert files[-1] == f"/owner/name/resolve/{SHA}/model.safetensors"
 
 
 def test_fetch_uses_the_copy_when_the_hub_is_unreachable(

@@ -61,8 +61,9 @@ def test_given_splits_hold_what_they_name_in_the_corpuss_order() -> None:
     assert made.clips(None) == clips and made.clips(None) is not made.all and notices == []
     with pytest.raises(CorpusError) as caught:
         made.clips("dev")
-    assert str(caught.value).startswith("/c: no split 'dev' (")
-    assert str(caught.value).endswith("). Add a list named dev.txt.")
+    assert str(caught.value) == (
+        "/c: no split 'dev' (known: test, train). Add a list named dev.txt."
+    )
     shared = {"train": ["a1"], "test": ["a2"]}
     with pytest.raises(LeakageError):
         divided(clips, shared)[0].clips("test")
@@ -277,10 +278,12 @@ def test_without_train_only_what_is_given_exists() -> None:
     assert made.names == ("dev", "test") and notices == []
     with pytest.raises(CorpusError) as caught:
         made.clips("train")
-    assert str(caught.value).startswith("/c: no split 'train' (")
-    assert str(caught.value).endswith(
-        "). It holds dev and test alone; add the training data, or use --set protocol=kfold"
+    assert str(caught.value) == (
+        "/c: no split 'train' (known: dev, test). It holds dev and test alone; add the training "
+        "data, or use --set protocol=kfold"
     )
+    with pytest.raises(CorpusError, match=r"^/c: no split 'tset' \(did you mean 'test'\?\)\. It "):
+        made.clips("tset")
     with pytest.raises(CorpusError, match=r"^/c: there is no clip\.$"):
         parted()
 

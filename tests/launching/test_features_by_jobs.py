@@ -33,13 +33,13 @@ def test_shares_are_apart_and_leave_nothing_to_compute(
     monkeypatch.setenv("BAB_CACHE", str(here / "shared"))
     config = run_config(None, ASKED, ["train.steps=5"])
     computed: list[set[str]] = []
-    encode = Passes.encode
+    states = Passes._states
 
-    def noting(source: Passes, windows: Any) -> Any:
+    def noting(source: Passes, windows: Any, waves: Any) -> Any:
         computed[-1] |= {str((w.clip.path, w.clip.start)) for w in windows}
-        return encode(source, windows)
+        return states(source, windows, waves)
 
-    monkeypatch.setattr(Passes, "encode", noting)
+    monkeypatch.setattr(Passes, "_states", noting)
     for number in range(3):
         computed.append(set())
         assert fill(config, number, 3) == pytest.approx(0.15, abs=0.02)

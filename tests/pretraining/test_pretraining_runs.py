@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +17,10 @@ from places import SAMPLES
 
 from bab.core.errors import BabError, ConfigError
 from bab.core.record import RunInfo
-from bab.core.types import Permissions
+from bab.core.seeds import derive
+from bab.core.types import Batch, Permissions, Waves
 from bab.pretraining import runner
+from bab.pretraining import running as runs
 from bab.pretraining.data import Material
 from bab.pretraining.runner import pretrain
 from bab.pretraining.running import Pretraining, Running
@@ -231,3 +234,143 @@ def test_what_a_run_is_begun_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert pretrain(made) == ({}, folder) and left.exists()
     assert pretrain(made, force=True) == (result, folder)
     assert not left.exists() and not (folder / "pretrain.json").exists()
+
+
+def test_what_is_trained_with_and_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything that the trainer is handed, and every file and fact afterwards."""
+    clips = [clip(4.0, name="a"), clip(0.5, name="short"), clip(9.0, name="b")]
+    sets = ("train.steps=5", "seed=9", "keep=best", "export_dtype=float16", "skip_bad=true")
+    made = running(tmp_path, *sets, train=clips, dev=[clip(2.0, name="d")])
+    made.material.skipped["x.wav"] = "x.wav: broken"
+    object.__setattr__(made.material, "heard", frozenset({"0" * 32}))
+    life, asked, ended = made.life, [], []  # type: ignore[var-annotated]
+    life.stop = lambda: False
+    life.watchers.join = lambda one: asked.append(one)
+    life.accelerator.wait_for_everyone = lambda: ended.append("together")
+    made.info.id = "i"
+    made.objective.extras = lambda: {"e": 1}
+    made.encoder.export = lambda *given: given[0].mkdir(exist_ok=True) or ended.append(given)
+    monkeypatch.setattr(runs, "watch_objective", lambda one: asked.append(one))
+    monkeypatch.setattr(runs, "same_checkpoint", lambda *given: asked.append(given))
+    monkeypatch.setattr(runs.Watch, "told", lambda self, run, wait: ended.append((run, wait)))
+    monkeypatch.setattr(runs.Watch, "leave", lambda self: ended.append("left"))
+    places = tmp_path / "checkpoints"
+
+    class Fits:
+        def __init__(self, training: Any) -> None:
+            asked.append(training)
+
+        def fit(self) -> Any:
+            places.mkdir()
+            made.collate.failed["b.wav"] = "b.wav: lost"
+            return SimpleNamespace(step=5, best_metrics={"loss": 2.0}, audio_seconds=7200.0,
+                                   seconds=1.5)  # fmt: skip
+
+    monkeypatch.setattr(runs, "Trainer", Fits)
+    result = made.train()
+    watch, objective, same, training = asked
+    assert (watch.config, watch.folder, watch.groups) == (made.config, tmp_path, 2)
+    assert watch.watchers is life.watchers and watch.export == made.export and not watch.beside
+    assert objective is made.objective and same == (places, life.accelerator)
+    assert training.model.encoder is made.encoder and training.objective is made.objective
+    assert (training.config, training.seed, training.folder) == (made.config.train, 9, places)
+    assert training.accelerator is life.accelerator and training.watchers is life.watchers
+    assert (training.info, training.stop, training.keep) == (made.info, life.stop, "best")
+    assert training.evaluate is not None and training.doubt([]) == ""
+    assert life.watchers.said == [
+        "1 clip shorter than audio.minimum left out", "used in part: b.wav: lost",
+    ]  # fmt: skip
+    model = (tmp_path / "model", {"e": 1}, "float16")
+    assert ended == [(made.info, True), "left", model, "together"]
+    told = json.loads((tmp_path / "pretrain.json").read_text())
+    assert told == json.loads(json.dumps(result)) and not places.exists()
+    assert 0 <= result.pop("wall_seconds") < 60 and "torch" in result.pop("versions")
+    assert result.pop("config") == made.config.model_dump(mode="json")
+    assert result.pop("device") and isinstance(result.pop("cost"), dict)
+    assert result == {
+        "format": 1, "id": "i", "encoder": "hubert:x", "objective": "contrastive",
+        "corpora": ["rttm"], "corpus_digest": "d", "steps": 5, "dev": {"loss": 2.0},
+        "audio_hours": 2.0, "train_seconds": 1.5, "clips": {"train": 3, "dev": 1}, "short": 1,
+        "skipped": {"x.wav": "x.wav: broken", "b.wav": "b.wav: lost"}, "targets": "",
+    }  # fmt: skip
+    heard = json.loads((tmp_path / "model" / "heard.json").read_text())
+    assert heard == {"format": 1, "digest": "blake2b-128 of a file", "files": ["0" * 32]}
+
+
+class Collates:
+    """In PretrainCollator's place: keeps what it is asked for."""
+
+    made: list[Collates]
+
+    def __init__(self, *given: Any) -> None:
+        self.given, self.asked = given, []  # type: ignore[var-annotated]
+        self.made.append(self)
+
+    def __call__(self, places: Any, epoch: int, step: int) -> Any:
+        self.asked.append((list(places), epoch, step))
+        empty = torch.zeros(0)
+        return Batch(Waves(empty, empty), empty, empty, (), step)
+
+
+@pytest.fixture
+def collates(monkeypatch: pytest.MonkeyPatch) -> list[Collates]:
+    Collates.made = []
+    monkeypatch.setattr(runs, "PretrainCollator", Collates)
+    return Collates.made
+
+
+def test_dev_is_always_the_same_crops(
+    tmp_path: Path, collates: list[Collates], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dev = [clip(seconds, name=f"d{seconds}") for seconds in (5.0, 30.0, 2.0, 6.0, 40.0)]
+    sets = ("audio.crop=null", "dev_seconds=1000", "seed=3", "skip_bad=true", "mask.prob=0.5")
+    made = running(tmp_path, *sets, dev=dev)
+    handed: list[Any] = []
+    told = {"loss": 2.5, "perplexity": 30.0}
+
+    def losses(*given: Any) -> dict[str, float]:
+        handed.append(given)
+        return told
+
+    monkeypatch.setattr(runs, "dev_losses", losses)
+    scorer = Pretraining(made.encoder)
+    evaluate = made.evaluation(scorer)
+    assert evaluate(7) == (told, -2.5) and evaluate(9)[1] == -2.5
+    (collate,) = collates
+    crops, mask, targets, seed, skips = collate.given
+    assert (crops.clips, targets, seed, skips) == (dev, None, derive(3, "dev"), True)
+    assert mask is made.config.mask and mask.prob == 0.5
+    # The shortest first; 64 s with the padding: 2, 5 and 6, then 30, then 40.
+    plan = [([2, 0, 3], 0, 0), ([1], 0, 1), ([4], 0, 2)]
+    assert collate.asked == plan * 2
+    assert handed[0][:2] == (scorer, made.objective) and handed[0][3] is made.life.accelerator
+    assert [[one.step for one in given[2]] for given in handed] == [[7] * 3, [9] * 3]
+    told = {"loss": 2.5, "perplexity": 2.0}  # one code of each group
+    assert evaluate(11)[1] == -math.inf
+    few = running(tmp_path, *sets, "dev_seconds=6", dev=dev)
+    few.evaluation(scorer)(1)
+    assert len(collates[1].asked) == 1 and len(collates[1].asked[0][0]) == 1
+
+
+def test_the_micro_batches_of_a_process(
+    tmp_path: Path, collates: list[Collates], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def order_of(*given: Any) -> Any:
+        asked.append(given)
+        return SimpleNamespace(at=lambda step: (step // 3, [step, *range(10, 19)]))
+
+    monkeypatch.setattr(runs, "order_of", order_of)
+    made = running(tmp_path, "train.accumulation=2", "seed=3", processes=2)
+    made.life.accelerator.process_index = 1
+    crops: Any = SimpleNamespace()
+    batches = made.batches(crops)
+    assert asked == [(crops, made.config.train, 4, derive(3, "order"))]
+    assert [one.step for one in batches(4)] == [4, 4]
+    (collate,) = collates
+    assert collate is made.collate
+    assert collate.given == (crops, made.config.mask, None, 3, False)
+    assert collate.asked == [([10, 14, 18], 1, 4), ([12, 16], 1, 4)]

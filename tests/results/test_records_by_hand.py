@@ -128,6 +128,32 @@ def test_a_brief_record_has_what_tables_show(tmp_path: Path) -> None:
     assert load(four, brief=True).groups == {"g": {"f1": 1.0}}
 
 
+def test_most_of_a_brief_record_is_not_even_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of tables of thousands it would take most of the time."""
+    parsed: list[dict[str, Any]] = []
+    real = module._parsed
+
+    def watched(data: bytes) -> Any:
+        parsed.append(real(data))
+        return dict(parsed[-1])
+
+    monkeypatch.setattr(module, "_parsed", watched)
+    record = make(jackknife=LONG, presets={"f1": {"metrics": {"f1": 0.5}}}, groups={"g": {}})
+    path = save(record, tmp_path)
+    load(path, brief=True)
+    (short,) = parsed
+    assert not short.keys() & {"intervals", "presets", "groups", "subgroups", "confusion"}
+    assert short.keys() >= {"metrics", "units", "labels", "jackknife", "config"}
+    parsed.clear()
+    edited = path.read_bytes().replace(b'"fbank"', b'"other"')
+    path.write_bytes(edited)
+    with pytest.raises(BabError, match="is damaged, or was edited"):
+        load(path, brief=True)
+    assert len(parsed) == 1 and "presets" in parsed[0]  # what isn't as it was written is read whole
+
+
 def test_what_was_met_before_is_held_once_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_known", {})
     one, two = module._once([1, 2]), module._once([1, 2])

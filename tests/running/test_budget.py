@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
+from bab.running import store as module
 from bab.running.store import Store
 
 BUDGET = 200_000
@@ -60,6 +62,16 @@ def test_a_folder_of_any_depth_is_made(tmp_path: Path) -> None:
     assert store.put("aa1", [ROWS]) is True and store.problem == ""
     assert store.path("aa1").exists()
     assert Store(tmp_path / "small", 10).put("aa1", [ROWS]) is False
+
+
+def test_an_account_that_another_holds_for_too_long_costs_speed_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE", 0.05)  # in place of a minute
+    store = Store(tmp_path, BUDGET)
+    with FileLock(tmp_path / ".lock"):
+        assert store.room_for([1, 2]) == [True, True] and store.put("aa1", [ROWS]) is False
+    assert store.problem.startswith(f"features can't be kept in {tmp_path} (")
 
 
 def test_what_a_killed_writer_of_the_account_left_goes(tmp_path: Path) -> None:

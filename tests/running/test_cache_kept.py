@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors import SafetensorError
 from train_worker import Small
 
 from bab.audio import decoding
@@ -116,6 +117,9 @@ def test_what_is_said_of_damage_and_of_a_disk(
     def fails(*given: Any) -> Any:
         raise OSError(24, "Too many open files")
 
+    def refuses(*given: Any) -> Any:
+        raise SafetensorError("I/O error: no space")  # as the library says it
+
     with monkeypatch.context() as patch:
         patch.setattr(blocks.Reader, "read", fails)
         assert kept.read("dd", 0, None) is None  # the block may be good
@@ -126,6 +130,9 @@ def test_what_is_said_of_damage_and_of_a_disk(
         f"features can't be kept in {tmp_path} ([Errno 24] Too many open files): computed as needed"
     )
     assert not kept.put("dd", [ROWS])
+    monkeypatch.setattr(store.blocks, "write", refuses)
+    full = Store(tmp_path, 10**6)
+    assert full.put("ff", [ROWS]) is False and "(I/O error: no space)" in full.problem
     (tmp_path / "file").touch()
     assert Store(tmp_path / "file" / "x", 10**6).room_for([5, 6]) == [
         True,
@@ -273,7 +280,6 @@ def test_on_a_cpu_it_looks_whether_to_stop_every_few_seconds_of_audio(
 ) -> None:
     monkeypatch.setattr(module, "_BLOCK_BYTES", 1)
     monkeypatch.setattr(module, "_CPU_SECONDS", 3.0)
-    monkeypatch.setattr(module, "_SOON", 0.0)
     given, _ = source(tmp_path)
     given.plan(windows(wav, *[1.0] * 7))
     asked = iter([False, False, True])
@@ -289,18 +295,32 @@ def test_on_a_cpu_it_looks_whether_to_stop_every_few_seconds_of_audio(
     assert [done for done, _ in fill(together)] == [2.0, 4.0, 6.0, 7.0]
 
 
-def test_a_cpu_that_is_soon_done_takes_more_as_far_as_there_is_memory(
+def test_a_cpu_holds_no_more_states_than_there_is_memory_for(
     wav: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"_BLOCK_BYTES": 1, "_CPU_SECONDS": 1.0, "_SOON": 60.0}.items():
-        monkeypatch.setattr(module, name, value)
-    given, _ = source(tmp_path)
-    given.plan(windows(wav, *[1.0] * 9))
-    assert [done for done, _ in fill(given)] == [1.0, 3.0, 7.0, 9.0]
+    monkeypatch.setattr(module, "_BLOCK_BYTES", 1)
     monkeypatch.setattr(module, "_HELD_BYTES", 2 * 10 * 2 * 8 * 4)  # the states of two windows
-    bounded, _ = source(tmp_path / "bounded")
-    bounded.plan(windows(wav, *[1.0] * 9))
-    assert [done for done, _ in fill(bounded)] == [1.0, 3.0, 5.0, 7.0, 9.0]
+    given, _ = source(tmp_path)
+    given.plan(windows(wav, *[1.0] * 5))
+    assert [done for done, _ in fill(given)] == [2.0, 4.0, 5.0]
+
+
+def test_what_is_there_counts_as_done_with_what_is_made_after_it(
+    wav: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(module, "_CPU_SECONDS", 1.0)
+    before, _ = source(tmp_path)
+    for window in (w := windows(wav, *[1.0] * 7))[1], w[2], w[6]:
+        before.plan([window])
+    fill(before)
+    given, encoder = source(tmp_path)
+    given.plan(w)
+    assert fill(given) == [(n, 7.0) for n in (1.0, 4.0, 5.0, 6.0, 7.0)]
+    assert len(encoder.passes) == 4
+    again, encoder = source(tmp_path)
+    again.plan(w)
+    assert fill(again) == [(7.0, 7.0)] and encoder.passes == []
 
 
 def test_what_a_device_keeps_is_read_once(wav: str, tmp_path: Path) -> None:

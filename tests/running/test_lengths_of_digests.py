@@ -40,6 +40,7 @@ def test_of_what_is_kept_in_an_out_folder(tmp_path: Path) -> None:
     maker = Maker(made(tmp_path / "run", "vtc", encoder="fbank"), PredictOptions(), tmp_path)
     assert hexadecimal(maker.made_by, 24)
     assert hexadecimal(embed._digest(["last"]), 24)
+    assert embed._digest({"a": 1, "b": 2}) == embed._digest({"b": 2, "a": 1})
 
 
 def test_of_two_recordings_of_one_name(tmp_path: Path) -> None:

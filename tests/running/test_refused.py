@@ -364,6 +364,19 @@ def test_which_heads_get_one_mean_frame(sets: list[str], pooled: bool, tmp_path:
     assert parts.build_parts(config).pooled is pooled
 
 
+def test_a_picture_lies_as_deep_as_its_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(overview, "annotation_of", lambda done: ("of", done))
+    monkeypatch.setattr(
+        overview, "draw_timeline", lambda *given, voices: drawn.append((*given, voices))
+    )
+    paths = [tmp_path / "a" / "b" / f"c.{kind}" for kind in ("png", "svg")]
+    overview.draw(cast(Any, "done"), ("A",), paths)
+    assert drawn == [(("of", "done"), *paths, ("A",))] and paths[0].parent.is_dir()
+
+
 def test_a_recordings_files_lie_as_deep_as_it_does(
     folders: dict[str, Path], sound: Path, tmp_path: Path
 ) -> None:

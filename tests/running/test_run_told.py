@@ -175,7 +175,16 @@ def test_a_finished_run_is_found_and_its_folder_holds_what_it_made(ran: Any) -> 
         ran.record.id, True, "mix", {"default": {}},
     )  # fmt: skip
     assert spec["labels"] == ran.record.labels and spec["view"]["window"] is None
-    assert "start" not in spec and spec["task_version"] == ran.record.task_version
+    own, config = ran.record, ran.record.config
+    assert (spec["resolved"], spec["fingerprint"]) == ("fbank", own.encoder_fingerprint)
+    assert [spec[k] for k in ("encoder", "task", "head", "view", "layers")] == [
+        config[k] for k in ("encoder", "task", "head", "view", "layers")
+    ]
+    assert (spec["task_version"], spec["notice"]) == (own.task_version, "")
+    assert set(spec) == {
+        "format", "encoder", "resolved", "fingerprint", "task", "task_version", "head", "layers",
+        "view", "pool", "labels", "tuned", "run", "notice", "weights", "checksum",
+    }  # fmt: skip
     before = (ran.folder / "record.json").stat().st_mtime_ns
     seen = Seen()
     again, folder = runner.run(ran.config, watching=[seen])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -87,6 +88,15 @@ def test_a_record_of_what_came_to_nothing() -> None:
     assert known.created and known.corpus_digest == known.encoder_fingerprint == ""
 
 
+@pytest.fixture
+def plain_hangups() -> Iterator[None]:
+    """Also where these tests run under nohup, which has SIGHUP ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("plain_hangups")
 def test_signals_ask_for_a_stop_and_a_second_ctrl_c_stops_at_once() -> None:
     before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     for number in before:

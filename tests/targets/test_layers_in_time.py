@@ -31,12 +31,15 @@ class Middle(Encoder):
         self.grid, self.sample_rate, self.max_seconds = grid, grid.sample_rate, max_seconds
         self.heard: list[list[int]] = []
         self.asked: list[str] = []
+        self.rounded: list[bool] = []
 
     def forward(
         self, waves: Waves, mask: Tensor | None = None, layers: Literal["last", "all"] = "all"
     ) -> Encoded:
         self.heard.append(waves.lengths.tolist())
         self.asked.append(layers)
+        self.rounded.append(torch.is_autocast_enabled("cpu"))
+        assert not torch.is_grad_enabled()
         lengths = torch.tensor([self.grid.frames(n) for n in waves.lengths.tolist()])
         places = torch.arange(int(lengths.max())) * self.grid.hop + self.grid.field // 2
         middle = waves.samples[:, places.clamp(max=waves.samples.shape[1] - 1)] * SCALE
@@ -121,6 +124,13 @@ def test_another_raster_gives_its_nearest_frame(ramp: str, grid: Grid) -> None:
         assert np.abs(got - centres).tolist() == nearest
     else:  # resampled: a ramp is a ramp but at its ends
         np.testing.assert_allclose(np.abs(got - centres)[5:-5], nearest[5:-5], atol=8)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_it_computes_in_the_precision_that_is_asked_for(ramp: str, precision: str) -> None:
+    encoder = Middle(RASTER)
+    made(encoder, precision=precision).extract([Piece(Stretch(ramp, 0, 8000), 0, 24)])
+    assert encoder.rounded == [precision == "bf16"]
 
 
 def test_several_stretches_are_computed_together(ramp: str) -> None:

@@ -104,11 +104,11 @@ def test_a_store_of_nothing_is_not_made(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["clusters", "fingerprint", "plan"])
 def test_what_a_store_lacks_is_told(tmp_path: Path, key: str) -> None:
-    meta = {"format": 1, "clusters": 3, "fingerprint": "x", "plan": "p"}
-    del meta[key]
-    (tmp_path / "targets.json").write_text(json.dumps(meta))
-    with pytest.raises(BabError, match=rf"targets\.json: damaged \(it lacks '{key}'\)"):
-        TargetStore(tmp_path)
+    whole = {"format": 1, "clusters": 3, "fingerprint": "x", "plan": "p"}
+    for meta in ({k: v for k, v in whole.items() if k != key}, whole | {key: None}):
+        (tmp_path / "targets.json").write_text(json.dumps(meta))
+        with pytest.raises(BabError, match=rf"targets\.json: damaged \(it lacks '{key}'\)"):
+            TargetStore(tmp_path)
 
 
 def test_too_few_clusters_are_told(tmp_path: Path) -> None:

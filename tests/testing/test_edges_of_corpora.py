@@ -235,3 +235,17 @@ def test_an_empty_folder_is_an_error_that_names_it(root: Path, tmp_path: Path) -
     file = made(root)
     file.root = root / "rows.json"
     assert said(corpora.check_empty, file) == "its root is no folder"
+
+
+def test_a_corpus_may_read_its_clips_when_it_is_asked_for_them(root: Path) -> None:
+    def init(self: Any, place: Any, options: Any, permissions: Any = bab.Permissions()) -> None:
+        bab.Corpus.__init__(self, Path(place), options, permissions)
+
+    def lazily(part: str) -> Any:
+        def given(self: Any, *names: Any) -> Any:
+            yield from getattr(GoodCorpus(self.root, self.options), part)(*names)
+
+        return given
+
+    one = made(root, __init__=init, clips=lazily("clips"), trials=lazily("trials"))
+    assert [said(check, one) for check in corpora.CHECKS] == [""] * len(corpora.CHECKS)

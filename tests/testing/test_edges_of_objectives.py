@@ -10,6 +10,7 @@ from good_parts import GoodObjective
 from torch import nn
 
 from bab import Loss, Term
+from bab.core import registry
 from bab.testing import objectives
 from bab.testing.objectives import ObjectiveCase
 
@@ -105,6 +106,22 @@ def test_what_has_no_meaning_at_a_level() -> None:
     assert said("weights", GoodObjective, "pretraining") == (
         "examples have no weights in pretraining"
     )
+
+
+@pytest.mark.parametrize(
+    ("level", "name"), [("frame", "multilabel"), ("clip", "cross_entropy"), ("sequence", "ctc")]
+)
+def test_a_wrong_sign_is_seen_at_each_level_of_known_outputs(level: str, name: str) -> None:
+    cls = registry.load("objectives", name)
+
+    def forward(self: Any, model: Any, batch: Any) -> Any:
+        loss = cls.forward(self, model, batch)
+        terms = {key: Term(-term.total, term.count) for key, term in loss.terms.items()}
+        return Loss(terms, loss.logs)
+
+    wrong = type("Wrong", (cls,), {"__doc__": "x", "forward": forward})
+    assert said("direction", cls, level) == ""
+    assert said("direction", wrong, level).startswith("a right output costs ")
 
 
 def test_weights_that_are_left_out_of_the_loss() -> None:

@@ -53,6 +53,16 @@ def scored(**values: float) -> Any:
     return task(metrics=metrics)
 
 
+def counted(unit: str, change: Any, **members: Any) -> Any:
+    """The share of clips that are right, in another unit."""
+
+    def metrics(self: Any, totals: Any) -> Any:
+        plain = GoodTask.metrics(self, totals)
+        return {**plain, "accuracy": change(plain["accuracy"])} if plain else {}
+
+    return task(units={"accuracy": unit, "recall": ""}, metrics=metrics, **members)
+
+
 def targets(value: Any) -> Any:
     return task(targets=lambda self, clip, grid, frames, labels: value)
 
@@ -114,6 +124,16 @@ def labelled(value: Any) -> Any:
         ("planted", scored(accuracy=0.95), "right outputs have accuracy 0.95, wrong ones 0.95"),
         ("planted", scored(accuracy=0.89), "right outputs have accuracy 0.89, best is 1"),
         ("planted", task(higher_is_better=False), "right outputs have accuracy 1, best is 0"),
+        ("planted", counted("%", lambda share: 100 * share), ""),
+        ("planted", counted("%", lambda share: 91 * share), ""),
+        ("planted", counted("%", lambda share: 89 * share),
+         "right outputs have accuracy 89, best is 100"),
+        ("planted", counted("%", lambda share: 100 - 100 * share, higher_is_better=False), ""),
+        ("planted", counted("%", lambda share: 100 - 89 * share, higher_is_better=False),
+         "right outputs have accuracy 11, best is 0"),
+        ("planted", counted("s", lambda share: 7 * share), ""),
+        ("planted", counted("s", lambda share: 7.0), "right outputs have accuracy 7, wrong ones 7"),
+        ("planted", counted("s", lambda share: 7 - share), "right outputs have accuracy 6, wrong"),
         ("missing", GoodTask, ""),
         ("missing", scored(accuracy=0.5), "without any prediction accuracy is 0.5, as with right"),
         ("bounds", GoodTask, ""),
@@ -121,6 +141,9 @@ def labelled(value: Any) -> Any:
         ("bounds", scored(recall=1 + 1e-8),
          "of right outputs, recall is 1.00000001, which is no share"),
         ("bounds", scored(recall=-1e-8), "of right outputs, recall is -1e-08, which is no share"),
+        ("bounds", scored(other=5.0, recall=2.0),
+         "of right outputs, recall is 2.0, which is no share"),
+        ("bounds", scored(other=5.0), ""),
         ("bounds", scored(recall=1), "of right outputs, recall is 1: no finite float"),
         ("bounds", scored(recall=float("nan")), "of right outputs, recall is nan: no finite float"),
         ("additive", GoodTask, ""),

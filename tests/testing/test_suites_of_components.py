@@ -113,6 +113,13 @@ def test_a_task_needs_clips(suite: Any, tmp_path: Path) -> None:
         suite("tasks", GoodTask, corpus=corpus)
 
 
+def test_what_a_corpus_lacks_is_listed_in_order(suite: Any, tmp_path: Path) -> None:
+    needs = frozenset({"mood", "where", "speaker", "age", "what", "when", "a"})
+    asking = type("Asking", (GoodTask,), {"__doc__": "x", "needs": needs})
+    with pytest.raises(ConfigError, match=r"does not provide a, age, what, when, where\. Name a"):
+        suite("tasks", asking, corpus=GoodCorpus(make_corpus(tmp_path), GoodCorpus.Options()))
+
+
 def test_a_launchers_engine_is_asked_first(suite: Any, tmp_path: Path) -> None:
     polled: list[Any] = []
 

@@ -120,6 +120,13 @@ def test_what_an_observer_is_told_of_a_run(tmp_path: Path) -> None:
     assert (record.metrics, record.primary, error) == ({"f1": 0.5}, "f1", "")
 
 
+def test_an_observers_wrong_hook_is_told_by_its_class(tmp_path: Path) -> None:
+    unmarked = type("Mine", (), {"bab_step": lambda self, step: None})
+    told = applied(observers.check_hooks, observers.ObserverCase(unmarked, tmp_path))
+    said = "it raised PluginError: the observer 'Mine' of here: bab_step must be marked with "
+    assert told[0] == "failed" and told[1].startswith(f"{said}@bab.hookimpl (")
+
+
 def test_a_run_is_played_from_start_to_end_resumed_once_in_two_folds(tmp_path: Path) -> None:
     case = observers.ObserverCase(Listens, tmp_path)
     TOLD.clear()

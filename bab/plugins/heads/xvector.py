@@ -113,7 +113,7 @@ def repeated(x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     frame = torch.arange(max(x.shape[1], FIELD), device=x.device)
     short = (lengths < FIELD)[:, None]
     source = torch.where(short & (frame < FIELD), frame % lengths[:, None], frame)
-    x = x.gather(1, source.clamp(max=x.shape[1] - 1)[..., None].expand(-1, -1, x.shape[2]))
+    x = x.gather(1, source[..., None].expand(-1, -1, x.shape[2]))
     lengths = lengths.clamp(min=FIELD)
     return x.masked_fill((frame >= lengths[:, None])[..., None], 0.0), lengths
 

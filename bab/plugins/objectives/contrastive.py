@@ -138,7 +138,7 @@ class Contrastive(Objective):
         if device.type != "cpu":
             return at_once.gumbel(at_once.Layout.of(sizes, device), self.groups, self.codes, seeds)
         draws = [
-            gumbel(size, self.groups, self.codes, seed, device)
+            gumbel(size, self.groups, self.codes, seed)
             for size, seed in zip(sizes, seeds, strict=True)
         ]
         return torch.cat(draws)

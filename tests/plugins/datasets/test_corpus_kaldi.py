@@ -111,6 +111,18 @@ def test_without_speakers_the_recording_is_the_group(tmp_path):
     assert corpus.provides == frozenset() and corpus.unit == "recording"
 
 
+def test_what_is_provided_is_what_every_split_has_but_for_labels(tmp_path):
+    train, test = speakers(tmp_path, "train", "ab"), speakers(tmp_path, "test", "xy")
+    assert kaldi(tmp_path).provides == {"speaker"}
+    write(train, text="".join(f"{s}{i} hi\n" for s in "ab" for i in (1, 2)), spk2age="a 5\n")
+    assert kaldi(tmp_path).provides == {"speaker", "age"}  # a label that some have
+    write(test, text="".join(f"{s}{i} oh\n" for s in "xy" for i in (1, 2)))
+    assert kaldi(tmp_path).provides == {"speaker", "age", "text"}
+    (test / "utt2spk").unlink()
+    corpus = kaldi(tmp_path)
+    assert corpus.provides == {"age", "text"} and corpus.unit == "recording"
+
+
 def test_dev_is_made_of_train_by_speaker(tmp_path):
     speakers(tmp_path, "train", "abcdef")
     speakers(tmp_path, "test", "xy")

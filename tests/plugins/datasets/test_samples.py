@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import os
 import shutil
 import subprocess
 import sys
@@ -70,6 +71,56 @@ def test_a_folder_named_from_where_one_stands_is_the_same(
     assert [list(map(str, here.clips(s))) for s in here.splits()] == [
         list(map(str, absolute.clips(s))) for s in absolute.splits()
     ]
+
+
+class Scanned:
+    """What os.scandir gives, in another order."""
+
+    def __init__(self, entries) -> None:
+        self.entries = iter(entries)
+
+    def __iter__(self):
+        return self.entries
+
+    def __next__(self):
+        return next(self.entries)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.close()
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("name", sorted(registry.names("corpora")))
+def test_the_order_of_a_file_system_is_nobodys_business(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cls = registry.load("corpora", name)
+    if cls.sample is None:
+        pytest.skip("has no sample")
+    list_folder, scan = os.listdir, os.scandir
+
+    def told(backwards: bool) -> object:
+        def listed(path="."):
+            return sorted(list_folder(path), reverse=backwards)
+
+        def scanned(path="."):
+            with scan(path) as entries:
+                return Scanned(sorted(entries, key=lambda e: e.name, reverse=backwards))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "listdir", listed)
+            patch.setattr(os, "scandir", scanned)
+            corpus = cls(cls.sample, cls.Options())
+            parts = {split: list(corpus.clips(split)) for split in corpus.splits()}
+            trials = {split: corpus.trials(split) for split in parts}
+            return list(corpus.clips()), parts, trials, corpus.notices, corpus.provides
+
+    assert told(False) == told(True)
 
 
 def active(clip, step: float = 0.01) -> np.ndarray:

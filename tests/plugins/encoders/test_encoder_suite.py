@@ -58,6 +58,10 @@ FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {
         "the same tensor under two names",
     ),
     "half precision": (lambda e: e.register_buffer("b", torch.zeros(1).half()), "not float32"),
+    "doubles": (
+        lambda e: e.register_buffer("b", torch.zeros(1).double(), False),
+        "buffer b is float64: a module with one can't be moved to Apple's GPUs",
+    ),
     "fingerprint": (lambda e: setattr(e, "fingerprint", str(id(e))), "two loads"),
     "late frames, and nothing local to tell by": (
         lambda e: e.register_forward_hook(

@@ -94,6 +94,22 @@ def test_attention_is_transformers(cls: Any, sizes: tuple[int, ...]) -> None:
     assert far[0] < 1.3 * far[1]
 
 
+@pytest.mark.parametrize("hidden", [False, True])
+def test_attention_looks_where_transformers_looks(hidden: bool) -> None:
+    """Weights that tell frames apart, as those of trained models do; to the rounding of bf16."""
+    encoder = small(dropout=0.0).train()
+    attention, draw = encoder.model.encoder.layers[0].attention, torch.Generator().manual_seed(2)
+    for part in (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj):
+        nn.init.normal_(part.weight, std=0.3, generator=draw)
+    states = torch.randn(2, 9, 32, generator=draw)
+    mask = torch.ones(2, 1, 9, 9, dtype=torch.bool).tril() if hidden else None
+    with torch.no_grad():
+        wanted = type(attention).forward(attention, states, attention_mask=mask)[0]
+        with arithmetic(CPU, "bf16"):
+            ours = attention(states, attention_mask=mask)[0]
+    assert ours.dtype == torch.bfloat16 and float((ours - wanted).norm() / wanted.norm()) < 0.02
+
+
 def test_fp32_keeps_its_draws() -> None:
     encoder = small(dropout=0.2)
     plain = as_torch_has_it(encoder)

@@ -202,6 +202,19 @@ def test_the_audio_part_of_claps_configuration(
     assert audio_config(given) == audio
 
 
+@pytest.mark.parametrize("size", [1, 393, 399, 400])
+def test_speech_shorter_than_a_frame_gets_silence_behind_it(size: int) -> None:
+    encoder = Hubert.load("random-tiny", Hubert.Options(normalize=False))
+    samples = torch.randn(1, 400, generator=torch.Generator().manual_seed(0))
+    samples[:, size:] = 0.0
+    with torch.no_grad():
+        brief = encoder(Waves(samples[:, :size], torch.tensor([size])))
+        whole = encoder(Waves(samples, torch.tensor([400])))
+    assert brief.lengths.tolist() == [1]
+    for one, other in zip(brief.layers, whole.layers, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_sizes_of_untrained_speech_encoders() -> None:
     size = {
         "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,

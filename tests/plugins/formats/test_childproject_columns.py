@@ -40,6 +40,10 @@ def test_columns_of_childproject(tmp_path: Path) -> None:
         "6000,7000,NA,box,NA,NA,NA,a.csv",
     ]  # fmt: skip
     about = yaml.safe_load((path.parent / "metannots.yml").read_text())
+    assert list(about)[:4] == [  # in the order of ChildProject's documentation, not by name
+        "segmentation", "segmentation_type", "annotation_algorithm_name",
+        "annotation_algorithm_version",
+    ]  # fmt: skip
     assert about == {
         "segmentation": "set", "segmentation_type": "permissive", "annotation_algorithm_name": "x",
         "annotation_algorithm_version": "2", "has_speaker_type": "Y", "has_transcription": "Y",

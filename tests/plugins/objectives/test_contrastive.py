@@ -117,7 +117,7 @@ def exact_gumbel(batch: Batch, groups: int, codes: int) -> Any:
     assert batch.mask is not None
     sizes = batch.mask.sum(1).tolist()
     draws = [
-        quantiser.gumbel(n, groups, codes, derive(seed, "gumbel"), torch.device("cpu"))
+        quantiser.gumbel(n, groups, codes, derive(seed, "gumbel"))
         for n, seed in zip(sizes, batch.seeds, strict=True)
     ]
     noise = torch.zeros(*batch.mask.shape, groups, codes)
@@ -240,7 +240,7 @@ def test_temperature_schedule() -> None:
 
 
 def test_gumbel_noise_is_gumbel() -> None:
-    noise = quantiser.gumbel(2000, 2, 50, 3, torch.device("cpu"))
+    noise = quantiser.gumbel(2000, 2, 50, 3)
     assert float(noise.mean()) == pytest.approx(0.5772, abs=0.01)
     assert float(noise.var()) == pytest.approx(1.6449, abs=0.02)
     assert noise.isfinite().all()

@@ -97,8 +97,10 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         yield 1, header
         number = 2
         for batch in table.iter_batches():
-            columns = (batch.column(i).to_pylist() for i in range(len(header)))
-            texts = [_texts(path, number, *pair) for pair in zip(header, columns, strict=True)]
+            texts = [
+                _texts(path, number, name, batch.column(i).to_pylist())
+                for i, name in enumerate(header)
+            ]
             for cells in zip(*texts, strict=True):
                 yield number, list(cells)
                 number += 1

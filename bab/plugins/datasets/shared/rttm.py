@@ -154,7 +154,7 @@ def fit_file(
     the file: notices say what was; faults are told where nothing is left."""
     turns.sort()
     last = max((stop for _, stop in uem or ()), default=0.0)
-    end = duration_of(path, max([turn[1] for turn in turns] + [last], default=0.0), notices)
+    end = duration_of(path, max([turn[1] for turn in turns] + [last]), notices)
     segments = [Segment(a, b, kind) for a, b, label in turns if (kind := meaning[label])]
     kept, late = cut_to_file(segments, end)
     if turns and end > 0 and turns[0][0] >= end:

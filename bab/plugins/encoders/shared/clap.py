@@ -69,9 +69,6 @@ class DecibelMel(nn.Module):
     clips are refused elsewhere: nothing is cut or fused at random.
     """
 
-    banks: Tensor
-    window: Tensor
-
     def __init__(self, settings: MelSettings) -> None:
         super().__init__()
         from transformers.audio_utils import mel_filter_bank
@@ -87,17 +84,21 @@ class DecibelMel(nn.Module):
             norm="slaney" if slaney else None,
             mel_scale="slaney" if slaney else "htk",
         )
-        self.register_buffer("banks", torch.from_numpy(banks).double(), False)
-        self.register_buffer("window", torch.hann_window(settings.fft, dtype=torch.float64), False)
+        # No buffers: a module that holds doubles can't be moved to a device that has none (MPS).
+        self.banks = torch.from_numpy(banks).double()
+        self.window = torch.hann_window(settings.fft, dtype=torch.float64)
 
     def forward(self, waves: Waves) -> Tensor:
         """-> f32[B, 1, frames, mels], decibels; 1,001 frames for 10 s.
 
         Each row by itself, in double precision as in the original: bands 100 dB below the loudest
-        are there too, and differ in single precision.
+        are there too, and differ in single precision. Where the device has no doubles, on the CPU.
         """
-        rows = [self._decibels(row) for row in self.fill(waves).double()]
-        return torch.stack(rows)[:, None].float()
+        filled, device = self.fill(waves), waves.samples.device
+        exact = (filled.cpu() if device.type == "mps" else filled).double()
+        window, banks = self.window.to(exact.device), self.banks.to(exact.device)
+        rows = [self._decibels(row, window, banks) for row in exact]
+        return torch.stack(rows)[:, None].float().to(device)
 
     def fill(self, waves: Waves) -> Tensor:
         """f32[B, samples]: each clip repeated whole as often as it fits, then zeros."""
@@ -107,16 +108,16 @@ class DecibelMel(nn.Module):
         repeated = waves.samples.gather(1, place % lengths)
         return repeated.masked_fill(place >= size // lengths * lengths, 0.0)
 
-    def _decibels(self, row: Tensor) -> Tensor:
+    def _decibels(self, row: Tensor, window: Tensor, banks: Tensor) -> Tensor:
         """f64[samples] -> f64[frames, mels]; frames are centred, the ends reflected."""
         spectrum = torch.stft(
             row,
             self.settings.fft,
             self.settings.hop,
-            window=self.window,
+            window=window,
             return_complex=True,
         )
-        power = spectrum.abs().square().T @ self.banks
+        power = spectrum.abs().square().T @ banks
         return 10 * power.clamp(min=_FLOOR).log10()
 
 

@@ -120,10 +120,10 @@ def sizes_of(tensors: Mapping[str, Tensor]) -> Sizes | None:
     return Sizes(width // each, total * each // width, width, projection)
 
 
-def gumbel(frames: int, groups: int, codes: int, seed: int, device: torch.device) -> Tensor:
-    """f32[frames, groups, codes]: -log of exponential draws, from `seed` alone (on one device)."""
-    draw = torch.Generator(device).manual_seed(seed)
-    drawn = torch.empty((frames, groups, codes), device=device).exponential_(generator=draw)
+def gumbel(frames: int, groups: int, codes: int, seed: int) -> Tensor:
+    """f32[frames, groups, codes]: -log of exponential draws, from `seed` alone, on the CPU."""
+    draw = torch.Generator().manual_seed(seed)
+    drawn = torch.empty(frames, groups, codes).exponential_(generator=draw)
     return -drawn.clamp(min=torch.finfo(drawn.dtype).tiny).log()
 
 
