@@ -8,13 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
-import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import forks
 import pytest
+from distributions import write_distribution
 
 # Runs say `device: auto`, two processes stand on one machine, and results are compared to the byte:
 # that is for CPUs. `BAB_GPU_TESTS=1 pytest -m gpu` (`make gpu`) is for the others.
@@ -42,29 +42,6 @@ def pytest_runtest_setup() -> None:
         _frozen = len(sys.modules)
         gc.collect()
         gc.freeze()
-
-
-def write_distribution(
-    site: Path,
-    name: str,
-    entries: Mapping[str, Mapping[str, str]],
-    modules: Mapping[str, str] | None = None,
-    version: str = "1.0",
-) -> Path:
-    """Lay a distribution into `site` as pip would: modules, METADATA and entry_points.txt.
-
-    entries: kind -> {component name: "module:Class"}; modules: module name -> source.
-    """
-    info = site / f"{name.replace('-', '_')}-{version}.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    lines = []
-    for kind, named in entries.items():
-        lines += [f"[bab.{kind}]", *(f"{key} = {value}" for key, value in named.items()), ""]
-    (info / "entry_points.txt").write_text("\n".join(lines))
-    for module, source in (modules or {}).items():
-        (site / f"{module}.py").write_text(textwrap.dedent(source))
-    return site
 
 
 @pytest.fixture

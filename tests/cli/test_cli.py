@@ -16,7 +16,7 @@ from typing import NamedTuple
 import click
 import forks
 import pytest
-from conftest import write_distribution
+from distributions import write_distribution
 from places import ROOT
 
 from bab.cli import cli, main
