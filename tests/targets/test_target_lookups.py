@@ -99,7 +99,7 @@ def test_several_files_are_told_apart_by_content(tmp_path: Path) -> None:
     for one in clips:
         begin, end = made._range(one.path)
         assert end - begin == 1 and made._range(one.path) == (begin, end)
-        with pytest.raises(BabError, match=r"covers 0\.000 to 0\.480 s; make"):
+        with pytest.raises(BabError, match=r"covers 0\.000 to 0\.480 s\. Make"):
             made.labels(one, 26)
     keys = [int.from_bytes(bytes(row[:8]), "big") for row in ids]
     assert made._keys.tolist() == keys
