@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ def run_command(
     echo_table(detail(record, matrices=False).rstrip())
     echo(f"\nRun folder: {folder}")
     if record.confusion:
-        echo(f"What was taken for what: bab table {folder} --detail")
+        echo(f"What was taken for what: bab table {shlex.quote(str(folder))} --detail")
     if (folder / "record.json").stat().st_mtime < began:
         echo("It was done before; --force repeats it.")
 

@@ -40,7 +40,13 @@ from bab.cli.launched import in_shards, jobs_of, shard_option, takes_launcher
     type=Place(),
     help="Use the k-means of these targets; fit none.",
 )
-@click.option("--split", "splits", metavar="SPLIT", multiple=True, help="Default: all clips.")
+@click.option(
+    "--split",
+    "splits",
+    metavar="SPLIT",
+    multiple=True,
+    help="May repeat (a pretraining run reads train and dev); default: all clips.",
+)
 @click.option(
     "--sample-frames",
     type=click.IntRange(1),
@@ -81,7 +87,7 @@ def targets_command(out: Path, launch: Any, jobs: int | None, **options: Any) ->
 
     \b
     Examples:
-      bab targets --corpus kaldi:/data/corpus --split train --out targets/iter1
+      bab targets --corpus kaldi:/data/corpus --split train --split dev --out targets/iter1
       bab targets --corpus manifest:segments.parquet --encoder hubert:runs/iter1 --layer 6 \\
           --clusters 500 --out targets/iter2
       bab targets --corpus rttm:/data/homes --centroids targets/iter1 --out targets/homes

@@ -32,10 +32,13 @@ def targets_for(
 
     Raises:
         ConfigError: neither a folder nor what to cluster is named.
+        BabError: the folder has no labels of one of the files.
     """
     asked = config.targets
     if asked.folder is not None:
-        return TargetStore(Path(asked.folder).expanduser())
+        store = TargetStore(Path(asked.folder).expanduser())
+        store.require(clips)
+        return store
     if asked.encoder is None:
         raise ConfigError(
             f"objective '{config.objective.name}' needs frame labels: make them with `bab targets "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import keyword
 import math
 import re
+import shlex
 import struct
 import wave
 from collections.abc import Iterator, Mapping
@@ -111,7 +112,7 @@ def commands(kind: str, names: Names, folder: Path) -> list[str]:
     """What to type next."""
     word = registry.KINDS[kind][0]
     return [
-        f"pip install -e {folder}",
+        f"pip install -e {shlex.quote(str(folder))}",
         f"bab check {word}/{names.name}",
         names.fill(TRIED[kind]),
         *(["bab table"] if TRIED[kind].startswith(("bab run", "bab bench")) else []),

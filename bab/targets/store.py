@@ -12,6 +12,7 @@ that of a 20 ms encoder: frame t of a stretch sees its samples [320 t, 320 t + 4
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +131,16 @@ class TargetStore:
                 return self._read(row, shift, frames)
         raise self._missing(clip, begin, end)
 
+    def require(self, clips: Iterable[Clip]) -> None:
+        """Have a file without any labels told before anything is trained, and not hours later.
+
+        Raises:
+            BabError: the store holds nothing of a file of which these clips name a second or more.
+        """
+        for clip in {c.path: c for c in clips if c.duration >= 1}.values():
+            if self._range(clip.path) == (0, 0):
+                raise self._missing(clip, 0, 0)
+
     def _read(self, row: int, shift: int, frames: int) -> Tensor:
         shard, offset = int(self._shard[row]), int(self._offset[row])
         there = int(self._frames[row])
@@ -163,12 +174,14 @@ class TargetStore:
             if clip.path in why:  # a part of it couldn't be read then
                 return AudioError(f"{asked}: left out when they were made: {why}")
         remedy = (
-            f"make targets of the same clips: bab targets --corpus CORPUS --centroids {self.folder}"
+            f"Make targets of the same clips: bab targets --corpus CORPUS --centroids "
+            f"{shlex.quote(str(self.folder))}"
             " --out NEW (or --encoder ... to fit anew)"
         )
         if begin == end:
             return BabError(
-                f"{asked}: {self.folder} has none of this file's content (did it change?); {remedy}"
+                f"{asked}: {self.folder} has none of this file's content: did it change, or was "
+                f"its split left out (a run reads train and dev)? {remedy}"
             )
         spans = [
             f"{self._first[i] / self.rate:.3f} to "
@@ -176,7 +189,7 @@ class TargetStore:
             for i in range(begin, min(end, begin + 3))
         ]
         more = f" and {end - begin - 3} more" if end - begin > 3 else ""
-        return BabError(f"{asked}: {self.folder} covers {', '.join(spans)}{more}; {remedy}")
+        return BabError(f"{asked}: {self.folder} covers {', '.join(spans)}{more}. {remedy}")
 
 
 def shard_name(number: int) -> str:

@@ -224,13 +224,14 @@ def test_conversions(here: Path, replaced: Any, capsys: Capture) -> None:
 def test_a_run_that_a_group_of_processes_makes_is_told_once(
     replaced: Any, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    path = put(here / "runs", make(confusion={"v": {"a": {"a": 1.0}}}))
+    path = put(here / "my runs", make(confusion={"v": {"a": {"a": 1.0}}}))
     replaced("bab.running.runner.run", lambda *given: (make(confusion={"v": {}}), path.parent))
     line = ["run", "--encoder", "fbank", "--task", "vtc"]
     assert main(line) == 0
     out = capsys.readouterr().out
     assert out.startswith("### vtc@rttm, fbank, probe: default\n") and "### v," not in out
-    assert f"\n\nRun folder: {path.parent}\nWhat was taken for what: bab table {path.parent}" in out
+    told = f"What was taken for what: bab table '{path.parent}' --detail"  # as a shell takes it
+    assert f"\n\nRun folder: {path.parent}\n{told}\n" in out
     assert out.endswith("It was done before; --force repeats it.\n")
     monkeypatch.setenv("RANK", "1")
     assert main(line) == 0 and capsys.readouterr().out == ""

@@ -287,7 +287,12 @@ def test_labels_need_a_layer_and_are_kept_apart_by_what_they_depend_on(
 ) -> None:
     asked: list[tuple[Any, ...]] = []
     monkeypatch.setattr(labels, "make", lambda *given: asked.append(given))
-    monkeypatch.setattr(labels, "TargetStore", lambda folder: folder)
+    looked: list[Any] = []
+
+    class Store(type(tmp_path)):  # a folder that is looked into
+        require = looked.append
+
+    monkeypatch.setattr(labels, "TargetStore", Store)
     clips = [clip(2.0)]
 
     def made(*sets: str, digest: str = "d1") -> Any:
@@ -310,3 +315,4 @@ def test_labels_need_a_layer_and_are_kept_apart_by_what_they_depend_on(
     assert options == TargetOptions(3, 4, sample_hours=2.0, skip_bad=True, rank=0, world=1)
     assert asked[0][3] == TargetOptions(100, 0, sample_hours=20.0, skip_bad=False)
     assert made("targets.folder=~/there") == Path("~/there").expanduser() and len(asked) == 6
+    assert looked == [clips]  # what was just made has all

@@ -55,8 +55,8 @@ def test_names_that_are_none(name: str, said: str) -> None:
 
 
 def test_what_to_type_next() -> None:
-    names, folder = Names("my-x", "my_x", "MyX"), Path("p/my-x")
-    first = ["pip install -e p/my-x", "bab check {}/my-x"]
+    names, folder = Names("my-x", "my_x", "MyX"), Path("p 1/my-x")
+    first = ["pip install -e 'p 1/my-x'", "bab check {}/my-x"]
     told = {
         "encoders": ("encoder", ["bab run --encoder my-x --task vtc", "bab table"]),
         "heads": ("head", ["bab run --encoder fbank --task gender --head my-x", "bab table"]),

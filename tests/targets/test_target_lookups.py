@@ -52,7 +52,7 @@ def test_crops_at_the_borders_of_what_is_labelled(tmp_path: Path) -> None:
     assert crop(0, 50) == [*full.tolist(), int(full[-1])] and crop(49 * 320, 1) == [int(full[-1])]
     assert crop(160, 49) == [*full[1:].tolist(), int(full[-1])]
     for first, frames in ((-161, 5), (0, 51), (320, 50), (49 * 320, 2)):
-        with pytest.raises(BabError, match=r"covers 0\.500 to 1\.480 s, 2\.000 to 2\.980 s; make"):
+        with pytest.raises(BabError, match=r"covers 0\.500 to 1\.480 s, 2\.000 to 2\.980 s\. Make"):
             crop(first, frames)
     again = TargetStore(tmp_path / "out")
     assert (again.rate, again.hop, again.field, again.folder) == (16000, 320, 400, tmp_path / "out")
@@ -64,21 +64,25 @@ def test_what_is_said_of_audio_without_labels(tmp_path: Path) -> None:
     spans = [clip_of(path, i, i + 0.5) for i in range(5)]
     made = run_make(spans, tmp_path / "out")
     remedy = (
-        "make targets of the same clips: bab targets --corpus CORPUS --centroids "
+        "Make targets of the same clips: bab targets --corpus CORPUS --centroids "
         f"{tmp_path / 'out'} --out NEW (or --encoder ... to fit anew)"
     )
     with pytest.raises(BabError) as caught:
         made.labels(clip_of(path, 5.5, 6.0), 24)
     covers = "0.000 to 0.480 s, 1.000 to 1.480 s, 2.000 to 2.480 s and 2 more"
     asked = f"{path}: no targets for 5.500 to 6.000 s"
-    assert str(caught.value) == f"{asked}: {tmp_path / 'out'} covers {covers}; {remedy}"
+    assert str(caught.value) == f"{asked}: {tmp_path / 'out'} covers {covers}. {remedy}"
     other = noise(tmp_path / "b.wav", 1.0, seed=3)
     with pytest.raises(BabError) as caught:
         made.labels(clip_of(other, 0.0, 1.0), 49)
     assert str(caught.value) == (
         f"{other}: no targets for 0.000 to 1.000 s: {tmp_path / 'out'} has none of this file's "
-        f"content (did it change?); {remedy}"
+        "content: did it change, or was its split left out (a run reads train and dev)? " + remedy
     )
+    made.require(spans)
+    made.require([*spans, clip_of(other, 0.0, 0.9)])  # too short to say
+    with pytest.raises(BabError, match=r"b\.wav: no targets for 0\.000 to 1\.000 s: "):
+        made.require([*spans, clip_of(other, 0.0, 1.0)])
     made.meta["left_out"] = [f"{other}: broken"]
     with pytest.raises(AudioError) as left:
         made.labels(clip_of(other, 0.0, 1.0), 49)
@@ -95,7 +99,7 @@ def test_several_files_are_told_apart_by_content(tmp_path: Path) -> None:
     for one in clips:
         begin, end = made._range(one.path)
         assert end - begin == 1 and made._range(one.path) == (begin, end)
-        with pytest.raises(BabError, match=r"covers 0\.000 to 0\.480 s; make"):
+        with pytest.raises(BabError, match=r"covers 0\.000 to 0\.480 s\. Make"):
             made.labels(one, 26)
     keys = [int.from_bytes(bytes(row[:8]), "big") for row in ids]
     assert made._keys.tolist() == keys
