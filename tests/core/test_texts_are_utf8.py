@@ -16,7 +16,6 @@ OTHERS = {"bab", "distribution", "form", "launch", "os", "recording", "requests"
 ASCII = {
     ("benching/worker.py", "Path('/proc/self/clear_refs').write_text('5')"),
     ("cli/listing.py", "Path(os.devnull).open('w')"),
-    ("targets/make.py", "path.read_text()"),
 }
 
 
