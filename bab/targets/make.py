@@ -125,7 +125,7 @@ def _refuse_other(job: TargetJob) -> None:
     """
     path = job.folder / "plan.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
-        if json.loads(path.read_text("utf-8"))["plan"] != job.plan:
+        if json.loads(path.read_text(encoding="utf-8"))["plan"] != job.plan:
             raise ConfigError(
                 f"{job.folder} holds targets of other clips or options (features, clusters, seed, "
                 "sample): name another --out, or delete that folder"
