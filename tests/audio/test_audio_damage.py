@@ -39,7 +39,7 @@ def test_files_that_are_no_audio(tmp_path: Path) -> None:
     (tmp_path / "text.mp3").write_text("this is no audio\n" * 50)
     unreadable(tmp_path / "text.mp3", "unsupported")
     (tmp_path / "folder.wav").mkdir()
-    assert "is a folder, and no file; check" in unreadable(tmp_path / "folder.wav", "missing")
+    assert "is a folder, and no file; check" in unreadable(tmp_path / "folder.wav", "unsupported")
     (tmp_path / "short.wav").write_bytes(b"RIFF\x00\x00")
     unreadable(tmp_path / "short.wav", "unsupported")
 
