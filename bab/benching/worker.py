@@ -312,7 +312,7 @@ def main() -> int:
                 replies.flush()
 
         lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        threading.Thread(target=_read, args=(lines,), daemon=True).start()
+        threading.Thread(target=_read, args=(lines,), name="bab-requests", daemon=True).start()
         while (line := lines.get()) is not None:
             try:
                 serve(json.loads(line), say)

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,6 +34,9 @@ def streams() -> Iterator[None]:
     yield
     os.dup2(out, 1)
     os.close(out)
+    for thread in threading.enumerate():
+        if thread.name == "bab-requests":  # its last act is a SIGTERM, which may be late
+            thread.join(30)
     signal.signal(signal.SIGTERM, handler)
 
 
