@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from bab.cli.echo import Place, echo, echo_table
+from bab.cli.echo import echo, echo_table
 from bab.cli.launched import takes_launcher
+from bab.cli.paths import Place
 
 
 @click.command("bench")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bab.cli.echo import Place, echo
+from bab.cli.echo import echo
+from bab.cli.paths import Place
 
 if TYPE_CHECKING:
     from bab.testing.subjects import Asked

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from bab.cli.echo import Place, echo
+from bab.cli.echo import echo
+from bab.cli.paths import Place
 from bab.core.errors import counted
 
 _SETS = ("labels", "from", "to")

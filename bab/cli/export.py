@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from bab.cli.echo import Place, echo
+from bab.cli.echo import echo
+from bab.cli.paths import Place
 
 
 @click.command("export")

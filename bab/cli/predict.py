@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bab.cli.display import DEVICES
-from bab.cli.echo import Place, echo
+from bab.cli.echo import echo
 from bab.cli.launched import in_shards, shard_option, takes_launcher
+from bab.cli.paths import Place
 from bab.core.errors import counted, lasting
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from bab.cli.complete import named
-from bab.cli.echo import Place, echo
+from bab.cli.echo import echo
 from bab.cli.launched import in_shards, shard_option, takes_launcher
+from bab.cli.paths import Place
 
 
 def _renamed(context: click.Context, param: click.Parameter, value: str | None) -> None:

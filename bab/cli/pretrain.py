@@ -10,8 +10,9 @@ import click
 
 from bab.cli.complete import named
 from bab.cli.display import leads
-from bab.cli.echo import Place, echo
+from bab.cli.echo import echo
 from bab.cli.launched import as_job, takes_launcher
+from bab.cli.paths import Place
 
 
 @click.command("pretrain")

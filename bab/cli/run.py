@@ -11,8 +11,9 @@ import click
 
 from bab.cli.complete import named
 from bab.cli.display import leads
-from bab.cli.echo import Place, echo, echo_table
+from bab.cli.echo import echo, echo_table
 from bab.cli.launched import in_shards, jobs_of, shard_option, takes_launcher
+from bab.cli.paths import Place
 
 
 @click.command("run")

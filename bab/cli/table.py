@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from bab.cli.echo import Place, echo, echo_table
+from bab.cli.echo import echo, echo_table
+from bab.cli.paths import Place
 
 if TYPE_CHECKING:
     from bab.results.audit import Audit

@@ -9,8 +9,9 @@ import click
 
 from bab.cli.complete import named
 from bab.cli.display import DEVICES
-from bab.cli.echo import Place, echo
+from bab.cli.echo import echo
 from bab.cli.launched import in_shards, jobs_of, shard_option, takes_launcher
+from bab.cli.paths import Place
 
 
 @click.command("targets")

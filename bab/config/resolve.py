@@ -316,9 +316,8 @@ def _emptied(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]
 
 def _settle(values: dict[str, Any], stated: Stated) -> None:
     """`~` in `runs` is the user's home; the same folder from another working directory is the same
-    corpus; and the run's seed draws
-    untrained weights, unless the encoder's own seed is given; and which precision `auto` is
-    depends on the device, and so belongs to the run."""
+    corpus; the run's seed draws untrained weights, unless the encoder's own seed is given; and
+    which precision `auto` is depends on the device, and so belongs to the run."""
     if isinstance(values.get("runs"), str):
         values["runs"] = os.path.expanduser(values["runs"])  # noqa: PTH111 - "" is refused later
     encoder, said = values.get("encoder", {}), stated.get("encoder", {})

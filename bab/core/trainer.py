@@ -357,8 +357,7 @@ def weighted(loss: Loss, divisors: Mapping[str, float]) -> tuple[Tensor, dict[st
     """What the gradient is taken of: the weighted sum of the terms, each over its divisor; and the
     terms."""
     parts = {k: term.weight * term.total / divisors[k] for k, term in loss.terms.items()}
-    values = list(parts.values())
-    return (torch.stack(values) if len(values) > 1 else values[0]).sum(), parts
+    return torch.stack(list(parts.values())).sum(), parts
 
 
 def counted(objective: Objective, parts: Iterable[Batch]) -> dict[str, float]:

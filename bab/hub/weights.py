@@ -57,7 +57,7 @@ def locate(
         path = path.expanduser()
         if path.exists():
             return Located(path.resolve(), str(path.resolve()))
-    except (OSError, RuntimeError) as error:  # no such user, too long, unreadable
+    except (OSError, RuntimeError, ValueError) as error:  # no such user, too long, a NUL
         raise WeightsError(f"'{encoder}:{weights}' can't be a path: {first_line(error)}") from error
     if weights.startswith(("/", "./", "../", "~")) or weights in (".", ".."):
         raise WeightsError(f"{path} does not exist: '{encoder}:{weights}' names a local path")

@@ -136,7 +136,7 @@ class FeatureSource:
         todo = self.blocks[rank::world]
         fresh = _fresh(todo)
         total, done = sum(fresh.values()), 0.0
-        begun: deque[_Portion] = deque()  # and in the end what is left, where nothing stopped it
+        begun: deque[_Portion] = deque()  # and at last, unless it was stopped, what needs nothing
         written: Future[None] | None = None
         with ThreadPoolExecutor(1, thread_name_prefix="bab-writer") as writer:
             for made in self.passes.stream(self._asked(todo, begun, stop)):
@@ -148,15 +148,17 @@ class FeatureSource:
                 progress(done, total)
             if written is not None:
                 written.result()
-        for passed, _ in begun:
-            self._filled = len(self.blocks)
-            if passed:
+        if begun:
+            left, _ = begun.pop()
+            if left:
                 progress(total, total)
+            self._filled = len(self.blocks)
 
     def _asked(
         self, todo: Sequence[_Block], begun: deque[_Portion], stop: Callable[[], bool]
     ) -> Iterator[list[Window]]:
-        """The windows of portions of what isn't kept yet and can be; `begun` gets their blocks."""
+        """The windows of portions of what isn't kept yet and can be, for a thread of their own;
+        `begun` gets their blocks."""
         passed: list[_Block] = []
         for blocks in self._portions(todo):
             if stop():

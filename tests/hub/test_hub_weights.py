@@ -44,6 +44,7 @@ def test_locate_takes_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("bas", "did you mean 'base'"),
         ("a//b", "knows no weights 'a//b'"),
         ("~nobody-here/x", "can't be a path"),
+        ("~nobody\0/x", "can't be a path: embedded null byte"),
         ("a\0b", "knows no weights"),
         ("x" * 5000, "can't be a path: .*too long"),
         ("owner/name", "not on this machine and --offline"),
