@@ -54,7 +54,7 @@ def asked_grid(
             raise
         raise type(error)(f"{read_from}{error}") from error
     of_all = [(key_of["set"], keys), *((f"--set {text}", assignment(text)) for text in sets)]
-    merge([*of_all, *((f"{read_from}{cell.label}", cell.keys) for cell in cells)])
+    merge([*of_all, *((f"{read_from}{cell.label}", dict(cell.keys)) for cell in cells)])
     rates = tuple(_numbers(key_of["lr"], values.get("lr", []), float))
     seeds = tuple(_numbers(key_of["seeds"], values.get("seeds", [0]), int))
     jobs = _number(key_of["jobs"], values.get("jobs", 1), int)
