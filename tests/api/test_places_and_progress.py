@@ -200,5 +200,3 @@ def test_keys_of_a_value(home: Path) -> None:
     ]  # fmt: skip
     for given, said in cases:
         assert texts(given) == said
-
-

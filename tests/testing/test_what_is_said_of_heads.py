@@ -203,3 +203,15 @@ def test_what_is_no_fault(cls: Any) -> None:
     )
     counted = built(lambda h: h.register_buffer("steps", torch.zeros(1).long()))
     assert said(heads.check_learns, frozen) == "" == said(heads.check_state, counted)
+
+
+@pytest.mark.parametrize("cls", [GoodHead, SolvedHead])
+def test_checks_draw_from_generators_of_their_own(
+    cls: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heads, "_STEPS", 2)
+    before = torch.get_rng_state(), str(np.random.get_state()), random.getstate()
+    for check in heads.CHECKS:
+        said(check, cls)
+        assert torch.equal(torch.get_rng_state(), before[0]), check
+    assert (str(np.random.get_state()), random.getstate()) == before[1:]
