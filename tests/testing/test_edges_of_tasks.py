@@ -63,6 +63,20 @@ def counted(unit: str, change: Any, **members: Any) -> Any:
     return task(units={"accuracy": unit, "recall": ""}, metrics=metrics, **members)
 
 
+def gains(by: float, when: int = 0) -> Any:
+    """What wasn't predicted counts for more, where more than so many clips weren't."""
+
+    def statistics(self: Any, reference: Any, prediction: Any) -> Any:
+        lacks = 0.0 if prediction else 1.0
+        return {**GoodTask.statistics(self, reference, prediction), "lacking": lacks}
+
+    def metrics(self: Any, totals: Any) -> Any:
+        missed = totals["lacking"] if totals.get("lacking", 0.0) >= when else 0.0
+        return {"accuracy": (totals["right"] + by * missed) / totals["clips"]}
+
+    return task(statistics=statistics, metrics=metrics)
+
+
 def targets(value: Any) -> Any:
     return task(targets=lambda self, clip, grid, frames, labels: value)
 
@@ -136,6 +150,8 @@ def labelled(value: Any) -> Any:
         ("planted", counted("s", lambda share: 7 - share), "right outputs have accuracy 6, wrong"),
         ("missing", GoodTask, ""),
         ("missing", scored(accuracy=0.5), "without any prediction accuracy is 0.5, as with right"),
+        ("missing", gains(2.0), "with half of the right predictions accuracy is 1.5, with all of "),
+        ("missing", gains(2.0, when=6), "with none of the right predictions accuracy is 2, with"),
         ("bounds", GoodTask, ""),
         ("bounds", scored(recall=1 + 1e-10), ""),
         ("bounds", scored(recall=1 + 1e-8),
@@ -213,3 +229,12 @@ def test_a_model_that_is_right_says_the_class_of_each_frame(corpus: Any, shape: 
     assert output.values.tolist() == [wanted[t % 3] for t in range(frames)]
     wrong = case.outputs(case.test, "wrong")[0]
     assert (wrong.values == -output.values).all()
+
+
+def test_a_model_that_says_nothing_has_the_shape_of_one_that_does(corpus: Any) -> None:
+    from bab.plugins.tasks.asr import SpeechRecognition, SpeechRecognitionOptions
+
+    case = TaskCase.of(SpeechRecognition(SpeechRecognitionOptions()), corpus)
+    right, wrong = (case.outputs(case.test, kind)[0].values for kind in ("right", "wrong"))
+    assert wrong.shape == right.shape and wrong.shape[1] == len(case.labels["char"])
+    assert (wrong.argmax(1) == 0).all() and right.argmax(1).any()
