@@ -10,6 +10,7 @@ from hf_models import saved_model
 
 from bab.config.resolve import run_config
 from bab.core.errors import BabError
+from bab.core.observers import hookimpl
 from bab.results.record import load
 from bab.results.table import table
 from bab.running.runner import run
@@ -23,8 +24,21 @@ def config(tmp_path, sets=(), **options):
     return run_config(None, options, given, expand=model_settings)
 
 
+class Steps:
+    """Notes how many steps a run is said to have."""
+
+    def __init__(self):
+        self.told = []
+
+    @hookimpl
+    def bab_run_start(self, run):
+        self.told.append(run.steps)
+
+
 def test_ones_own_run_has_its_own_scores(model, tmp_path):
-    record, folder = run(config(tmp_path, model=str(model), mode="evaluate"))
+    steps = Steps()
+    record, folder = run(config(tmp_path, model=str(model), mode="evaluate"), watching=[steps])
+    assert steps.told == [0]
     own = load(model / "record.json")
     assert record.metrics == pytest.approx(own.metrics, abs=1e-6)
     assert record.corpus_digest == own.corpus_digest and record.id != own.id
@@ -52,7 +66,9 @@ def test_its_id_is_the_models_not_the_places(model, tmp_path):
 
 def test_begun_from_a_run(model, tmp_path):
     sets = ["train.steps=1", "train.lr=1e-9", "train.eval_every=1"]
-    _, folder = run(config(tmp_path, sets, model=str(model), mode="probe"))
+    steps = Steps()
+    _, folder = run(config(tmp_path, sets, model=str(model), mode="probe"), watching=[steps])
+    assert steps.told == [1]
     one, two = load_saved(model), load_saved(folder)
     assert two.spec["start"] == str((model / "model").resolve())
     mine, theirs = two.model.head.state_dict(), one.model.head.state_dict()

@@ -352,6 +352,17 @@ def test_what_is_read_again_goes_straight_into_the_batch(
     assert torch.equal(source.inputs(asked).states, first.states)
 
 
+def test_windows_that_begin_together_are_told_apart_by_their_ends(wav: Path, make: Make) -> None:
+    source = make()
+    both = [Window(Clip("home", str(wav), 1.0, end, "home")) for end in (5.0, 3.0)]
+    given = filled(source, both).inputs(items(both))
+    assert given.lengths.tolist() == [40, 20]
+    with torch.no_grad():
+        alone = [make(budget=0).inputs(items([one])).states[0] for one in both]
+    assert torch.equal(given.states[0], alone[0])
+    assert torch.equal(given.states[1, :, :20], alone[1])
+
+
 def test_copies_of_a_file_are_encoded_once(wav: Path, make: Make) -> None:
     copy = wav.with_name("copy.wav")
     copy.write_bytes(wav.read_bytes())

@@ -71,11 +71,13 @@ def test_what_fails_in_a_model_that_is_as_it_was_written_is_no_edit(
     (edited / "model.json").write_text(
         json.dumps({k: v for k, v in spec.items() if k not in ("checksum", "weights")})
     )
-    replaced("bab.running.saved.open_encoder", KeyError("mels"))
+    opened = replaced("bab.running.saved.open_encoder", KeyError("mels"))
     with pytest.raises(BabError, match=r"model\.json can't be used: 'mels'$"):
-        load_saved(edited)
+        load_saved(edited, offline=True)
     with pytest.raises(KeyError):
-        load_saved(folder)
+        load_saved(folder, trust_code=True)
+    # What the user allows goes with it.
+    assert [given[1:] for given, _ in opened] == [(True, False), (False, True)]
 
 
 def test_an_encoder_that_was_trained_further_is_another(tmp_path: Path) -> None:

@@ -162,7 +162,8 @@ def test_a_list_names_what_lies_beside_it_or_anywhere(
     (tmp_path / "here/@odd.wav").write_bytes(b"RIFF")
     assert names("@odd.wav") == ["@odd"]  # a file of that name is no list
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(BabError, match=r"files\.txt: can't be read as a list of files \("):
+    told = rf"{path}: can't be read as a list of files \('utf-8' codec can't decode byte 0xff"
+    with pytest.raises(BabError, match=told):
         recordings([f"@{path}"])
     with pytest.raises(BabError) as caught:
         recordings(["@gone.txt"])

@@ -53,6 +53,10 @@ def test_subsets_text_and_gender(root):
     corpus = librispeech(root)
     check_corpus(corpus)
     assert [len(corpus.clips(split)) for split in corpus.splits()] == [24, 12, 16]
+    assert [clip.id for clip in corpus.clips("train")] == [
+        f"{speaker}-{chapter}-000{i}" for speaker in (0, 1, 2, 5, 6, 7) for chapter in (10, 20)
+        for i in (0, 1)
+    ]  # fmt: skip
     for path in (root / "LibriSpeech" / "test-clean" / "20" / "10").glob("*.flac"):
         path.rename(path.with_suffix(".FLAC"))
     loud = librispeech(root).clips("test")

@@ -43,6 +43,19 @@ def test_a_uem_beyond_the_file(tmp_path):
         load(tmp_path)
 
 
+def test_an_unreadable_file_of_which_nothing_is_annotated_is_told_once(tmp_path):
+    """Nobody knows how long it is."""
+    homes(tmp_path)
+    (tmp_path / "wav" / "a.wav").write_bytes(b"junk")
+    write(tmp_path / "rttm" / "a.rttm")
+    write(tmp_path / "a.uem")
+    corpus = load(tmp_path)
+    first = next(iter(corpus.clips()))
+    assert (first.id, first.end, first.scored, first.segments) == ("a", 0.0, None, ())
+    (told,) = corpus.notices
+    assert told.startswith(f"Unreadable: {tmp_path / 'wav' / 'a.wav'}: it can't be decoded")
+
+
 def test_binary_rubbish_is_named(tmp_path):
     homes(tmp_path)
     (tmp_path / "rttm" / "a.rttm").write_bytes(b"SPEAKER \xff\xfe")
