@@ -196,6 +196,8 @@ def test_a_components_keys_outside_a_run() -> None:
     made = component_config("encoder", "fbank", ["encoder.mels=40"])
     assert made["options"]["mels"] == 40 and made["name"] == "fbank"
     assert encoder_config("hubert:tiny").weights == "tiny" and encoder_config("fbank").weights == ""
+    odd = {"encoder": {"name": "fbank", "mels": Path("40")}, "task": "vtc"}  # nothing of JSON's
+    assert refused(run_config, None, odd, []).startswith("encoder.mels: '40' is not")
     said = refused(component_config, "encoder", "fbank", ["corpus.x=1"])
     assert said == "--set corpus: only keys of 'encoder' have a meaning here"
     said = refused(component_config, "encoder", "fbank", ["encoder.mel=1"])

@@ -52,7 +52,9 @@ def test_a_file_becomes_a_file_or_stands_in_a_folder(tmp_path: Path) -> None:
     assert same.notices == []
 
 
-def test_a_folder_is_converted_with_its_tree(tmp_path: Path) -> None:
+def test_a_folder_is_converted_with_its_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given, out = tmp_path / "in", tmp_path / "in" / "out"
     for name in ("b/x.rttm", "a.rttm", ".hidden/y.rttm", "b/.z.rttm", "out/old.rttm", "B.RTTM"):
         rttm(given / name, Path(name).stem)
@@ -66,6 +68,9 @@ def test_a_folder_is_converted_with_its_tree(tmp_path: Path) -> None:
     assert len(again.written) == 4  # `out` is one of the folders now
     same = go(given / "b", given / "b", "csv")  # beside the files themselves
     assert same.written == [given / "b" / "x.csv"]
+    monkeypatch.chdir(given / "b")
+    again = go(given / "b", Path("../b"), "eaf", source="rttm")  # however the folder is named
+    assert again.written == [Path("../b/x.eaf")]
 
 
 def test_labels_are_changed_or_left_out(tmp_path: Path) -> None:

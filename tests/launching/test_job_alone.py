@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import listing
 import pytest
 
 from bab.core.registry import FILES, Entry
@@ -204,6 +205,9 @@ def test_code_is_babs_each_distributions_and_each_files(
     assert first["gone"] == "5 " and first["strange-plugin"].startswith("2 ")
     assert len(first["one.py"]) == 12 and first["one.py"] != first["two.py"]
     assert len(first["single"]) == len(first["strange-plugin"]) == 14
+    with monkeypatch.context() as other:  # as another machine may list the folder
+        listing.mixed(other)
+        assert codes.code() == first
     (package / "b.py").write_text("B = 2\n")
     single.write_text("C = 2\n")
     second = codes.code()

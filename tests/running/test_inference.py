@@ -133,6 +133,17 @@ def test_processes_share_the_regions_and_a_pass_takes_so_many_seconds(
     assert per_pass(examples.windows, 64.0) == 32 and per_pass([], 64.0) == 64
 
 
+def test_what_is_computed_in_half_precision_is_told_in_full(home: str) -> None:
+    class Halved(Framed):
+        def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+            return super().forward(x, lengths).bfloat16()
+
+    regions, view = [Clip("a", home, 0.0, 2.0, "")], View(window=4.0)
+    (values,) = said(Halved(), regions, view, whole=False)
+    assert values.dtype == np.float32
+    np.testing.assert_allclose(values[:, 0], np.arange(20), rtol=2**-8, atol=1e-3)
+
+
 def test_a_region_without_audio_gives_nothing(home: str) -> None:
     regions = [Clip("a", home, 2.0, 2.0, ""), Clip("b", home, 2.0, 3.0, "")]
     assert len(said(Framed(), regions, View(window=4.0), whole=False)) == 1

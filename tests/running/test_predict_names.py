@@ -14,9 +14,10 @@ from bab.audio.reading import read
 from bab.core.errors import AudioError
 from bab.plugins.datasets.rttm import Rttm
 from bab.running import maker as module
-from bab.running.maker import PredictOptions
+from bab.running.maker import Maker, PredictOptions
 from bab.running.predict import predict
 from bab.running.predictor import Predictor
+from bab.running.recordings import Named, Recording
 from bab.running.spool import Spool
 from bab.running.walking import Rows
 
@@ -168,3 +169,17 @@ def test_neither_another_format_nor_a_models_new_place_makes_anew(
     assert len(made) == 1 and {"a.rttm", "a.eaf"} <= {path.name for path in out.iterdir()}
     other = predict(model, [tmp_path / "a.wav"], out, PredictOptions(thresholds=LOUD))
     assert other.again == 0 and other.made_by not in made
+
+
+def test_of_a_stretch_it_is_kept_where_it_begins_and_ends(model: Path, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
+    path = str(tmp_path / "a.wav")
+    soundfile.write(path, noise, 16000)
+    maker = Maker(model, PredictOptions(), tmp_path / "out")
+    stretch = Recording("part", path, 0.25, 0.75, began="07:08:09")
+    told: list[float] = []
+    made = maker.finish(maker.hear(stretch, told.append, lambda: False))
+    done = made.done
+    assert (done.start, done.end, done.seconds, done.began) == (0.25, 0.75, 0.5, "07:08:09")
+    assert not made.again and told[-1] == 0.5
+    assert maker.results.names() == [Named("part", path, 0.25, 0.75, done.digest)]

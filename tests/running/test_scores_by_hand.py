@@ -87,6 +87,7 @@ def test_scores_of_all_and_without_each_group() -> None:
     assert groups.amounts == {"a": [2.0, 1.0, 4.0], "b": [3.0, 5.0, 0.0]}
     assert groups.sizes("right") == [5.0, 6.0, 4.0] and groups.sizes("right/b") == [3.0, 5.0, 0.0]
     assert groups.rare == {"b": 2}
+    assert list(Groups(Shares(), CLIPS[::-1], CLIPS).amounts) == ["a", "b"]  # by name
     scores = scored(card, groups)
     expected = {
         "right": [5 / 10, 7 / 9, 4 / 11],

@@ -99,3 +99,14 @@ def test_the_option_changes_no_identity_while_it_is_rttm():
     assert json.dumps(corpus_config("rttm").options) == '{"labels": {}, "audio": "", "rttm": ""}'
     assert corpus_config("rttm", ["corpus.format=rttm"]) == corpus_config("rttm")
     assert corpus_config("rttm", ["corpus.format=eaf"]).options["format"] == "eaf"
+
+
+def test_another_format_that_is_there_is_named_whatever_its_case(tmp_path):
+    sound(tmp_path / "wav" / "a.wav", 2)
+    for name in ("z.EAF", "b.TextGrid", "notes.md"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(CorpusError, match=r"z\.EAF is there: if that is .*corpus\.format=eaf$"):
+        load(tmp_path)
+    (tmp_path / "z.EAF").unlink()
+    with pytest.raises(CorpusError, match=r"b\.TextGrid is there: .*corpus\.format=textgrid$"):
+        load(tmp_path)

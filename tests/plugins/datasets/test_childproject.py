@@ -341,3 +341,18 @@ def test_recordings_without_audio_are_shown_as_far_as_three(
     names = shown.split(", ")
     told = ", ".join(name if name == "..." else f"{name}.wav" for name in names)
     assert said == f"{gone} recordings without audio were left out: {told}"
+
+
+def test_an_unreadable_recording_is_as_long_as_what_was_annotated(tmp_path):
+    root = project(tmp_path)
+    edit(
+        root / "metadata" / "annotations.csv",
+        "vtc,r1.wav,0,0,10000,x.rttm,r1.csv\n",
+        "vtc,r1.wav,0,0,4000,x.rttm,r1.csv\nvtc,r1.wav,0,6000,7500,x.rttm,r1.csv\n",
+    )
+    path = root / "recordings" / "raw" / "r1.wav"
+    path.write_bytes(b"junk")
+    corpus = load(root)
+    clip = clips(corpus)["r1"]
+    assert clip.end == 7.5 and clip.scored == ((0.0, 4.0), (6.0, 7.5))
+    assert sum(note.startswith(f"Unreadable: {path}: ") for note in corpus.notices) == 1

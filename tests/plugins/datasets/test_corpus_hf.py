@@ -188,6 +188,20 @@ def test_columns_that_can_not_serve_are_named(tmp_path, options, message):
         load(tmp_path / "set", **options)
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(ValueError("\n  a split is gone.\nand more"), "a split is gone"), (KeyError(), "KeyError")],
+)
+def test_of_what_the_library_says_the_first_line_is_told(tmp_path, replaced, error, reason):
+    replaced("datasets.load_dataset", error)
+    with pytest.raises(CorpusError) as caught:
+        load(tmp_path)
+    assert str(caught.value) == (
+        f"hf:{tmp_path.as_posix()} can't be loaded (a folder): {reason}. Check the name, "
+        "corpus.config and, for the hub, the connection and HF_TOKEN."
+    )
+
+
 def test_a_missing_extra_and_a_folder_without_data_are_one_line(tmp_path, monkeypatch):
     with pytest.raises(CorpusError, match=r"can't be loaded \(a folder\)"):
         load(tmp_path)

@@ -6,12 +6,14 @@ import re
 from datetime import datetime, time
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from format_files import CHA, EAF, TEXTGRID, read, write
 
 from bab.core.annotations import Annotation, Mark
 from bab.core.errors import BabError
+from bab.data.annotations import open_format
 from bab.plugins.formats.shared.chat import Person, invent_people, read_people
 from bab.plugins.formats.shared.tiers import from_tiers, to_tiers
 
@@ -123,10 +125,29 @@ def test_an_utterance(tmp_path: Path, lines: tuple[str, ...], expected: tuple[st
     assert (mark.text, dict(mark.values)) == expected and form.notices == []
 
 
+def test_tiers_of_elan_say_whose_they_are(tmp_path: Path) -> None:
+    """Those of one speaker hang on its first, and all of them name the speaker."""
+    marks = (
+        Mark(0, 1, "KCHI", "CHI", "ba", {"vcm": "C"}),
+        Mark(1, 2, "FEM", "MOT", "", {"xds": "T"}),
+    )
+    form = open_format("eaf")
+    form.write([Annotation("a", marks, duration=3.0)], tmp_path / "a.eaf")
+    tiers = ElementTree.parse(tmp_path / "a.eaf").getroot().iter("TIER")
+    keys = ("TIER_ID", "PARTICIPANT", "PARENT_REF")
+    assert [tuple(tier.get(key) for key in keys) for tier in tiers] == [
+        ("CHI", "CHI", None), ("vcm@CHI", "CHI", "CHI"),
+        ("MOT", "MOT", None), ("xds@MOT", "MOT", "MOT"),
+    ]  # fmt: skip
+
+
 def test_lines_of_nothing_but_blanks_are_passed_over(tmp_path: Path) -> None:
     whole = chat("*CHI:\tba", "\tbu . \x150_1000\x15")
     one, form = read("cha", tmp_path / "a.cha", "  \n\t\n" + whole.replace("\n", "\n\n"))
     assert [mark.text for mark in one.marks] == ["ba bu"] and form.notices == []
+    apart = whole.replace(":\t", " :\t")  # and so are those behind a name
+    one, _ = read("cha", tmp_path / "a.cha", apart)
+    assert [(mark.speaker, mark.text) for mark in one.marks] == [("CHI", "ba bu")]
 
 
 @pytest.mark.parametrize(
