@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,25 @@ def test_files_are_checked_in_their_order_whatever_comes_first(
     for jobs in (0, 1, 3):
         assert check._check_files(paths[:1], jobs, None) == problems[:1]
     assert made == [1, 1, 3]
+
+
+def test_stopped_no_further_file_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    go_on = threading.Event()
+
+    def look(path: str) -> list[Problem]:
+        asked.append(path)
+        assert path == "0" or go_on.wait(20)  # the others wait for what becomes of the first
+        return []
+
+    def stop(done: int, total: int) -> None:
+        threading.Timer(0.05, go_on.set).start()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(check.reading, "check", look)
+    with pytest.raises(KeyboardInterrupt):
+        check._check_files([str(i) for i in range(50)], 2, stop)
+    assert len(asked) < 5
 
 
 def test_progress_of_a_quick_look(

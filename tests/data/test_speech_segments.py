@@ -27,6 +27,7 @@ def test_what_is_shorter_than_two_seconds_is_widened() -> None:
     assert made((3, 5), total=12) == [(0, 12)] and made((0, 20), total=20) == [(0, 20)]
     assert made((0, 4), (24, 28), total=30) == [(0, 30)]  # widened, they reach each other
     assert made((0, 4), (36, 40), total=40) == [(0, 20), (20, 40)]
+    assert made((0, 40), (100, 104), (124, 128), total=130) == [(0, 40), (92, 130)]
 
 
 def test_what_is_longer_than_thirty_is_cut_in_its_longest_pause() -> None:
