@@ -211,6 +211,16 @@ def test_terms_are_weighed_and_divided_once() -> None:
     assert counted(objective, [cast(Any, 1), cast(Any, 2)]) == {"a": 3.5, "b": 4.0}
 
 
+@pytest.mark.parametrize(("count", "divisor"), [(0.25, 0.75), (2.0, 6.0), (0.0, 1.0)])
+def test_a_term_is_divided_by_its_count_and_one_of_nothing_by_one(
+    tmp_path: Path, count: float, divisor: float
+) -> None:
+    """Counts may be weighted, and then less than one."""
+    made, _ = job(tmp_path, TrainConfig(steps=1, batch=12))
+    made.objective.counts = lambda part: {"a": count}
+    assert Trainer(made)._divisors([batch([i], 0) for i in range(3)]) == {"a": divisor}
+
+
 def test_the_optimizer_is_adamw_as_the_options_have_it() -> None:
     config = TrainConfig(lr=0.3, betas=(0.8, 0.95), eps=1e-4, weight_decay=0.25)
     made = adamw([{"params": [nn.Parameter(torch.ones(1))]}], config, fused=True)
