@@ -220,6 +220,8 @@ def test_late_fusion_is_the_mean_of_the_members_probabilities() -> None:
         mean = (one[:, kind].softmax(-1) + two[:, kind].softmax(-1)) / 2
         torch.testing.assert_close(out[:, kind].exp(), mean)
     assert bool(out.isfinite().all())
+    sure = torch.tensor([[[200.0, 0.0, 9.0, 200.0, 0.0]]])  # both: the other has no chance at all
+    assert fused(sure, ones[:1])[0, 1].item() == pytest.approx(math.log(1e-38), rel=1e-3)
     vectors, y = torch.rand(6, 5), torch.arange(6)
     fused.fit(vectors, y)
     assert torch.equal(heads[0].seen[0][0], vectors[:, :3]) and heads[1].seen[0][1] is y
