@@ -70,6 +70,8 @@ def test_each_keys_source_is_remembered() -> None:
              "encoder.mels": "high", "train": "high", "encoder": "high", "none": "",
              "train.other": ""}  # fmt: skip
     assert {path: whole.source(path) for path in known} == known
+    whole.add("higher", {"train": {"betas": {"first": 1}}})  # the nearest key's counts
+    assert (whole.source("train.betas.first"), whole.source("train.betas.0")) == ("higher", "low")
 
 
 @pytest.mark.parametrize(
@@ -193,6 +195,9 @@ def test_a_file_of_keys(tmp_path: Path) -> None:
 
 
 def test_a_components_keys_outside_a_run() -> None:
+    for given, freeze in ({}, "none"), ({"freeze": "conv"}, "conv"):
+        asked = {"encoder": "hubert:random-tiny", "task": "vtc", "mode": "finetune", **given}
+        assert run_config(None, asked, []).freeze == freeze  # untrained convolutions learn, too
     made = component_config("encoder", "fbank", ["encoder.mels=40"])
     assert made["options"]["mels"] == 40 and made["name"] == "fbank"
     assert encoder_config("hubert:tiny").weights == "tiny" and encoder_config("fbank").weights == ""

@@ -91,6 +91,14 @@ def test_without_dev_and_without_speakers_txt(tmp_path):
     assert len(corpus.clips("dev")) == 8 and "gender" not in corpus.provides
 
 
+def test_subsets_are_called_by_a_split_and_what_follows_a_dash(tmp_path):
+    for first, subset in enumerate(("train", "training", "dev", "devices", "test-clean", "tests")):
+        make(tmp_path, subset, range(first * 10, first * 10 + 2))
+    corpus = librispeech(tmp_path)
+    subsets = [{clip.labels["subset"] for clip in corpus.clips(s)} for s in corpus.splits()]
+    assert subsets == [{"train"}, {"dev"}, {"test-clean"}]
+
+
 def test_missing_things(tmp_path):
     with pytest.raises(CorpusError, match="no such folder"):
         librispeech(tmp_path / "nowhere")
