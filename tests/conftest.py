@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import forks
+import listing
 import pytest
 from distributions import write_distribution
 
@@ -57,6 +58,16 @@ def pytest_runtest_setup() -> None:
 def pytest_unconfigure() -> None:
     """pytest itself now collects twice, a second each time."""
     gc.freeze()
+
+
+# Whose tests hang on no order in which a file system lists folders.
+ANY_ORDER = {"data", "datasets", "formats", "hub", "kit", "targets"}
+
+
+@pytest.fixture(autouse=True)
+def any_order(request: pytest.FixtureRequest) -> None:
+    if request.path.parent.name in ANY_ORDER:
+        listing.mixed(request.getfixturevalue("monkeypatch"))
 
 
 @pytest.fixture
