@@ -8,6 +8,7 @@ import sys
 
 import forks
 import pytest
+import torch
 from places import ROOT
 
 from bab.checking.blame import blamed, naming
@@ -46,6 +47,12 @@ SOURCE = """
         def clips(self, split=None):
             yield from (1 / 0 for _ in range(3))
 
+    class Fills(bab.Head):
+        level = ("clip",)
+
+        def forward(self, x, lengths):
+            raise x("no memory is left")
+
     class Calls(bab.Objective):
         def counts(self, batch):
             return {}
@@ -58,11 +65,17 @@ FROM = " of blame-dist 3.1 (blame_mod:"
 
 @pytest.fixture
 def load(install):
-    names = ("Crashes", "Leaves", "Says")
+    names = ("Crashes", "Leaves", "Says", "Fills")
     kinds = {"heads": {name.lower(): f"blame_mod:{name}" for name in names}}
     kinds |= {"datasets": {"lists": "blame_mod:Lists"}, "objectives": {"calls": "blame_mod:Calls"}}
     install("blame-dist", kinds, {"blame_mod": SOURCE}, version="3.1")
     return registry.load
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.cuda.OutOfMemoryError])
+def test_want_of_memory_is_no_plugins_fault(load, error):
+    with pytest.raises(error, match=r"^no memory is left$"), naming():
+        load("heads", "fills")(2, 2, None)(error, None)
 
 
 def test_an_exception_names_kind_name_distribution_version_class_and_method(load):

@@ -134,6 +134,18 @@ def test_what_is_cut_off_is_decoded_and_the_rest_waits_for_more(texts: bool) -> 
     assert [(s.start, s.end) for s in said.segments] == [(0, 0.1), (2, 2.9), (7, 7.5)]
 
 
+def test_pieces_without_a_word_leave_no_blanks_in_a_text() -> None:
+    model = cast(
+        Saved, SimpleNamespace(task=Cutting(True), encoder=SimpleNamespace(grid=GRID), labels={})
+    )
+    for rows, text in (
+        (([[0.0], [0.0], [2.0]], [[0.0], [3.0]]), "2 3"),
+        (([[0.0], [0.0]], [[0.0]]), ""),
+    ):
+        said = decoded(model, Recording("home", "/h.wav"), Stretched(*rows), 0.8, {})
+        assert said.text == text
+
+
 @pytest.mark.parametrize(
     ("length", "stays"), [(0.0, False), (0.0004, False), (0.0006, True), (0.001, True)]
 )
