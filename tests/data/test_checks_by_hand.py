@@ -315,6 +315,8 @@ def test_no_split_is_left_empty_however_the_seconds_lie() -> None:
     assert [c.id for c in made["train"]] == ["a"]
     brief = splits.by_group([clip("a", 0.0), clip("b", 0.0), clip("c", 0.0)])
     assert [len(part) for part in brief.values()] == [1, 1, 1]
+    rounds = splits.kfold([clip(name, 0.0) for name in "abc"], 3)
+    assert [len(fold.test) for fold in rounds] == [1, 1, 1]
 
 
 def test_what_is_said_of_too_few_parts() -> None:
