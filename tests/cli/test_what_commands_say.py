@@ -379,6 +379,7 @@ def test_what_is_checked(replaced: Any, here: Path, words: list[str], kind: str,
     [(["slurm", "--set", "encoder.x=1"], "--set encoder.x=1: a launcher's options are launcher."),
      (["jsonl", "--set", "a=1"], "--set a=1: observers have no options here"),
      (["hubrt"], "nothing is called 'hubrt': did you mean 'hubert'"),
+     (["encoder"], "nothing is called 'encoder'"), (["heads"], "nothing is called 'heads'"),
      (["rttm"], "several components are called 'rttm': say corpus/rttm or format/rttm")],
 )  # fmt: skip
 def test_slips_of_a_check(here: Path, capsys: Capture, words: list[str], said: str) -> None:

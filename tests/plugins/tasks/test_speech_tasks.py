@@ -48,6 +48,8 @@ def distance(a: Sequence[str], b: Sequence[str]) -> int:
         ("\u2018quoted\u2019 dogs' tails'", "quoted dogs tails"),
         ("L'home parla amb la col·lega", "l'home parla amb la col·lega"),
         ("la coŀlega i el XOC·COL•LAT COL‧LEGI", "la col·lega i el xoc col lat col·legi"),
+        ("a·la l·a ·l l· L·l l··l", "a la l a l l l·l l l"),
+        ("'n a' 'x' a\u200c \u200cb", "n a x a b"),
         ("Això és ÇA: què?", "això és ça què"),
         ("हिन्दी में क्‍या है। १२", "हिन्दी में क्\u200dया है १२"),
         ("well-known\u00adword\u200e — 5 %", "well knownword 5"),
