@@ -159,6 +159,8 @@ def test_phones_are_read_decoded_and_scored() -> None:
     assert task.targets(train[0], GRID, 9, labels).tolist() == [2, 3, 1, 3]
     kept = Phonemes(PhonemesOptions(strip_stress=False)).fit(train[:1])
     assert kept == {"phone": ("<blank>", "AH0", "AY1", "K")}
+    odd = clip("o", phones="AY0 AH2 ay1 AY3 AY12 A1B 0 1A1")  # digits that are no stress stay
+    assert task.fit([odd])["phone"][1:] == ("0", "1A1", "A1B", "AH", "AY", "AY12", "AY3", "ay1")
     output = Output(train[0], frames([2, 0, 3, 1, 1, 3, 3, 5], 6))
     said = task.decode(output, GRID, labels, {})
     assert said.text == "AY K AH K ʃ"
