@@ -51,6 +51,9 @@ def test_errors_and_their_tracebacks(replaced: Any, here: Path, capsys: Capture)
         2,
         f"bab: error: {here / 'x.csv'}: Permission denied{remedy}",
     )
+    others = (".tmp-a-0f-x.tmp", ".tmp-1-0g-x.tmp", ".tmp-1-0f-x.tmp.csv", ".tmp-1--x.tmp", "x.tmp")
+    for name, told in ((".tmp-1-0f-x-1.csv.tmp", "x-1.csv"), *zip(others, others, strict=True)):
+        assert ended(OSError(28, "No space", name)) == (2, f"bab: error: {told}: No space\n")
     assert ended(OSError(30, "Read-only file system", "f")) == (
         2,
         f"bab: error: f: Read-only file system{remedy}",
