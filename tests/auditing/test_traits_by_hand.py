@@ -114,6 +114,20 @@ def test_a_faint_hum_is_counted_from_the_floor(tmp_path: Path, mains: float) -> 
     assert told == pytest.approx(10 * math.log10(power.max() / 1e-10 + 1), abs=0.1) and told > 15
 
 
+def test_a_hum_between_bins_of_one_hertz(tmp_path: Path) -> None:
+    """Of the mains' own bin and those beside it, against those from three to five away."""
+    draw = np.random.default_rng(5)
+    x = draw.normal(0, 0.1, 4096).astype(np.float32).astype(np.float64)
+    _, power = spectrum(x, 4096)
+    power = power + 1e-10
+    hums = []
+    for mains in (50, 60):
+        beside = [mains + d for d in (-5, -4, -3, 3, 4, 5)]
+        hums.append(10 * math.log10(power[mains - 1 : mains + 2].max() / power[beside].mean()))
+    assert measured(tmp_path / "a.wav", x, rate=4096)["hum"] == pytest.approx(max(0.0, *hums))
+    assert max(hums) > 0
+
+
 def test_of_a_long_clip_six_pieces_are_heard(tmp_path: Path) -> None:
     """70 s from 5 s on: ten seconds each from 5, 17, 29, 41, 53 and 65 s; the rest is silence."""
     x = np.zeros(80 * 1000)

@@ -51,6 +51,9 @@ def test_errors_and_their_tracebacks(replaced: Any, here: Path, capsys: Capture)
         2,
         f"bab: error: {here / 'x.csv'}: Permission denied{remedy}",
     )
+    others = (".tmp-a-0f-x.tmp", ".tmp-1-0g-x.tmp", ".tmp-1-0f-x.tmp.csv", ".tmp-1--x.tmp", "x.tmp")
+    for name, told in ((".tmp-1-0f-x-1.csv.tmp", "x-1.csv"), *zip(others, others, strict=True)):
+        assert ended(OSError(28, "No space", name)) == (2, f"bab: error: {told}: No space\n")
     assert ended(OSError(30, "Read-only file system", "f")) == (
         2,
         f"bab: error: f: Read-only file system{remedy}",
@@ -379,6 +382,7 @@ def test_what_is_checked(replaced: Any, here: Path, words: list[str], kind: str,
     [(["slurm", "--set", "encoder.x=1"], "--set encoder.x=1: a launcher's options are launcher."),
      (["jsonl", "--set", "a=1"], "--set a=1: observers have no options here"),
      (["hubrt"], "nothing is called 'hubrt': did you mean 'hubert'"),
+     (["encoder"], "nothing is called 'encoder'"), (["heads"], "nothing is called 'heads'"),
      (["rttm"], "several components are called 'rttm': say corpus/rttm or format/rttm")],
 )  # fmt: skip
 def test_slips_of_a_check(here: Path, capsys: Capture, words: list[str], said: str) -> None:

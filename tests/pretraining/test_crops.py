@@ -105,6 +105,12 @@ def test_batches_keep_the_budget_and_an_epoch_holds_everything_once(seconds: flo
     assert sum(lengths[i] for i in seen) / padded > 0.9  # clips of like length stand together
 
 
+def test_a_step_of_so_many_examples_is_full_where_there_are_fewer_clips() -> None:
+    for count, places in ((4, [0, 0, 1, 1]), (5, [0, 0, 0, 1, 1]), (2, [0, 1])):
+        epoch, step = order_by([2.0, 3.0], None, count, 3, 2).at(0)
+        assert epoch == 0 and sorted(step) in (places, sorted(1 - place for place in places))
+
+
 def test_a_step_is_the_same_whoever_asks_and_whenever() -> None:
     lengths = [float(n % 7 + 1) for n in range(90)]
     one = order_by(lengths, 24.0, 16, 5, 1)

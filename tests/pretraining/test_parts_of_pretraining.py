@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from bab.audio import reading
 from bab.config.corpora import open_corpus
 from bab.config.pretrain import AudioConfig, MaskConfig, PretrainTrain
 from bab.core.errors import AudioError, ConfigError, CorpusError, LeakageError
+from bab.core.seeds import derive
 from bab.core.types import Clip
 from bab.pretraining import labels
 from bab.pretraining.crops import Crops, PretrainCollator, order_of
@@ -155,6 +157,27 @@ def test_twenty_crops_in_a_row_that_can_not_be_read(
     last = [*collate.failed.values()][-1]
     assert str(raised.value) == f"20 crops in a row couldn't be read, the last: {last}"
     assert collate.failed["1.wav"] == "1.wav is broken"
+
+
+def test_another_crop_in_place_of_one_that_can_not_be_read_has_a_seed_of_its_own() -> None:
+    made: Any = Crops([clip(3.0, path=f"{i}.wav") for i in range(4)], AudioConfig(), GRID)
+    asked: list[tuple[int, tuple[object, ...]]] = []
+
+    def crop(place: int, seed: tuple[object, ...]) -> Any:
+        asked.append((place, seed))
+        if len(asked) < 4:
+            raise AudioError("broken")
+        return made.clips[made.places[place]], np.zeros(16000, np.float32)
+
+    made.crop = crop
+    batch = PretrainCollator(made, MaskConfig(), None, 7, skip_bad=True)([2], 5, 9)
+    (first, seed), *others = asked
+    assert first == 2 and [own for _, own in others] == [(*seed, n) for n in (1, 2, 3)]
+    drawn = [random.Random(derive(*seed, "instead", n)).randrange(4) for n in (0, 1, 2)]
+    assert [place for place, _ in others] == drawn and len(batch.clips) == 1
+    asked.clear()
+    PretrainCollator(made, MaskConfig(), None, 8, skip_bad=True)([2], 5, 9)
+    assert asked[0][1] != seed  # of another run
 
 
 # --- what is heard

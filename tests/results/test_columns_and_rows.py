@@ -119,6 +119,17 @@ def rows_of(*records: Record) -> list[tuple[str, str, str, str]]:
     return [(r.encoder, r.mode, r.head, r.settings) for r in summarise(records).rows]
 
 
+def test_of_two_corpora_a_failed_run_may_not_know_the_versions() -> None:
+    both = "rttm→kaldi"
+    failed = make("a", status="failed", corpus=both, corpus_version="", metrics={})
+    done = make("b", corpus=both, corpus_version="1→2")
+    assert labels(failed, done) == ["vtc@rttm→kaldi"]
+    half = make("c", corpus=both, corpus_version="1")
+    assert labels(half, done) == ["vtc@rttm→kaldi"]
+    with pytest.raises(BabError, match="2 versions of corpus kaldi"):
+        labels(done, make("d", corpus="kaldi", corpus_version="1"))
+
+
 def test_a_row_is_called_by_all_its_heads_unless_one_task_has_several() -> None:
     age = {"task": "age", "head": "pooled"}
     assert rows_of(make("a"), make("b", **age), make("c", mode="finetune")) == [

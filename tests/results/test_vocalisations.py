@@ -286,6 +286,23 @@ def test_one_recording_is_held_at_a_time(tmp_path: Path) -> None:
         # The same start twice is one start.
         ("2023-11-04_08-15-00/20231104_081500.wav", datetime(2023, 11, 4, 8, 15)),
         ("20231104_081500_08h15.wav", datetime(2023, 11, 4, 8, 15)),
+        ("2023.11.04-08_15_30.wav", datetime(2023, 11, 4, 8, 15, 30)),
+        ("20231104_08h15m30.wav", datetime(2023, 11, 4, 8, 15, 30)),
+        ("20231104_081500+x.wav", datetime(2023, 11, 4, 8, 15)),
+        ("20231104_081500_Zoe.wav", datetime(2023, 11, 4, 8, 15)),
+        ("home.08h15m30s", time(8, 15, 30)),  # too long for an ending
+        # Not quite as LENA names its files.
+        *(
+            (f"{name}_20231104_081500.wav", datetime(2023, 11, 4, 8, 15))
+            for name in (
+                "ehome_001_123456_123456",
+                "e1_123456_123456",
+                "e12345678_abcdef_123456",
+                "e12345678_1_123456",
+                "e12345678_123456_abcdef",
+                "e12345678_123456_1",
+            )
+        ),
     ],
 )
 def test_a_start_is_read_from_the_name(name: str, start: datetime | time) -> None:
@@ -302,11 +319,24 @@ def test_a_start_is_read_from_the_name(name: str, start: datetime | time) -> Non
         "e20160420_165405_010572.wav", "20231104_081500_20231104_091500.wav",
         "2023-11-04 08.15.00 PM.m4a", "20231104T081500Z.wav", "20231104T081500+0100.wav",
         "20231104_081500_UTC.wav", "08h15_17h30.wav", "24h15.wav", "08h60.wav", "108h15.wav",
+        "2023-11-04 08:15:00:12.wav", "home.08h15", "20231104_081500+0.wav",
         "8h15.wav", "ab08h15.wav", "08h15x.wav", "16h.wav", "20231104_081500/rec.wav", "",
     ],
 )  # fmt: skip
 def test_a_name_that_may_mean_something_else_has_no_start(name: str) -> None:
     assert start_of(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [("20231104_081530.wav", datetime(2023, 11, 4, 8, 15, 30)),
+     ("home_08h15m30s.wav", time(8, 15, 30))],
+)  # fmt: skip
+def test_a_start_is_of_digits_alone(name: str, start: datetime | time) -> None:
+    assert start_of(name) == start
+    for place, sign in enumerate(name):
+        if sign.isdecimal():
+            assert start_of(f"{name[:place]}x{name[place + 1 :]}") is None
 
 
 def test_clock_text_goes_round_midnight() -> None:

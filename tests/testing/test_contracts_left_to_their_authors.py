@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from good_parts import GoodCorpus, GoodTask, make_corpus
+from good_parts import GoodCorpus, GoodEncoder, GoodTask, make_corpus
 
 import bab
-from bab.testing import ModelContract, TaskContract
+from bab.testing import EncoderContract, ModelContract, TaskContract
 from bab.testing.taskcase import TaskCase
 
 
@@ -34,6 +35,28 @@ def test_a_task_is_tried_on_its_own_sample_unless_another_is_named(
     other = Other().subject(tmp_path)
     assert other.task is task and asked == [task]
     assert [clip.id for clip in other.all] == [clip.id for clip in case.all]
+
+
+def test_an_encoder_is_loaded_without_a_hub_and_knows_its_options(tmp_path: Path) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    class Watched(GoodEncoder):
+        """Says what it is loaded with."""
+
+        @classmethod
+        def load(
+            cls, weights: str, options: Any, *, offline: bool = False, trust_code: bool = False
+        ) -> Any:
+            asked.append((weights, options, offline, trust_code))
+            return super().load(weights, options)
+
+    class Own(EncoderContract):
+        component = Watched
+        options = Watched.Options(gain=2.0)
+
+    made = Own().subject(tmp_path)()
+    assert asked == [("random", Own.options, True, False)]
+    assert made.fingerprint == GoodEncoder.load("random", Own.options).fingerprint
 
 
 def test_a_models_folder_and_answer_are_the_authors(tmp_path: Path) -> None:

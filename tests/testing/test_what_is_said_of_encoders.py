@@ -262,6 +262,12 @@ def test_each_fault_is_named(check: Any) -> None:
     assert said(check, GoodEncoder) == ""
 
 
+def test_local_features_are_compared_where_both_passes_have_them() -> None:
+    check = encoders.check_mask
+    assert said(check, local(lambda x, w, m: None if m is None else x)) == ""
+    assert said(check, local(lambda x, w, m: x if m is None else None)) == ""
+
+
 def test_an_encoder_that_is_another_each_time() -> None:
     def noisy(first: int) -> type:
         """Its last state differs from the call of this number on."""

@@ -373,10 +373,13 @@ def test_a_model_that_is_right_says_what_is_meant() -> None:
         3
     }
     clip = planted.plant("clip")
-    assert clip.right(2.0)(clip.batch)[0].argmax(1).tolist() == [0, 1, 2, 1]
-    assert clip.right(-2.0)(clip.batch)[0].argmin(1).tolist() == [0, 1, 2, 1]
+    for by in (2.0, -2.0):
+        rows = [[by if column == own else -by for column in range(3)] for own in (0, 1, 2, 1)]
+        assert clip.right(by)(clip.batch)[0].tolist() == rows
     sequence = planted.plant("sequence")
-    path = sequence.right(1.0)(sequence.batch)[0].argmax(-1)
+    said, _ = sequence.right(1.0)(sequence.batch)
+    path = said.argmax(-1)
+    assert torch.equal(said, 2.0 * torch.nn.functional.one_hot(path, 3) - 1.0)
     assert path[0].tolist() == [1, 0, 2, 0, 1, 0, 0, 0, 0]
     assert path[2].tolist() == [1, 0, 1, 0, 0, 0, 0, 0, 0]
 

@@ -58,3 +58,27 @@ def test_a_folder_is_named_as_people_name_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("~/nets", "nets", "nets/../nets"):
         assert Pyannet.load(name, Pyannet.Options()).resolved == f"pyannet:{nets.resolve()}"
+
+
+@pytest.mark.parametrize(
+    ("most", "together"), [(1500, [2, 2, 1, 3]), (500, [1] * 5 + [1] * 3), (300, [1] * 8)]
+)
+def test_so_many_samples_go_through_a_net_at_once_or_one_clip(monkeypatch, most, together):
+    """Five clips of 700 samples, and three of 400, each with the mask of its own."""
+    from bab import Waves
+    from bab.plugins.encoders import pyannet
+
+    encoder = Pyannet.load("random", Pyannet.Options())
+    lengths = torch.tensor([700, 400, 700, 700, 400, 700, 700, 400])
+    waves = Waves(torch.randn(8, 700, generator=torch.Generator().manual_seed(0)), lengths)
+    mask = torch.zeros(8, encoder.grid.frames(700), dtype=torch.bool)
+    mask[3, 2] = mask[4, 1] = True
+    heard = []
+    encoder.nets[0].register_forward_hook(lambda net, given, out: heard.append(len(given[0])))
+    with torch.no_grad():
+        whole = encoder(waves, mask).layers[0]
+        assert heard == [3, 5]  # the shorter ones first
+        heard.clear()
+        monkeypatch.setattr(pyannet, "_SAMPLES", most)
+        torch.testing.assert_close(encoder(waves, mask).layers[0], whole)
+    assert sorted(heard) == sorted(together)

@@ -17,6 +17,7 @@ from bab.core.types import Waves
 from bab.core.weights import WeightsError
 from bab.plugins.encoders.hubert import Hubert
 from bab.plugins.encoders.pyannet import Pyannet
+from bab.plugins.encoders.shared import ast
 from bab.plugins.encoders.shared.htsat import audio_config, frame_count
 from bab.plugins.encoders.shared.measure import measured
 from bab.plugins.encoders.shared.sincnet import PyanNet, SincConv, sized
@@ -309,3 +310,21 @@ def test_weight_norms_old_names() -> None:
     assert modern("encoder.pos_conv_embed.conv.weight_v") == f"{new}1"
     for name in (f"{new}0", "other.conv.weight_g", "encoder.pos_conv_embed.conv.weight_gv"):
         assert modern(name) == name
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("encoder.layer.3.attention.attention.query.weight", "layers.3.attention.q_proj.weight"),
+        ("encoder.layer.3.attention.attention.key.bias", "layers.3.attention.k_proj.bias"),
+        ("layers.0.attention.attention.value.bias", "layers.0.attention.v_proj.bias"),
+        ("encoder.layer.0.attention.output.dense.bias", "layers.0.attention.o_proj.bias"),
+        ("encoder.layer.11.intermediate.dense.weight", "layers.11.mlp.fc1.weight"),
+        ("encoder.layer.11.output.dense.weight", "layers.11.mlp.fc2.weight"),
+        *((name, name) for name in ("layernorm.weight", "my.encoder.layer.1.output.dense.bias",
+                                    "layers.1.attention.q_proj.weight", "layers.x.output.dense.a",
+                                    "layers.1.attention.attention.quality.weight")),
+    ],
+)  # fmt: skip
+def test_names_of_asts_tensors(old: str, new: str) -> None:
+    assert ast.modern(old) == new

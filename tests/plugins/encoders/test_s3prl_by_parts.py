@@ -122,9 +122,13 @@ def test_an_upstream_without_states_over_time() -> None:
         said: Any = None
 
         def forward(self, wavs: list[torch.Tensor]) -> dict[str, Any]:
-            return {"last_hidden_state": self.said}
+            return self.said
 
-    for said in (None, torch.zeros(1, 4)):
+    whole, flat = torch.zeros(1, 3, 4), torch.zeros(1, 4)
+    for said in (
+        {}, {"last_hidden_state": flat}, {"hidden_states": [whole, flat]},
+        {"hidden_states": [None, whole]}, {"hidden_states": [], "last_hidden_state": flat},
+    ):  # fmt: skip
         Still.said = said
         with pytest.raises(WeightsError) as raised:
             S3prl(Still(), "still", S3prl.Options())

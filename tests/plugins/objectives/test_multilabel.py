@@ -121,6 +121,9 @@ def test_frames_that_do_not_match_the_targets_are_refused() -> None:
     batch = make([4, 6])
     with pytest.raises(PluginError, match=r"rec1 .*5 frames .* have 6"):
         objective()(Says(torch.randn(2, 6, 4), torch.tensor([4, 5])), batch)
+    for lengths in ([4], [4, 6, 6]):  # of another number of clips
+        with pytest.raises(ValueError, match=r"zip\(\) argument"):
+            objective()(Says(torch.randn(2, 6, 4), torch.tensor(lengths)), batch)
     with pytest.raises(PluginError, match=r"one output per class"):
         objective()(Says(torch.randn(2, 6, 3), batch.target_lengths), batch)
     with pytest.raises(PluginError, match=r"one output per class"):

@@ -273,6 +273,18 @@ def test_gender_reads_old_and_new_vocabularies() -> None:
     assert task.refuses(clip(0)) == "no gender" and task.refuses(clip(0, gender="f")) == ""
 
 
+@pytest.mark.parametrize(
+    ("text", "bare"),
+    [("  NORD -\tOccidental  x ", "nord-occidental x"), ("nord--occidental", "nord-occidental"),
+     ("Nord\u00a0occidental", "nord-occidental"), ("nordoccidental", "nordoccidental"),
+     ("nord_occidental", "nord_occidental"), ("Català\n\nCentral", "catala central"), ("", "")],
+)  # fmt: skip
+def test_accents_are_compared_in_plain_letters(text: str, bare: str) -> None:
+    from bab.plugins.tasks.accent import plain
+
+    assert plain(text) == bare
+
+
 def test_accent_reads_free_texts() -> None:
     task = Accent(AccentOptions(map={"Català de l'Alguer": "balear", "Mallorquí": ""}))
     for text, accent in {

@@ -48,6 +48,8 @@ def distance(a: Sequence[str], b: Sequence[str]) -> int:
         ("\u2018quoted\u2019 dogs' tails'", "quoted dogs tails"),
         ("L'home parla amb la col·lega", "l'home parla amb la col·lega"),
         ("la coŀlega i el XOC·COL•LAT COL‧LEGI", "la col·lega i el xoc col lat col·legi"),
+        ("a·la l·a ·l l· L·l l··l", "a la l a l l l·l l l"),
+        ("'n a' 'x' a\u200c \u200cb", "n a x a b"),
         ("Això és ÇA: què?", "això és ça què"),
         ("हिन्दी में क्‍या है। १२", "हिन्दी में क्\u200dया है १२"),
         ("well-known\u00adword\u200e — 5 %", "well knownword 5"),
@@ -157,6 +159,8 @@ def test_phones_are_read_decoded_and_scored() -> None:
     assert task.targets(train[0], GRID, 9, labels).tolist() == [2, 3, 1, 3]
     kept = Phonemes(PhonemesOptions(strip_stress=False)).fit(train[:1])
     assert kept == {"phone": ("<blank>", "AH0", "AY1", "K")}
+    odd = clip("o", phones="AY0 AH2 ay1 AY3 AY12 A1B 0 1A1")  # digits that are no stress stay
+    assert task.fit([odd])["phone"][1:] == ("0", "1A1", "A1B", "AH", "AY", "AY12", "AY3", "ay1")
     output = Output(train[0], frames([2, 0, 3, 1, 1, 3, 3, 5], 6))
     said = task.decode(output, GRID, labels, {})
     assert said.text == "AY K AH K ʃ"
