@@ -44,6 +44,26 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+# Files of more than seven seconds: with --dist loadfile they come first, or one process ends with
+# one of them while the other has nothing left to do.
+DEAR = (
+    "test_pretrain", "test_run", "test_audit", "test_five_systems", "test_ensembles",
+    "test_export_onnx", "test_explain", "test_vad", "test_export_hf", "test_encoder_clap",
+    "test_audio", "test_objectives_layout", "test_gpu", "test_bench", "test_bench_sweep",
+    "test_builtins", "test_shards", "test_cli", "test_api", "test_encoder_ast",
+)  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.pluginmanager.hasplugin("xdist"):
+        config.option.loadscopereorder = False  # which begins with the files of most tests
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(DEAR)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(DEAR)))
+
+
 def pytest_runtest_setup() -> None:
     """What has been imported stays: the collector of garbage, which ends each training, need not
     look through it every time."""
