@@ -115,7 +115,7 @@ def bench(
         failures.append(told)
     audits: Sequence[Audit] = ()
     if audit:
-        audits, why = _audits(result.records, quiet)
+        audits, why = _audits(result.records, asked.runs, quiet)
         for line in why:
             show.say(f"no audit: {line}")
     summary = show.count(time.monotonic() - began)
@@ -151,13 +151,15 @@ def _listed(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _audits(records: Sequence[Record], quiet: bool) -> tuple[Sequence[Audit], Sequence[str]]:
+def _audits(
+    records: Sequence[Record], runs: str, quiet: bool
+) -> tuple[Sequence[Audit], Sequence[str]]:
     """The audits of the bench's columns; of those that have none, why."""
     from bab.api.progress import ticker
     from bab.auditing.audit import audits_of
 
     with ticker(quiet) as display:
-        return audits_of(records, display.tell)
+        return audits_of(records, runs, display.tell)
 
 
 class Display(Protocol):

@@ -68,8 +68,11 @@ def audit(config: RunConfig, tell: Tell, force: bool = False) -> tuple[Audit, Pa
     return made, path
 
 
-def audits_of(records: Sequence[Record], tell: Tell) -> tuple[list[Audit], list[str]]:
-    """The audits of a table's columns, and why others have none."""
+def audits_of(records: Sequence[Record], runs: str, tell: Tell) -> tuple[list[Audit], list[str]]:
+    """The audits of a table's columns, and why others have none.
+
+    runs: the table's folder; a run whose learning rate was searched was made in another.
+    """
     from pydantic import ValidationError
 
     made, why = [], []
@@ -78,7 +81,8 @@ def audits_of(records: Sequence[Record], tell: Tell) -> tuple[list[Audit], list[
         if first is None:
             continue
         try:
-            one, _ = audit(RunConfig.model_validate_json(json.dumps(first.config)), tell)
+            config = {**first.config, "runs": runs}
+            one, _ = audit(RunConfig.model_validate_json(json.dumps(config)), tell)
         except (BabError, ValidationError) as error:
             old = "its record is another version's: repeat the run"
             why.append(f"{column.label}: {error if isinstance(error, BabError) else old}")

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bab.benching.grid import Cell, RunGrid, parse_cell
-from bab.config.files import read, spelled_out
+from bab.config.files import assignment, read, spelled_out
+from bab.config.merge import merge
 from bab.core import registry
 from bab.core.errors import BabError, ConfigError, did_you_mean
 from bab.core.names import members
@@ -22,8 +23,8 @@ def asked_grid(
     """The grid and the number of workers, from the file and, before it, the command line.
 
     Raises:
-        ConfigError: an unknown or malformed key, or nothing to do. It names the file, where the
-            value stands there.
+        ConfigError: an unknown or malformed key, of the grid or of its runs, or nothing to do. It
+            names the file, where the value stands there.
     """
 
     values: dict[str, Any] = {}
@@ -52,6 +53,8 @@ def asked_grid(
         if not read_from or "encoders" in given or "tasks" in given:
             raise
         raise type(error)(f"{read_from}{error}") from error
+    of_all = [(key_of["set"], keys), *((f"--set {text}", assignment(text)) for text in sets)]
+    merge([*of_all, *((f"{read_from}{cell.label}", dict(cell.keys)) for cell in cells)])
     rates = tuple(_numbers(key_of["lr"], values.get("lr", []), float))
     seeds = tuple(_numbers(key_of["seeds"], values.get("seeds", [0]), int))
     jobs = _number(key_of["jobs"], values.get("jobs", 1), int)
@@ -124,18 +127,9 @@ def _refuse_reserved(keys: Mapping[str, Any], sets: Sequence[str], rated: bool) 
             raise ConfigError(f"{key} can't be set for all runs{way}")
 
 
-def _own(task: Mapping[str, Any]) -> dict[str, Any]:
-    """A cell's keys, `task` among them; `task: classify` may stand beside `task.labels: [cry]`."""
-    options = {k: v for k, v in task.items() if str(k).startswith("task.")}
-    rest = {k: v for k, v in task.items() if k not in options}
-    if options and isinstance(rest.get("task"), str):
-        rest["task"] = {"name": rest["task"]}
-    return spelled_out({**rest, **options})
-
-
 def cell_of(encoder: Any, task: Any) -> Cell:
     """Raises ConfigError for a name that nothing offers; both are checked before anything runs."""
-    keys = _own(task) if isinstance(task, dict) else {}
+    keys = spelled_out(task) if isinstance(task, dict) else {}
     text = keys.pop("task", None) if isinstance(task, dict) else task
     if isinstance(text, dict):  # with options of its own: {name: classify, labels: [reason]}
         keys["task"] = {k: v for k, v in text.items() if k != "name"}
@@ -144,8 +138,17 @@ def cell_of(encoder: Any, task: Any) -> Cell:
         wrong = encoder if isinstance(text, str) else task
         raise ConfigError(f"expected a name, or a mapping with `task`, found {wrong!r:.60}")
     name, corpus = parse_cell(text)
-    if corpus is None and isinstance(keys.get("corpus"), str):
+    own = keys.get("corpus")
+    if corpus is None and isinstance(own, str):
         corpus = keys.pop("corpus")
+    elif corpus is None and isinstance(own, dict) and isinstance(own.get("name"), str):
+        corpus = own["name"]
+        keys["corpus"] = {k: v for k, v in own.items() if k != "name"}
+    if "set" in keys:
+        raise ConfigError(
+            f"{text}: `set` is for all cells; a cell's own keys stand beside `task`, as in "
+            "{task: asr, train: {steps: 2000}}"
+        )
     if odd := set(keys) & _RESERVED:
         raise ConfigError(f"{text}: {sorted(odd)[0]} can't be given for one cell")
     if isinstance(keys.get("encoder", {}), str):

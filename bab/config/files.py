@@ -149,10 +149,12 @@ def _value(value: str) -> Any:
 
 
 def spelled_out(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"train.steps": 20}` -> {"train": {"steps": 20}}: keys may be written as for --set."""
+    """`{"train.steps": 20}` -> {"train": {"steps": 20}}: keys may be written as for --set. Beside
+    `corpus.format`, the text of `corpus` is its name."""
+    above = {str(key).partition(".")[0] for key in values if "." in str(key)}
     result: dict[str, Any] = {}
     for key, value in values.items():
-        nested: Any = value
+        nested: Any = {"name": value} if key in above and isinstance(value, str) else value
         for part in reversed(str(key).split(".")):
             nested = {part: nested}
         result = merged(result, nested)

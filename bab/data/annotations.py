@@ -18,13 +18,13 @@ from bab.core.errors import BabError, ConfigError, did_you_mean
 
 # What a format may hold, beyond times and labels; `values.KEY` is one key of `Mark.values`.
 FACETS: Mapping[str, str] = {
-    "speaker": "who speaks, beside the label, in {} marks",
-    "text": "the text of {} marks",
-    "values": "the values of {} marks",
-    "duration": "the length of {} recordings",
-    "began": "the time of day at which {} recordings begin",
-    "media": "the audio file's name of {} recordings",
-    "scored": "which stretches were annotated, of {} recordings",
+    "speaker": "who speaks, beside the label",
+    "text": "the text of a mark",
+    "values": "further facts of a mark",
+    "duration": "the length of a recording",
+    "began": "the time of day at which a recording begins",
+    "media": "the audio file's name",
+    "scored": "which stretches were annotated",
     "several": "several recordings in one file",
 }
 
@@ -72,7 +72,7 @@ def fit_annotations(
         BabError: the format isn't written; several recordings, where it holds one; a mark or a
             span that is no stretch of time.
     """
-    kind = type(form).__name__
+    kind = _called(form)
     if not form.writes:
         raise BabError(f"{path}: {kind} is read only: write another format (`bab list formats`)")
     if len(annotations) != 1 and "several" not in form.keeps:
@@ -99,12 +99,17 @@ def losses(form: Format, annotations: Sequence[Annotation]) -> list[str]:
             lost["speaker"] += bool(mark.label) and mark.speaker not in ("", mark.label)
             lost["text"] += bool(mark.text)
             lost["values"] += any(not _holds(form.keeps, key) for key in mark.values)
-    kind = type(form).__name__
+    kind = _called(form)
     return [
-        f"{kind} can't hold {FACETS[what].format(count)}"
+        f"{kind} can't hold {FACETS[what]}: {count} left out"
         for what, count in lost.items()
         if count and what not in form.keeps | form.beside
     ]
+
+
+def _called(form: Format) -> str:
+    entry = registry.owner(form)
+    return entry.name if entry else type(form).__name__
 
 
 def _holds(keeps: frozenset[str], key: str) -> bool:

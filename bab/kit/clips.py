@@ -61,7 +61,7 @@ class ClipTask(Task):
 
     kinds: tuple[str, ...] = ()  # the label groups, in the head's order
     wanted: Mapping[str, tuple[str, ...]] = {}  # kind -> its classes in order; others: from train
-    remedy: str = ""  # what to do about a class that train lacks
+    remedy: str = ""  # what to do about a CLASS of a KIND that train lacks
 
     def written(self, kind: str, clip: Clip) -> str:
         """What the corpus says of the clip; "" where it says nothing."""
@@ -98,7 +98,7 @@ class ClipTask(Task):
             if missing:
                 raise CorpusError(
                     f"no training clip has {kind} {' or '.join(map(repr, missing))} (there is: "
-                    f"{', '.join(sorted(occurring)) or 'none'}). {self.remedy}"
+                    f"{', '.join(sorted(occurring)) or 'none'}). {self._remedy(kind, missing[0])}"
                 )
             if len(classes) < 2:
                 raise CorpusError(
@@ -109,16 +109,23 @@ class ClipTask(Task):
         return labels
 
     def check(self, labels: Labels, clips: Sequence[Clip], split: str) -> None:
-        """Refuse a clip of dev or test with a class that no training clip has."""
+        """Refuse clips of dev or test with classes that no training clip has."""
         for kind in self.kinds:
-            known = set(labels[kind])
+            first: dict[str, str] = {}  # class -> a clip that has it
             for clip in clips:
                 value = self.value(kind, clip)
-                if value and value not in known:
-                    raise CorpusError(
-                        f"{kind} {value!r} (clip '{clip.id}') is in {split}, but no training "
-                        f"clip has it. {self.remedy}"
-                    )
+                if value and value not in labels[kind]:
+                    first.setdefault(value, clip.id)
+            if first:
+                shown = ", ".join(f"{value!r} (clip '{clip}')" for value, clip in first.items())
+                are, them = ("is", "it") if len(first) == 1 else ("are", "them")
+                raise CorpusError(
+                    f"{kind} {shown} {are} in {split}, but no training clip has {them}. "
+                    f"{self._remedy(kind, next(iter(first)))}"
+                )
+
+    def _remedy(self, kind: str, name: str) -> str:
+        return self.remedy.replace("KIND", kind).replace("CLASS", name)
 
     def targets(self, clip: Clip, grid: Grid, frames: int, labels: Labels) -> Tensor:
         """i64[G]: the index of the clip's class of each kind, -1 where it has none."""

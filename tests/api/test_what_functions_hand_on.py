@@ -327,7 +327,7 @@ def test_a_bench_with_audits(
     one = make("a", 0.5)
     calls = noted(monkeypatch, "bab.auditing.audit.audits_of", (["an audit"], ["vtc: why"]))
     done = bab.bench(**GRID, audit=True)
-    assert done.audits == ("an audit",) and calls[0][0] == (one,)
+    assert done.audits == ("an audit",) and calls[0][:2] == ((one,), "runs")
     assert capsys.readouterr().err.splitlines()[-1] == "no audit: vtc: why"
 
 

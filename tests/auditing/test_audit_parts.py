@@ -207,7 +207,8 @@ def test_audits_of_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     from bab.results import audit as results
 
     config = {"encoder": {"name": "fbank"}, "head": {"name": "x"}, "objective": {"name": "x"},
-              "task": {"name": "classify"}, "corpus": {"name": "rttm"}}  # fmt: skip
+              "task": {"name": "classify"}, "corpus": {"name": "rttm"},
+              "runs": "here/.search"}  # fmt: skip
     runs = [
         make("a", task="age", status="failed", config=config),
         make("b", task="gender", config=config),
@@ -218,13 +219,14 @@ def test_audits_of_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def audit(config: Any, tell: Any) -> Any:
         calls.append(config.task.name)
+        assert config.runs == "here"  # where the table looks, not where rates were searched
         if len(calls) == 2:
             raise BabError("why not")
         return f"audit {len(calls)}", Path("x")
 
     monkeypatch.setattr(module, "audit", audit)
     monkeypatch.setattr(results, "fitting", lambda one, members: None)
-    made, why = audits_of(runs, lambda *told: None)
+    made, why = audits_of(runs, "here", lambda *told: None)
     assert made == ["audit 1"] and why == [
         "gender@rttm: the corpus has changed since: repeat its runs",
         "sv@rttm: its record is another version's: repeat the run",
@@ -232,7 +234,7 @@ def test_audits_of_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     monkeypatch.setattr(results, "fitting", lambda one, members: one[0])
     calls.clear()
-    made, why = audits_of(runs[:2], lambda *told: None)
+    made, why = audits_of(runs[:2], "here", lambda *told: None)
     assert (made, why) == (["audit 1"], [])
 
 

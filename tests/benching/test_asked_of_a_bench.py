@@ -173,6 +173,18 @@ def test_keys_of_a_file_that_nobody_knows_and_names_that_nothing_offers(tmp_path
         asked(path, encoders="hubert")  # it can't be told whose it is
 
 
+def test_keys_that_no_run_has_are_said_before_anything_runs(tmp_path: Path) -> None:
+    path = tmp_path / "grid.yaml"
+    path.write_text("encoders: fbank\ntasks: [{task: vtc, train.stps: 1}]\nset: {sed: 1}\n")
+    with pytest.raises(ConfigError) as raised:
+        asked(path, ("view.hup=1",))
+    assert str(raised.value).splitlines() == [
+        f"unknown key 'sed' (from {path}: set): did you mean 'seed'?",
+        "unknown key 'view.hup' (from --set view.hup=1): did you mean 'view.hop'?",
+        f"unknown key 'train.stps' (from {path}: fbank vtc): did you mean 'train.steps'?",
+    ]
+
+
 @pytest.mark.parametrize(
     ("task", "cell"),
     [
@@ -182,7 +194,11 @@ def test_keys_of_a_file_that_nobody_knows_and_names_that_nothing_offers(tmp_path
         ({"task": "vtc@kaldi", "corpus": "rttm"},
          Cell("fbank", "vtc", "kaldi", {"corpus": "rttm"})),
         ({"task": "vtc", "corpus": {"name": "rttm"}},
-         Cell("fbank", "vtc", None, {"corpus": {"name": "rttm"}})),
+         Cell("fbank", "vtc", "rttm", {"corpus": {}})),
+        ({"task": "vtc", "corpus.format": "eaf", "corpus": "rttm:/x"},
+         Cell("fbank", "vtc", "rttm:/x", {"corpus": {"format": "eaf"}})),
+        ({"task": "vtc", "corpus.format": "eaf"},
+         Cell("fbank", "vtc", None, {"corpus": {"format": "eaf"}})),
         ({"task": {"name": "classify", "labels": ["a"]}, "train.steps": 3},
          Cell("fbank", "classify", None, {"task": {"labels": ["a"]}, "train": {"steps": 3}})),
         ({"task": "classify@rttm", "task.labels": ["a"]},
@@ -205,6 +221,7 @@ def test_a_cell_is_a_name_or_a_mapping(task: Any, cell: Cell) -> None:
         ("fbank", "vtc@rtm:/x", "there is no corpus called 'rtm'"),
         ("fbank", "@rttm", "cell '@rttm' is not spelled TASK or TASK@CORPUS[:ROOT]"),
         ("fbank", "vtc@", "cell 'vtc@' is not spelled TASK or TASK@CORPUS[:ROOT]"),
+        ("fbank", {"task": "vtc", "set": {"train.steps": 3}}, "vtc: `set` is for all cells"),
     ],
 )
 def test_names_of_a_cell_are_checked(encoder: str, task: str, start: str) -> None:

@@ -261,8 +261,7 @@ def test_what_a_format_doesn_t_keep_is_taken_away(tmp_path: Path) -> None:
 def test_what_of_a_recording_is_lost(name: str, facts: dict[str, Any], lost: list[str]) -> None:
     form = open_format(name)
     told = losses(form, [Annotation("home", **facts)] * 2)
-    kind = type(form).__name__
-    assert told == [f"{kind} can't hold {FACETS[what].format(2)}" for what in lost]
+    assert told == [f"{name} can't hold {FACETS[what]}: 2 left out" for what in lost]
 
 
 @pytest.mark.parametrize(
@@ -281,5 +280,4 @@ def test_what_of_a_recording_is_lost(name: str, facts: dict[str, Any], lost: lis
 def test_what_of_a_mark_is_lost(name: str, mark: Mark, lost: list[str]) -> None:
     form = open_format(name)
     told = losses(form, [Annotation("home", (mark, mark)), Annotation("b", (mark,))])
-    kind = type(form).__name__
-    assert told == [f"{kind} can't hold {FACETS[what].format(3)}" for what in lost]
+    assert told == [f"{name} can't hold {FACETS[what]}: 3 left out" for what in lost]

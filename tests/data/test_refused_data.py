@@ -36,9 +36,9 @@ def refused(name: str, *annotations: Annotation) -> str:
 
 def test_what_a_format_can_t_hold_at_all() -> None:
     assert (
-        refused("its", DAY) == "out.x: Its is read only: write another format (`bab list formats`)"
+        refused("its", DAY) == "out.x: its is read only: write another format (`bab list formats`)"
     )
-    said = "out.x: TextGrid holds one recording a file, not 2: write a file each"
+    said = "out.x: textgrid holds one recording a file, not 2: write a file each"
     assert refused("textgrid", DAY, DAY) == said
     assert refused("textgrid") == said.replace("2", "0")
     assert len(fit("rttm", DAY, DAY)[0]) == 2 and len(fit("textgrid", DAY)[0]) == 1
@@ -68,16 +68,16 @@ def test_what_is_lost_is_counted() -> None:
     )
     one = Annotation("a", marks, 4.0, time(9, 30), "x\\y/a.wav", ((0.0, 2.0),))
     told = [
-        "the length of 1 recordings",
-        "the time of day at which 1 recordings begin",
-        "which stretches were annotated, of 1 recordings",
-        "who speaks, beside the label, in 1 marks",
-        "the text of 2 marks",
-        "the values of 2 marks",
+        "the length of a recording: 1",
+        "the time of day at which a recording begins: 1",
+        "which stretches were annotated: 1",
+        "who speaks, beside the label: 1",
+        "the text of a mark: 2",
+        "further facts of a mark: 2",
     ]
-    assert fit("rttm", one)[1] == [f"Rttm can't hold {what}" for what in told]
+    assert fit("rttm", one)[1] == [f"rttm can't hold {what} left out" for what in told]
     named = fit("rttm", replace(one, media="b.wav"))[1]  # the audio is called as another recording
-    assert named[2] == "Rttm can't hold the audio file's name of 1 recordings" and len(named) == 7
+    assert named[2] == "rttm can't hold the audio file's name: 1 left out" and len(named) == 7
     assert fit("rttm", DAY)[1] == []
 
 

@@ -30,7 +30,7 @@ def told(name: str, **labels: str) -> Clip:
     return Clip(name, f"{name}.wav", 0.0, 1.0, "g", labels=labels)
 
 
-def test_classes_of_clips(tmp_path: Path) -> None:
+def test_classes_of_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     task = Moods(Moods.Options())
     one, two, odd = (
         told("a", mood=" Calm ", sex="F"),
@@ -57,6 +57,14 @@ def test_classes_of_clips(tmp_path: Path) -> None:
         task.check(labels, [one, told("e", mood="new")], "dev")
     assert (
         str(caught.value) == "mood 'new' (clip 'e') is in dev, but no training clip has it. Do so."
+    )
+    monkeypatch.setattr(Moods, "remedy", "Say KIND.CLASS=x")
+    with pytest.raises(CorpusError) as caught:  # all of them at once, and what can be typed
+        new = [told("f", mood="o"), told("g", mood="o"), told("h", mood="p")]
+        task.check(labels, new, "test")
+    assert str(caught.value) == (
+        "mood 'o' (clip 'f'), 'p' (clip 'h') are in test, but no training clip has them. "
+        "Say mood.o=x"
     )
     assert task.targets(two, GRID, 1, labels).equal(torch.tensor([1, 1]))
     assert task.targets(odd, GRID, 1, labels).equal(torch.tensor([-1, -1]))

@@ -28,7 +28,7 @@ from bab.kit import (
     under,
     walk,
 )
-from bab.plugins.datasets.shared.annotated import RTTM, FormatOptions, read_annotated
+from bab.plugins.datasets.shared.annotated import RTTM, FormatOptions, how_found, read_annotated
 from bab.plugins.datasets.shared.rttm import (
     Annotations,
     Turn,
@@ -122,11 +122,10 @@ class Rttm(bab.Corpus):
         )
         self._faults.refuse()
         if not uris:
-            where = "the RTTM's second column" if self._kind == "RTTM" else "the annotation"
             raise CorpusError(
                 f"{self.root}: no recording has both audio and {self._kind} "
                 f"({len(recordings)} audio files, {len(annotated.turns)} annotated recordings). "
-                f"The name in {where} must be the audio file's, less its extension."
+                f"{how_found(walk(self.root), self.options.format)}"
             )
         for uri in sorted(uris):
             if len(recordings[uri]) > 1:

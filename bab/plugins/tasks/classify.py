@@ -40,7 +40,7 @@ class Classify(ClipTask):
     source = "SUPERB's utterance-level tasks (arXiv 2105.01051): head, and accuracy as the metric"
     corpus = "donateacry"
     remedy = (
-        "Leave it out with --set task.classes.KIND='[...]', join it to another class with "
+        "Leave out with --set task.classes.KIND='[...]', join to another class with "
         "--set task.map.KIND.CLASS=OTHER, or split otherwise"
     )
 

@@ -87,6 +87,9 @@ def test_errors_name_file_line_and_format(tmp_path):
         load(tmp_path, format="audacity")
     with pytest.raises(CorpusError, match=r"no recording has both audio and EAF"):
         load(tmp_path, format="eaf")
+    (tmp_path / "a.eaf").touch()
+    with pytest.raises(CorpusError, match=r"annotated recordings\). a.eaf is there: if .*=eaf$"):
+        load(tmp_path)
     with pytest.raises(CorpusError, match=r"corpus.format=elan: there is no format called 'elan'"):
         load(tmp_path, format="elan")
 

@@ -235,6 +235,13 @@ def test_names_in_folders_and_with_spaces(tmp_path):
 # --- mistakes: the file, the line or column, and what to do
 
 
+def test_a_data_set_without_an_index_is_told_how_to_get_one(tmp_path):
+    project(tmp_path)
+    (tmp_path / "metadata" / "annotations.csv").unlink()
+    with pytest.raises(CorpusError, match=r"annotations\.csv: no such file\. .* --to childproject"):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("file", "column"),
     [

@@ -193,6 +193,7 @@ def test_lists_of_recordings_that_can_t_be_used(tmp_path: Path) -> None:
         "recordings). The name in the RTTM's second column must be the audio file's, less its "
         "extension."
     )
+    (tmp_path / "z.rttm").unlink()
     with pytest.raises(CorpusError, match="The name in the annotation must be the audio file's"):
         load(Rttm, tmp_path, format="eaf")
 

@@ -78,7 +78,7 @@ def test_a_row_is_renewed_and_other_rows_stay(project: Path) -> None:
 
 
 def test_what_would_not_validate_is_said_and_not_entered(project: Path) -> None:
-    assert any("no recording of their name" in line for line in written(project, "nobody"))
+    assert any("no recording of that name" in line for line in written(project, "nobody"))
     assert any("another of the same" in line for line in written(project, "rec1", "truth"))
     assert len(index(project)) == 4
     form = bab.open_format("childproject", {"index": False})

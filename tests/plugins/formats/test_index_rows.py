@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from bab.core.annotations import Annotation
 from bab.core.errors import BabError
@@ -51,7 +53,8 @@ def test_where_a_table_lies(project: Path, tmp_path: Path) -> None:
         ("day 1/a.csv", {}, ("day 1/a.wav", "5000")),
         ("a.csv", {"duration": 4.0}, None),
         ("c.csv", {"duration": 2.5}, ("c.wav", "2500")),
-        ("c.csv", {}, "nobody says how long their recordings are"),
+        ("c.csv", {}, "nobody says how long the recording is: give {} a column `duration` (ms), or "
+         "put the audio into {}/recordings/raw"),
         ("b.csv", {"duration": 1.0}, None),  # b.wav or b.mp3
         ("d.csv", {"duration": 1.0}, ("d", "700")),
         ("x.csv", {"duration": 1.0, "media": "recordings/raw/b.wav"}, ("b.wav", "1000")),
@@ -62,7 +65,7 @@ def test_where_a_table_lies(project: Path, tmp_path: Path) -> None:
         ),
         ("x.csv", {"duration": 1.0, "media": "recordings/b.wav"}, None),
     ],
-)
+)  # fmt: skip
 def test_which_recording_a_table_is_of(
     project: Path, name: str, known: dict[str, object], told: tuple[str, str] | str | None
 ) -> None:
@@ -80,9 +83,18 @@ def test_which_recording_a_table_is_of(
         }  # fmt: skip
         return
     listed = project / "metadata" / "recordings.csv"
-    why = told or f"{listed} has no recording of their name"
-    assert said == f"1 tables are not in the index: {why}"
+    why = told or f"{listed} has no recording of that name"
+    assert said == f"not in the index: 1 left out; {why.format(listed, listed.parents[1])}"
     assert not (project / "metadata" / "annotations.csv").exists()
+
+
+def test_what_no_list_says_of_length_the_audio_says(project: Path) -> None:
+    raw = project / "recordings" / "raw"
+    raw.mkdir(parents=True)
+    soundfile.write(raw / "b.wav", np.zeros(1200), 8000)
+    (project / "metadata" / "recordings.csv").write_text("recording_filename\nb.wav\n")
+    assert enter(Place(project, "eaf", "b.csv"), Annotation("b")) == ""
+    assert [row["range_offset"] for row in rows(project)] == ["150"]
 
 
 def test_rows_of_others_stay_and_none_overlaps(project: Path) -> None:
@@ -97,7 +109,7 @@ def test_rows_of_others_stay_and_none_overlaps(project: Path) -> None:
     assert text[1:4] == [f"{row},NA,NA,NA,NA" for row in kept]
     assert [row["annotation_filename"] for row in rows(project)[3:]] == ["day 1/a.csv", "d.csv"]
     assert rows(project)[4]["mine"] == "NA"
-    told = "1 tables are not in the index: their set has another of the same recording"
+    told = "not in the index: 1 left out; its set has another of the same recording"
     assert enter(Place(project, "vtc", "c.csv"), Annotation("x", duration=0.4)) == told
     assert enter(Place(project, "its", "c.csv"), Annotation("x", duration=0.4)) == ""
     index.write_text("set,recording_filename\n")

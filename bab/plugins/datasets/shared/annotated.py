@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from bab.kit import SPLIT_NAMES, Span, uri_of
 from bab.plugins.datasets.shared.rttm import Annotations, annotated_twice
 
 RTTM = "rttm"
+# Of files that say by their suffix what they are; which format a table has, it doesn't say.
+_FORMATS = {".rttm": RTTM, ".eaf": "eaf", ".textgrid": "textgrid", ".its": "its", ".cha": "cha"}
 _TOLD = 5  # notices of single files that are passed on; then only how many more
 
 
@@ -66,6 +69,17 @@ def read_annotated(
     if len(told) > _TOLD:
         notices.append(f"{len(told) - _TOLD} more notices of this kind about annotation files.")
     return annotated
+
+
+def how_found(files: Iterable[Path], format: str) -> str:
+    """Where no recording is annotated: another format that is there, or how names must agree."""
+    there = {_FORMATS.get(path.suffix.lower(), ""): path for path in files}
+    others = sorted(there.keys() - {""})
+    if others and format not in there:
+        one = others[0]
+        return f"{there[one].name} is there: if that is an annotation, --set corpus.format={one}"
+    where = "the RTTM's second column" if format == RTTM else "the annotation"
+    return f"The name in {where} must be the audio file's, less its extension."
 
 
 def _read(form: bab.Format, path: Path) -> list[bab.Annotation]:

@@ -78,6 +78,11 @@ def read_ranges(
         "range_offset",
         "annotation_filename",
     )
+    if not (path.exists() or path.is_symlink()):  # a link that leads nowhere is DataLad's
+        raise CorpusError(
+            f"{path}: no such file. ChildProject's import of annotations writes it, and `bab "
+            f"convert FILES {root}/annotations/SET/converted --to childproject`"
+        )
     rows = list(read_table(path, columns))
     chosen = _choose_set(path, wanted, sorted({row["set"] for _, row in rows}))
     ranges: Ranges = {}

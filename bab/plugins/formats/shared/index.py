@@ -15,7 +15,7 @@ from typing import NamedTuple
 from filelock import FileLock
 
 import bab
-from bab import Annotation
+from bab import Annotation, AudioError
 from bab.plugins.formats.shared.files import milliseconds
 from bab.plugins.formats.shared.tables import read_table
 
@@ -59,12 +59,19 @@ def enter(place: Place, one: Annotation) -> str:
     rows = [row for _, row in read_table(recordings, ("recording_filename",))]
     row = _recording(place, rows, one)
     if row is None:
-        return f"1 tables are not in the index: {recordings} has no recording of their name"
+        return f"not in the index: 1 left out; {recordings} has no recording of that name"
     listed = row.get("duration", "")
+    raw = place.project.joinpath(*_RAW)
     told = milliseconds(one.duration) if one.duration else 0
-    end = min(told or int(listed), int(listed)) if listed.isdecimal() else told
+    if listed.isdecimal():
+        end = min(told or int(listed), int(listed))
+    else:
+        end = told or milliseconds(_heard(raw / row["recording_filename"]))
     if not end:
-        return "1 tables are not in the index: nobody says how long their recordings are"
+        return (
+            "not in the index: 1 left out; nobody says how long the recording is: give "
+            f"{recordings} a column `duration` (ms), or put the audio into {raw}"
+        )
     index = place.project / "metadata" / "annotations.csv"
     # Several processes may write tables of one data set.
     digest = hashlib.blake2b(str(index).encode(), digest_size=8).hexdigest()
@@ -87,6 +94,14 @@ def _recording(place: Place, rows: list[Row], one: Annotation) -> Row | None:
     return same[0] if len(same) == 1 else None
 
 
+def _heard(audio: Path) -> float:
+    """Seconds of a recording that lies in the data set; 0 of one that doesn't, or can't be read."""
+    try:
+        return float(bab.audio_info(audio).duration)
+    except AudioError:
+        return 0.0
+
+
 def _bare(name: str) -> str:
     return name.rpartition(".")[0] or name
 
@@ -101,7 +116,7 @@ def _write(index: Path, place: Place, recording: str, end: int) -> str:
     for row in others:
         same = (row["set"], row["recording_filename"]) == (place.set, recording)
         if same and float(row["range_onset"] or 0) < end:
-            return "1 tables are not in the index: their set has another of the same recording"
+            return "not in the index: 1 left out; its set has another of the same recording"
     new = {
         "set": place.set,
         "recording_filename": recording,
