@@ -19,6 +19,7 @@ import forks
 import numpy as np
 import pytest
 import soundfile
+from made_models import SIZE
 from pyannote.core import Annotation, Segment, Timeline
 from pyannote.metrics.detection import DetectionPrecisionRecallFMeasure
 from safetensors.torch import load_file
@@ -29,6 +30,7 @@ from bab.core.errors import AudioError, BabError, ConfigError, CorpusError, Inte
 from bab.core.grid import Grid
 from bab.core.record import Record
 from bab.plugins.datasets.rttm import Rttm
+from bab.plugins.encoders.shared import speech
 from bab.running import session
 from bab.running.parts import Parts
 from bab.running.predict import PredictOptions, predict
@@ -227,7 +229,8 @@ def test_each_fold_fine_tunes_an_encoder_of_its_own(
 
     monkeypatch.setattr(trainer.Trainer, "fit", spy)
     sets = ("protocol=kfold", "folds=3", "train.steps=1", "train.batch=1", "train.accumulation=1")
-    go(*sets, "view.window=2", encoder="hubert", mode="finetune", corpus=short)
+    monkeypatch.setattr(speech, "_TINY", SIZE)
+    go(*sets, "view.window=2", encoder="hubert:random-tiny", mode="finetune", corpus=short)
     assert len(seen) == 3 and len(set(seen)) == 1
 
 
