@@ -29,18 +29,19 @@ MEMORY = Path("/dev/shm")
 if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 8e9:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
-# Rewritten assertions are a third of a minute for each process of pytest: they are kept, also where
-# the environment says that no bytecode is.
-sys.dont_write_bytecode = False
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-
 Install = Callable[..., Path]
 
 _frozen = 0
-gc.disable()  # until all is collected: nothing of that ends before pytest does
+
+# Until all is collected. Rewriting assertions takes each process of pytest a third of a minute: they
+# are kept, also where PYTHONDONTWRITEBYTECODE says no. And there is no garbage that matters.
+_unwritten = sys.dont_write_bytecode
+sys.dont_write_bytecode = False
+gc.disable()
 
 
 def pytest_collection_finish() -> None:
+    sys.dont_write_bytecode = _unwritten
     gc.enable()
 
 
