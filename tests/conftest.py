@@ -33,8 +33,8 @@ Install = Callable[..., Path]
 
 _frozen = 0
 
-# Until all is collected. Rewriting assertions takes each process of pytest a third of a minute: they
-# are kept, also where PYTHONDONTWRITEBYTECODE says no. And there is no garbage that matters.
+# Until all is collected. Rewriting assertions takes each process of pytest 20 s: what was rewritten
+# is kept, where PYTHONDONTWRITEBYTECODE says no, too. And there is no garbage that matters.
 _unwritten = sys.dont_write_bytecode
 sys.dont_write_bytecode = False
 gc.disable()
