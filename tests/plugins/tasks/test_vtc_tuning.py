@@ -65,7 +65,7 @@ def test_durations_in_tuning_equal_those_of_scoring() -> None:
 def test_tuning_finds_the_true_optimum() -> None:
     """Every cut that changes any frame is decoded and scored with pyannote: none is better."""
     rng = np.random.default_rng(6)
-    clip = recording(random_segments(rng, 5, 3.0, longest=0.8), 3.0)
+    clip = recording(random_segments(rng, 5, 6.0, longest=1.5), 6.0)
     output = noisy(rng, W2V, clip)
     tuned = TASK.tune([output], W2V, LABELS)
     for column, name in enumerate(VOICES):
