@@ -29,7 +29,7 @@ gpu: $(DEV)
 	@$(BIN)/python benchmarks/gpu.py --out gpu.json --docs docs/speed.md
 
 docs: $(DEV)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "build/site/index.html"
 
 fuzz: $(DEV)

@@ -30,19 +30,40 @@ MEMORY = Path("/dev/shm")
 if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 8e9:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
-# Rewritten assertions are a third of a minute for each process of pytest: they are kept, also where
-# the environment says that no bytecode is.
-sys.dont_write_bytecode = False
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-
 Install = Callable[..., Path]
 
 _frozen = 0
-gc.disable()  # until all is collected: nothing of that ends before pytest does
+
+# Until all is collected. Rewriting assertions takes each process of pytest 20 s: what was rewritten
+# is kept, where PYTHONDONTWRITEBYTECODE says no, too. And there is no garbage that matters.
+_unwritten = sys.dont_write_bytecode
+sys.dont_write_bytecode = False
+gc.disable()
 
 
 def pytest_collection_finish() -> None:
+    sys.dont_write_bytecode = _unwritten
     gc.enable()
+
+
+# Files of more than seven seconds: with --dist loadfile they come first, or one process ends with
+# one of them while the other has nothing left to do.
+DEAR = (
+    "test_pretrain", "test_run", "test_audit", "test_five_systems", "test_ensembles",
+    "test_export_onnx", "test_explain", "test_vad", "test_export_hf", "test_encoder_clap",
+    "test_audio", "test_objectives_layout", "test_gpu", "test_bench", "test_bench_sweep",
+    "test_builtins", "test_shards", "test_cli", "test_api", "test_encoder_ast",
+)  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.pluginmanager.hasplugin("xdist"):
+        config.option.loadscopereorder = False  # which begins with the files of most tests
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(DEAR)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(DEAR)))
 
 
 def pytest_runtest_setup() -> None:

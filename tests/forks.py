@@ -27,7 +27,7 @@ from typing import Any
 _LIBRARIES = """
 torch torch._dynamo torch.distributed torchaudio accelerate transformers numpy scipy.stats pandas
 sklearn soundfile pydantic yaml click rich.console rich.progress safetensors.torch pyannote.core
-pyannote.metrics.detection pluggy pyarrow.parquet
+pyannote.metrics.detection pluggy pyarrow.parquet transformers.models.wav2vec2.modeling_wav2vec2
 """
 _get_context = multiprocessing.get_context
 _CONTEXT = _get_context("forkserver")

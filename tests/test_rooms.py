@@ -6,6 +6,7 @@ Imports are read as text with `ast`, also those inside functions and under TYPE_
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -118,10 +119,13 @@ def room(module: str) -> str:
     return parts[1] if len(parts) > 1 and parts[1] in ARROWS else ""
 
 
-def all_imports() -> Iterator[tuple[str, Import]]:
-    for module, path in MODULES.items():
-        for one in imports(path.read_text(encoding="utf-8"), module):
-            yield module, one
+@functools.cache
+def all_imports() -> list[tuple[str, Import]]:
+    return [
+        (module, one)
+        for module, path in MODULES.items()
+        for one in imports(path.read_text(encoding="utf-8"), module)
+    ]
 
 
 def test_every_folder_is_a_room_and_has_arrows():

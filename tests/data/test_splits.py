@@ -93,7 +93,7 @@ def corpora(draw, smallest=1):
     ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(corpora())
 def test_components_are_the_closure_of_sharing(clips):
     parts = splits.components(clips)
@@ -101,7 +101,7 @@ def test_components_are_the_closure_of_sharing(clips):
     assert sum(map(len, parts)) == len(clips)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(corpora(), st.integers(0, 3))
 def test_by_group_covers_and_never_leaks(clips, seed):
     if len(brute_components(clips)) < 3:

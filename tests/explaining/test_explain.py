@@ -13,6 +13,7 @@ import planted
 import pytest
 import soundfile
 import torch
+from made_models import SIZE
 from torch import Tensor, nn
 
 import bab
@@ -24,6 +25,7 @@ from bab.explaining import attribution, errors
 from bab.explaining.errors import worst_errors
 from bab.explaining.explain import ExplainOptions, explain
 from bab.explaining.layers import layer_weights
+from bab.plugins.encoders.shared import speech
 from bab.running.runner import run
 
 pytest.importorskip("captum")
@@ -177,7 +179,10 @@ def test_the_worst_errors_of_frames(detector: Path, corpus: Path, tmp_path: Path
     capsys.readouterr()
 
 
-def test_layer_weights_are_those_of_the_mix(tmp_path: Path, capsys) -> None:
+def test_layer_weights_are_those_of_the_mix(
+    tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speech, "_TINY", SIZE | {"num_hidden_layers": 4})
     asked = {"encoder": "hubert:random-tiny", "task": "gender", "corpus": "kaldi", "observers": []}
     sets = ["train.steps=5", f"cache.dir={tmp_path / 'cache'}"]
     _, folder = run(run_config(None, {**asked, "runs": str(tmp_path / "runs")}, sets))

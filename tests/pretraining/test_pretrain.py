@@ -51,6 +51,8 @@ MASKED = (
     ("targets.encoder=mfcc", "targets.clusters=12", "targets.sample_hours=0.02"),
 )  # fmt: skip
 CONTRASTIVE = ("wav2vec2:random-tiny", "contrastive", ("objective.codes=16",))
+# Where two trainings are compared: a difference is there from the first step on.
+FEW = ("train.steps=8", "train.eval_every=8")
 BOTH = pytest.mark.parametrize("kind", [MASKED, CONTRASTIVE], ids=["masked", "contrastive"])
 
 
@@ -135,18 +137,18 @@ def test_a_finished_run_is_found_and_another_seed_is_another_run(go: Go, kind: A
 def test_accumulation_changes_nothing(go: Go, kind: Any) -> None:
     # The diversity of codes is of a micro-batch's marginals: the one term that may differ.
     plain = ("objective.diversity_weight=0",) if kind is CONTRASTIVE else ()
-    whole = weights(go(kind, *plain)[1])
-    parts = weights(go(kind, *plain, "train.accumulation=4")[1])
+    whole = weights(go(kind, *plain, *FEW)[1])
+    parts = weights(go(kind, *plain, *FEW, "train.accumulation=4")[1])
     for name, value in whole.items():
         torch.testing.assert_close(parts[name], value, atol=1e-4, rtol=0, msg=name)
 
 
 @BOTH
 def test_two_processes_give_the_model_of_one(go: Go, kind: Any, tmp_path: Path) -> None:
-    _, folder = go(kind)
+    _, folder = go(kind, *FEW)
     expected, steps = weights(folder), logged(folder, "step")
     shutil.rmtree(folder)
-    done = forks.ranks(2, [sys.executable, "-m", "bab", *command(kind)], cwd=tmp_path)
+    done = forks.ranks(2, [sys.executable, "-m", "bab", *command(kind, *FEW)], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for name, value in weights(folder).items():
         torch.testing.assert_close(value, expected[name], atol=1e-4, rtol=0, msg=name)
@@ -208,9 +210,9 @@ def test_on_a_full_disk_it_stops_and_goes_on_when_there_is_space(
 
 
 def test_reading_ahead_with_more_threads_changes_nothing(go: Go) -> None:
-    one = weights(go(MASKED)[1])
-    result, folder = go(MASKED, "train.workers=3", force=True)
-    assert result["steps"] == 20
+    one = weights(go(MASKED, *FEW)[1])
+    result, folder = go(MASKED, *FEW, "train.workers=3", force=True)
+    assert result["steps"] == 8
     assert all(torch.equal(value, one[name]) for name, value in weights(folder).items())
 
 
@@ -319,10 +321,11 @@ def test_broken_short_and_silent_files(go: Go, tmp_path: Path) -> None:
     broken.write_bytes(b"not audio")
     with pytest.raises(AudioError, match=broken.name):
         go(CONTRASTIVE, corpus=f"rttm:{homes}")
-    result, _ = go(CONTRASTIVE, "skip_bad=true", corpus=f"rttm:{homes}")
+    few = ("train.steps=2", "train.eval_every=2")
+    result, _ = go(CONTRASTIVE, *few, "skip_bad=true", corpus=f"rttm:{homes}")
     assert [Path(path).name for path in result["skipped"]] == [broken.name]
     broken.write_bytes(whole)
-    result, folder = go(CONTRASTIVE, "audio.crop=2", corpus=f"rttm:{homes}")
+    result, folder = go(CONTRASTIVE, *few, "audio.crop=2", corpus=f"rttm:{homes}")
     assert result["skipped"] == {} and np.isfinite(result["dev"]["loss"])
     assert all(np.isfinite(line["loss"]) for line in logged(folder, "step"))
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from made_models import SIZE
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -28,6 +29,7 @@ from bab.core.record import Record
 from bab.core.types import Clip, View, Waves
 from bab.data.content import content_memo
 from bab.data.windows import Examples
+from bab.plugins.encoders.shared import speech
 from bab.results.table import table
 from bab.running import maker as module
 from bab.running.assembly import open_encoder
@@ -57,6 +59,7 @@ def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def go(tmp_path: Path, features: Path, monkeypatch: pytest.MonkeyPatch) -> Go:
+    monkeypatch.setattr(speech, "_TINY", SIZE)
     monkeypatch.setenv("BAB_CACHE", str(features))
     monkeypatch.chdir(tmp_path)
 
