@@ -13,13 +13,14 @@ from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from bab.core import registry
-from bab.core.errors import BabError, did_you_mean
+from bab.core.errors import BabError, counted, did_you_mean
 from bab.core.record import Record
 from bab.results import compare, jackknife
 from bab.results.notes import ONE_SEED
 from bab.results.render import Sheet, as_json, check_format, flat, latex, markdown, number, span
 from bab.results.summary import DONE, LEAKAGE, LEAKY, Column, Table, arrange
 
+_ACROSS = 13  # parts that stand side by side: a base encoder has so many layers
 View = Literal["subgroups", "recordings", "layers"]
 _NOTHING: Mapping[View, str] = {
     "subgroups": "no run has scores by subgroup: its corpus gives the clips no labels to part them",
@@ -127,7 +128,7 @@ def _pairs(
         gap = told.get((i, j), compare.Difference(one - two))
         better, why = "", ""
         if gap.apart is None:
-            why = f"{held.groups} groups" if few else held.why or "no spread between groups"
+            why = counted(held.groups, "group") if few else held.why or "no spread between groups"
         elif gap.apart:
             better = a if (gap.value > 0) == column.higher_is_better else b
         seeds = min(len(cells[a]), len(cells[b]))
@@ -240,23 +241,28 @@ def show(records: Sequence[Record], view: View, format: str = "markdown") -> str
     for entry in scores:
         sections[entry.column, entry.metric, entry.section].append(entry)
     sheets = [
-        _sheet(f"{column} {metric}, by {section}", members, units.get(column, ""))
+        _sheet(f"{column} {metric}", section, members, units.get(column, ""))
         for (column, metric, section), members in sections.items()
     ]
     return markdown(sheets) if format == "markdown" else latex(sheets)
 
 
-def _sheet(title: str, scores: Sequence[PartScore], unit: str) -> Sheet:
+def _sheet(column: str, section: str, scores: Sequence[PartScore], unit: str) -> Sheet:
+    """Encoders down and parts across; of many parts the other way round."""
     names = sorted({entry.name for entry in scores}, key=_natural)
-    rows: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
+    values: dict[tuple[str, str, str], dict[str, str]] = defaultdict(dict)
     for entry in scores:
-        rows[entry.encoder, entry.mode, entry.settings][entry.name] = entry.value
-    body = [
-        [*key, *(number(values[n], unit) if n in values else "" for n in names)]
-        for key, values in sorted(rows.items())
-    ]
+        said = number(entry.value, unit)
+        values[entry.encoder, entry.mode, entry.settings][entry.name] = said
+    keys, title = sorted(values), f"{column}, by {section}"
     notes = [LEAKAGE] if LEAKY in title else []
-    return Sheet(["encoder", "mode", "settings", *names], body, text=3, title=title, notes=notes)
+    if len(names) > max(_ACROSS, len(keys)):
+        headers = [section, *(", ".join(filter(None, key)) for key in keys)]
+        body = [[name, *(values[key].get(name, "") for key in keys)] for name in names]
+        return Sheet(headers, body, title=title, notes=notes)
+    body = [[*key, *(values[key].get(name, "") for name in names)] for key in keys]
+    headers = ["encoder", "mode", "settings", *names]
+    return Sheet(headers, body, text=3, title=title, notes=notes)
 
 
 def _natural(name: str) -> tuple[Any, ...]:

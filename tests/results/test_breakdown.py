@@ -131,6 +131,24 @@ def test_scores_by_subgroup_and_group_are_averaged_over_seeds() -> None:
         breakdown.entries([make("a", "fbank", subgroups={})], "subgroups")
 
 
+def test_many_parts_stand_below_each_other() -> None:
+    def ages(first: int) -> dict[str, object]:
+        return {"age": {str(age): {"accuracy": age / 100} for age in range(first, first + 14)}}
+
+    records = [make("a", "fbank", subgroups=ages(1)), make("b", "hubert", subgroups=ages(2))]
+    text = breakdown.show(records, "subgroups").splitlines()
+    assert text[2:7] == [
+        "| age | fbank, probe | hubert, probe |",
+        "| --- | -----------: | ------------: |",
+        "| 1   |        0.010 |               |",
+        "| 2   |        0.020 |         0.020 |",
+        "| 3   |        0.030 |         0.030 |",
+    ]
+    assert text[-1] == "| 15  |              |         0.150 |"
+    many = [make(f"{i}", f"e{i}", subgroups=ages(1)) for i in range(14)]
+    assert "| encoder | mode" in breakdown.show(many, "subgroups")  # as wide one way as the other
+
+
 def test_layers_make_a_curve() -> None:
     records = [
         make(

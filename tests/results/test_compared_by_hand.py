@@ -272,3 +272,11 @@ def test_ranks(values: Any, higher: Any, places: Any) -> None:
 def test_relative_scores(values: Any, higher: Any, base: int, scores: Any, left: Any) -> None:
     made, out = compare.relative_scores(values, higher, base)
     assert made == [s if s is None else pytest.approx(s) for s in scores] and out == left
+
+
+@pytest.mark.parametrize("held", [2, 4])
+def test_below_five_groups_marks_say_that_five_are_needed(held: int) -> None:
+    rates = [0.1 * n for n in range(held)]
+    cells = [[make("a", jackknife=kept(rates))], [make("b", jackknife=kept(rates[::-1]))]]
+    said = f"no marks: {held} groups, 5 are needed"
+    assert compare.marks(cells, True) == (["", ""], said)
