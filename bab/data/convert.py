@@ -25,6 +25,7 @@ class Converted:
     written: list[Path] = field(default_factory=list)
     notices: list[tuple[Path, str]] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    labels: set[str] = field(default_factory=set)  # that the marks had
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ def convert(given: Path, out: Path, asked: Conversion, tell: Tell) -> Converted:
         done.notices += [(path, notice) for notice in form.notices]
         form.notices.clear()
         tell("converting", number, len(places), "files")
+    for label in sorted(asked.labels.keys() - done.labels) if done.written else ():
+        done.notices.append((given, f"labels.{label} is set, but no mark is labelled {label}"))
     return done
 
 
@@ -78,6 +81,7 @@ def _convert_one(
 ) -> None:
     annotations, notices = read_any(path, asked.source, asked.read)
     done.notices += [(path, notice) for notice in notices]
+    done.labels |= {mark.label for one in annotations for mark in one.marks}
     annotations = [_relabelled(one, asked.labels) for one in annotations]
     if len(annotations) == 1 or "several" in form.keeps:
         parts = {place: annotations}
