@@ -18,6 +18,7 @@ from bab.core.record import Record
 from bab.results import compare, jackknife
 from bab.results.notes import ONE_SEED
 from bab.results.render import Sheet, as_json, check_format, flat, latex, markdown, number, span
+from bab.results.settings import apart_from_encoders
 from bab.results.summary import DONE, LEAKAGE, LEAKY, Column, Table, arrange
 
 _ACROSS = 13  # parts that stand side by side: a base encoder has so many layers
@@ -96,21 +97,48 @@ def gaps(records: Sequence[Record], names: Sequence[str]) -> list[Gap]:
     names = list(dict.fromkeys(_recorded(name, known) for name in names))
     if len(names) < 2:
         raise BabError(f"'{names[0]}' can only be compared with another encoder: name two or more")
-    # Rows are named by all their heads, and one encoder may have run more tasks than another: what
-    # is compared is of one column, mode, settings and head.
-    alike: dict[tuple[int, str, str, str], dict[str, tuple[Record, ...]]] = defaultdict(dict)
-    for key, cells in zip(table.keys, table.cells, strict=True):
-        for j, members in enumerate(cells):
-            if members and key[0] in names:
-                alike[j, key[1], key[3], members[0].head][key[0]] = members
-    listed = [
-        gap
-        for (j, mode, settings, _), cells in sorted(alike.items())
-        for gap in _pairs(table.columns[j], (mode, settings), names, cells)
+    firsts = [
+        (key, j, members)
+        for key, cells in zip(table.keys, table.cells, strict=True)
+        for j, members in enumerate(cells)
+        if members and key[0] in names
     ]
-    if not listed:
-        raise BabError(f"{', '.join(map(repr, names))} have no task, mode and settings in common")
-    return listed
+    texts = {members[0].id: key[3] for key, _, members in firsts}
+    # Where an encoder has rows that differ in what another's don't, no two rows are called alike.
+    others = apart_from_encoders(texts, [members[0] for _, _, members in firsts])
+    for settings in (texts, others):
+        alike = _alike(firsts, settings)
+        listed = [
+            gap
+            for (j, mode, said, _), cells in sorted(alike.items())
+            for gap in _pairs(table.columns[j], (mode, said), names, cells)
+        ]
+        if listed:
+            return listed
+    raise BabError(
+        f"{', '.join(map(repr, names))} have no task, mode and settings in common (`bab table` "
+        "shows each one's)"
+    )
+
+
+Place = tuple[int, str, str, str]  # column, mode, settings, head
+
+
+def _alike(
+    firsts: Sequence[tuple[tuple[str, ...], int, tuple[Record, ...]]], settings: Mapping[str, str]
+) -> dict[Place, dict[str, tuple[Record, ...]]]:
+    """The cells that are compared: of one column, mode, head (rows are named by all their heads)
+    and settings (by a cell's first record). Of two cells of one encoder in one place, neither."""
+    alike: dict[Place, dict[str, tuple[Record, ...]]] = defaultdict(dict)
+    twice = set()
+    for key, j, members in firsts:
+        place = (j, key[1], settings[members[0].id], members[0].head)
+        if key[0] in alike[place]:
+            twice.add((place, key[0]))
+        alike[place][key[0]] = members
+    for place, name in twice:
+        del alike[place][name]
+    return alike
 
 
 def _pairs(

@@ -115,6 +115,23 @@ def test_encoders_are_compared_on_what_both_have_run() -> None:
         breakdown.gaps([records[0], make("d", "hubert", head="logistic")], ["hubert", "fbank"])
 
 
+def test_encoders_are_compared_beside_runs_that_were_made_in_another_way() -> None:
+    def config(steps: int, **options: str) -> dict[str, object]:
+        return {"train": {"steps": steps}, "encoder": {"options": options}}
+
+    records = [
+        make("a", "fbank", config=config(50, cmvn="utterance")),
+        make("b", "fbank", 0.1, config=config(500, cmvn="none")),
+        make("c", "hubert", 0.2, config=config(50)),
+        make("d", "hubert", 0.3, config=config(9)),
+    ]
+    (gap,) = breakdown.gaps(records, ["hubert", "fbank"])
+    assert (gap.settings, gap.difference) == ("train.steps=50", pytest.approx(0.2))
+    records.append(make("e", "fbank", config=config(50, cmvn="none")))  # which of the two?
+    with pytest.raises(BabError, match=r"settings in common \(`bab table` shows each one's\)$"):
+        breakdown.gaps(records, ["hubert", "fbank"])
+
+
 def test_scores_by_subgroup_and_group_are_averaged_over_seeds() -> None:
     records = [make("a", "fbank"), make("b", "fbank", 0.1, seed=1), make("c", "hubert")]
     found = {
