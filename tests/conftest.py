@@ -29,9 +29,19 @@ MEMORY = Path("/dev/shm")
 if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 8e9:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
+# Rewritten assertions are a third of a minute for each process of pytest: they are kept, also where
+# the environment says that no bytecode is.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 Install = Callable[..., Path]
 
 _frozen = 0
+gc.disable()  # until all is collected: nothing of that ends before pytest does
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
 
 
 def pytest_runtest_setup() -> None:
@@ -42,6 +52,11 @@ def pytest_runtest_setup() -> None:
         _frozen = len(sys.modules)
         gc.collect()
         gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """pytest itself now collects twice, a second each time."""
+    gc.freeze()
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 A server (multiprocessing's fork server, one for each process of pytest) imports the large libraries
 once, 5 s of CPU, and nothing of bab; a command then starts in a tenth of a second. What is asked of
-it is said as subprocess says it: `python -m MODULE ...` or `python FILE ...`, environment, folder.
+it is said as subprocess says it: `python -m MODULE ...`, `python -c CODE ...` or `python FILE ...`,
+environment, folder.
 """
 
 from __future__ import annotations
@@ -168,10 +169,26 @@ class Worker(Forked):
                 listed.write(f"{self.pid}\n")
 
 
+class _Spawned(_CONTEXT.Process):  # type: ignore[name-defined,misc]
+    """Has the environment of the process that starts it, not that of the server."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self._environment = dict(os.environ)
+
+    def run(self) -> None:
+        os.environ.clear()
+        os.environ.update(self._environment)
+        super().run()
+
+
+class _Spawning(type(_CONTEXT)):  # type: ignore[misc]
+    Process = _Spawned
+
+
 def context(method: str | None = None) -> Any:
-    """In multiprocessing.get_context's place: what would be spawned is forked. It has the
-    environment that the server began with."""
-    return _CONTEXT if method == "spawn" else _get_context(method)
+    """In multiprocessing.get_context's place: what would be spawned is forked."""
+    return _Spawning() if method == "spawn" else _get_context(method)
 
 
 # Names the file that the workers' process ids are written to.
@@ -208,7 +225,10 @@ def _become(
         subprocess.Popen = popen  # type: ignore[assignment,misc]
     sys.path[:0] = [cwd, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
     try:
-        if words[0] == "-m":
+        if words[0] == "-c":
+            sys.argv = ["-c", *words[2:]]
+            exec(words[1], {"__name__": "__main__"})
+        elif words[0] == "-m":
             sys.argv = words[1:]
             runpy.run_module(words[1], run_name="__main__", alter_sys=True)
         else:

@@ -163,7 +163,7 @@ def leaderboard(path: Path, format: str = "markdown") -> str:
         for row in rows
         if row.score is None
     ]
-    sheet = Sheet(keys, cells, text=1, notes=notes)
+    sheet = Sheet(keys, cells, notes=notes)
     return markdown([sheet]) if format == "markdown" else latex([sheet])
 
 

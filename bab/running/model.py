@@ -55,7 +55,10 @@ class LayerMix(nn.Module):
         states = states.float()  # as kept features come to a GPU, maybe in half precision
         if not hasattr(self, "logits"):
             return states[:, 0]
-        return torch.einsum("l,bltd->btd", self.logits.softmax(0), states)
+        weights = self.logits.softmax(0)
+        if states.shape[2] == 1:  # einsum's preparations would cost twice the sum
+            return torch.bmm(weights.expand(len(states), 1, -1), states.squeeze(2))
+        return torch.einsum("l,bltd->btd", weights, states)
 
 
 class Answered(Scorer):

@@ -38,6 +38,8 @@ def test_samples_are_counted(tmp_path: Path) -> None:
     assert told["loudness"] == pytest.approx(10 * math.log10((values**2).mean()))
     assert told["peak"] == 0.0
     assert told["steps"] == pytest.approx(-math.log2(np.diff(np.unique(values)).min()), abs=5e-4)
+    two = measured(tmp_path / "a.wav", np.array([0.25, 0.5] * 500))
+    assert two["steps"] == 2.0
     flat = measured(tmp_path / "a.wav", np.full(1000, 0.5))
     assert flat["steps"] == 0.0 and flat["roll-off"] > 0
     nothing = measured(tmp_path / "a.wav", np.zeros(1000))

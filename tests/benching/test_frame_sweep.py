@@ -154,8 +154,13 @@ def test_what_maps_each_frame_linearly_is_tried_not_declared(bend: Any, fits: bo
     assert affine(Bent(bend), D) is fits
 
 
-def test_rows_of_frames_give_what_layers_give() -> None:
+@pytest.mark.parametrize("onednn", [True, False])
+def test_rows_of_frames_give_what_layers_give(
+    onednn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By oneDNN, where torch has it, and by layers: products and gradients alike."""
+    if not onednn:
+        monkeypatch.setattr("bab.benching.affine._onednn", lambda: None)
     states = torch.randn(3, L, 7, D, generator=draw)
     matrices = torch.randn(5, L, D, C, generator=draw, requires_grad=True)
     biases = torch.randn(5, C, generator=draw, requires_grad=True)

@@ -243,6 +243,15 @@ def test_dev_is_asked_now_and_then_and_at_the_end(tmp_path: Path) -> None:
     assert [state.best_step for state in states if state] == [5, 5]
 
 
+def test_a_gradient_gets_its_parameters_order_in_memory() -> None:
+    parameter = torch.zeros(2, 3, 4).transpose(1, 2)
+    gradient = torch.arange(24.0).reshape(2, 4, 3)
+    made = sweep._like(gradient, parameter)
+    assert made.stride() == parameter.stride() != gradient.stride()
+    assert torch.equal(made, gradient)
+    assert sweep._like(made, parameter) is made
+
+
 def test_it_stops_when_asked(tmp_path: Path) -> None:
     job = make(tmp_path, 1e-3, 0)
     job.stop = lambda: True

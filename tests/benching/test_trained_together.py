@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from bab.config.run import RunConfig
 from bab.core.errors import BusyError
 from bab.results.record import save
 from bab.running import fold
+from bab.running.features import FeatureSource
 from bab.running.runner import life_of, open_run, run
 from bab.running.session import Session
 from bab.starting.folders import locked
@@ -159,6 +161,18 @@ def test_only_runs_that_are_left_are_trained_and_never_one_alone(
 def run_folder_of(config: RunConfig, session: Session) -> str:
     with life_of(config, [], []) as life:
         return open_run(config, life, session).folder.name
+
+
+def test_frames_lie_as_a_sweep_wants_them_while_it_goes_through_them() -> None:
+    features: Any = object.__new__(FeatureSource)
+    features.by_frame = False
+    with pytest.raises(KeyError), together._read_by_frame(features):
+        assert features.by_frame
+        raise KeyError
+    assert not features.by_frame
+    other: Any = SimpleNamespace()  # an ensemble's, whose members lie as they are
+    with together._read_by_frame(other):
+        assert vars(other) == {}
 
 
 def test_runs_that_stand_at_one_step_are_trained_together(

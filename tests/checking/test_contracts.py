@@ -55,6 +55,16 @@ def test_what_can_be_called_is_sound(cls):
     assert contract_fault(cls.__bases__[0], cls) == ""
 
 
+def test_what_has_no_signature_to_read_is_taken_as_it_is():
+    """As is what is written in C."""
+
+    def forward(self):
+        return None
+
+    forward.__signature__ = object()
+    assert contract_fault(bab.Head, given(Head, forward=forward)) == ""
+
+
 def given(cls: type, **parts: object) -> type:
     return type("Changed", (cls,), parts)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import warnings
 
+import forks
 import pytest
 
 from bab.cli import main
@@ -102,7 +102,5 @@ def test_a_users_mistake_is_one_line(arguments, told, capsys):
 
 def test_without_pytest():
     script = "import sys; sys.modules['pytest'] = None; from bab.cli import main; sys.exit(main())"
-    done = subprocess.run(
-        [sys.executable, "-c", script, "check", "head/frames"], capture_output=True, text=True
-    )
+    done = forks.run([sys.executable, "-c", script, "check", "head/frames"])
     assert done.returncode == 0, done.stderr

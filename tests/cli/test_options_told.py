@@ -124,6 +124,12 @@ def test_a_layout_to_the_letter(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_lines_of_ninety_characters_are_shown_whole(tmp_path: Path) -> None:
+    for name, size in (("a.txt", 90), ("b.txt", 91)):
+        (tmp_path / name).write_text("x" * size + "\nmore\n")
+    assert layout(tmp_path)[3:] == ["a.txt:", f"  {'x' * 90}", "b.txt:", f"  {'x' * 86} ..."]
+
+
 def test_a_layout_shows_a_training_split_first_and_few_examples(tmp_path: Path) -> None:
     for split in ("dev", "test", "train"):
         for number, kind in enumerate("abcdefghijkl"):

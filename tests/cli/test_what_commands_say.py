@@ -16,7 +16,7 @@ import pytest
 import bab.cli as commands
 from bab.cli import main
 from bab.cli.complete import named
-from bab.core.errors import BabError
+from bab.core.errors import BabError, PluginError
 from bab.core.registry import FILES
 
 Capture = pytest.CaptureFixture[str]
@@ -68,6 +68,17 @@ def test_errors_and_their_tracebacks(replaced: Any, here: Path, capsys: Capture)
     assert ended(click.Abort()) == (130, "bab: stopped\n")
     assert main(["table", "--", "--debug"]) == 2  # behind `--` it is a folder's name
     assert "--debug: there is no such folder" in capsys.readouterr().err
+
+
+def test_an_error_of_a_strangers_code_is_told_as_his(
+    replaced: Any, here: Path, capsys: Capture
+) -> None:
+    (here / "runs").mkdir()
+    for error in (ZeroDivisionError("x"), SystemExit(7)):
+        replaced("bab.results.table.table", error)
+        calls = replaced("bab.checking.blame.blamed", lambda one: PluginError(f"p: {one!r}"))
+        assert main(["table"]) == 2 and calls == [((error,), {})]
+        assert capsys.readouterr().err == f"bab: error: p: {error!r}\n"
 
 
 def test_what_a_command_returns_is_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,6 +227,9 @@ def test_a_list_of_what_is_installed(
     assert main(["list", "head"]) == 0
     assert capfd.readouterr().out.splitlines()[0] == "heads"
     told = [(p.distribution, p.version, [e.name for e in p.gives]) for p in listing.plugins()]
+    monkeypatch.setattr(registry, "entries", lambda: entries[::-1])  # as they are found: by name
+    assert [one.distribution for one in listing.plugins()] == ["bab", "other", "third-one"]
+    monkeypatch.setattr(registry, "entries", lambda: entries)
     assert told == [
         ("bab", "1", ["ear"]), ("other", "2", ["ear", "top", "twin"]), ("third-one", "", ["twin"])
     ]  # fmt: skip
@@ -295,6 +309,26 @@ def test_checks_of_a_component(
     del outcomes[1:]
     assert main(["check", "hubert"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "1 check: 1 ok"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(PluginError("no such module"), "no such module"),
+     (ZeroDivisionError("x"), "it raised ZeroDivisionError: x"),
+     (SystemExit(3), "it raised SystemExit: 3")],
+)  # fmt: skip
+def test_what_cant_be_loaded_is_one_failed_check(
+    replaced: Any, here: Path, capsys: Capture, error: BaseException, said: str
+) -> None:
+    calls = replaced("bab.testing.subjects.suite_of", error)
+    assert main(["check", "hubert"]) == 1 and len(calls) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith("FAILED loading      It can be imported and made, and has the ")
+    assert any(line.startswith(" " * 20 + f"here: {said}") for line in lines)
+    assert lines[-1] == "1 check: 1 failed"
+    replaced("bab.testing.subjects.suite_of", BabError("no weights"))
+    assert main(["check", "hubert"]) == 2
+    assert capsys.readouterr().err == "bab: error: no weights\n"
 
 
 @pytest.mark.parametrize("columns", ["100", "300"])

@@ -92,6 +92,7 @@ def test_bab_toml_may_name_it_and_says_so(here, capsys):
     assert "1.0 times as loud" in told.out and "as bab.toml says" in told.err
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_run_in_two_processes_and_the_files_content_in_id_and_record(here, capsys):
     command = ["run", "--plugin", "my.py", "--encoder", "my", "--task", "vtc", *STEPS]
     assert main(command) == 0

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import forks
 import pytest
 from places import ROOT
 
@@ -32,7 +33,7 @@ def bab(cwd, *arguments):
     own = {"BAB_CACHE": str(cwd / "cache"), "OMP_NUM_THREADS": "1"}
     environment = {**os.environ, **own, "USERNAME": "somebody"}  # which Windows sets
     command = [sys.executable, "-c", WITHOUT, *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    return forks.run(command, cwd, environment)
 
 
 def test_no_file_imports_a_module_that_only_posix_has_but_in_a_try():

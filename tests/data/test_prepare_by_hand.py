@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
@@ -365,3 +365,11 @@ def test_levels_above_the_rooms_floor(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not scores[20:40].any()  # under -60 dB
     floor = 20 * np.log10(0.0005)
     np.testing.assert_allclose(scores[40:], 20 * np.log10(0.02) - floor, atol=0.1)
+
+
+def test_each_process_that_looks_for_speech_takes_a_core(
+    replaced: Callable[..., list[Any]],
+) -> None:
+    calls = replaced("torch.set_num_threads", None)
+    prepare._alone()
+    assert calls == [((1,), {})]

@@ -7,12 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 
+from bab.data import workers as module
 from bab.data.workers import workers
 
 SCRIPT = """
@@ -100,3 +105,28 @@ def test_workers_begin_as_they_are_told_and_end_with_an_error(
         asked = [pool.submit(abs, -i) for i in range(5)]
     assert [one.result(0) for one in asked] == list(range(5))  # all is done before it ends
     assert set(multiprocessing.active_children()) <= before
+
+
+def test_a_worker_watches_its_parent_before_it_begins(
+    monkeypatch: pytest.MonkeyPatch, replaced: Callable[..., list[Any]]
+) -> None:
+    """It takes no Ctrl-C, and ends with status 1 when its parent does."""
+    gone, ended, statuses = threading.Event(), threading.Event(), list[int]()
+    parent = SimpleNamespace(join=lambda: gone.wait(20))
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: parent)
+    monkeypatch.setattr(os, "_exit", lambda status: statuses.append(status) or ended.set())
+    handled = replaced("signal.signal", None)
+    begun: list[Any] = []
+
+    def begin(*given: Any) -> None:
+        begun.append((given, [t for t in threading.enumerate() if t.name == "bab-parent"]))
+
+    module._begin(begin, ("a", 2))
+    assert handled == [((signal.SIGINT, signal.SIG_IGN), {})]
+    ((given, (watcher,)),) = begun
+    assert given == ("a", 2) and watcher.daemon and statuses == []
+    gone.set()
+    assert ended.wait(20) and statuses == [1]
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: None)
+    module._end_with_parent()  # the first process has none to wait for
+    assert statuses == [1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import contextmanager
 from itertools import pairwise
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
+from bab.core.errors import BabError
 from bab.core.types import Segment
 from bab.explaining import layers, pictures
 from bab.explaining.attribution import Shares
@@ -189,6 +191,14 @@ def test_what_the_model_says_in_time() -> None:
                      ([2.05, 9.0], [1.1, 1.1], "#000000")]  # fmt: skip
     texts = [(g[0], g[2]) for g, _ in panel.asked["text"]]
     assert texts == [(pytest.approx(2.025), "KCHI"), (pytest.approx(2.075), "y")]
+
+
+def test_pictures_need_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(BabError) as caught, pictures.figure(1.0, 1.0, tmp_path / "a.png"):
+        pass
+    assert str(caught.value) == "pictures need matplotlib: pip install 'bab[explain]'"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_bars_of_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

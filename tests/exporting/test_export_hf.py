@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
+import forks
 import numpy as np
 import pytest
 import soundfile
@@ -175,8 +175,6 @@ def test_the_folder_works_where_bab_is_not(tmp_path):
     soundfile.write(out / "recording.wav", audio(9.5), 16000)
     (out / "usage.py").write_text("import sys; sys.modules['bab'] = None\n" + code_of(out))
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    ran = subprocess.run(
-        [sys.executable, "usage.py"], cwd=out, env=env, capture_output=True, text=True
-    )
+    ran = forks.run([sys.executable, "usage.py"], out, env)
     assert ran.returncode == 0, ran.stderr
     assert [line.split(":")[0] for line in ran.stdout.splitlines()] == ["KCHI", "OCH", "MAL", "FEM"]

@@ -148,6 +148,32 @@ def test_a_head_without_a_place() -> None:
     assert not hf.holds(with_head(text)) and not hf.holds(with_head(object()))
 
 
+def test_parts_that_know_no_place_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bab.plugins.encoders.hubert import Hubert
+    from bab.plugins.heads.pooled import Pooled
+
+    run, alone = made(tmp_path / "run", "gender"), "the encoder alone with --to"
+    with monkeypatch.context() as patch:
+        patch.delattr(Pooled, "as_transformers")
+        with pytest.raises(NotApplicableError) as caught:
+            export(run, "hf", tmp_path / "out")
+    assert str(caught.value) == (
+        "transformers has no place for head pooled. What can be exported: the whole model with "
+        f"--to onnx, {alone} hf --encoder-only, {alone} onnx --encoder-only"
+    )
+    (owner,) = (cls for cls in Hubert.__mro__ if "traceable" in vars(cls))
+    monkeypatch.delattr(owner, "traceable")
+    with pytest.raises(NotApplicableError) as caught:
+        export(run, "onnx", tmp_path / "out")
+    assert str(caught.value) == (
+        "ONNX export has no place for encoder hubert. What can be exported: the whole model with "
+        f"--to hf, {alone} hf --encoder-only"
+    )
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_that_says_something_else_is_not_kept(tmp_path: Path) -> None:
     import transformers
     from safetensors.torch import load_file, save_file

@@ -140,6 +140,11 @@ def test_segments_end_with_their_file(end: float, spans: list[Any], late: int) -
     assert [s.label for s in cut] == ["A", "B"][: len(spans)]
 
 
+def test_rounding_is_no_lateness() -> None:
+    for end, late in ((1.0 + kit.LATE, 0), (1.0 + kit.LATE + 1e-9, 1)):
+        assert kit.cut_to_file([Segment(0, end, "A")], 1.0) == ((Segment(0, 1.0, "A"),), late)
+
+
 def test_recordings_have_files_of_their_own(tmp_path: Path) -> None:
     names = ["a", "A", "a/b", "a_b", "..x", "é é"]
     write_rttms([Prediction(n, segments=(Segment(0, 1.5, "K"),)) for n in names], tmp_path)

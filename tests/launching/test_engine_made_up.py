@@ -385,6 +385,17 @@ def test_where_one_fails_the_others_are_cancelled(
     assert Fleet(engine, "made", folder).jobs == {}  # what is cancelled isn't found again
 
 
+def test_a_job_of_an_earlier_call_that_is_not_wanted_any_more_fails_nobody(
+    tmp_path: Path, now: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "x"
+    engine = Playing(folder, {"old": [{"status": 1}], "a": []})
+    Fleet(engine, "made", folder).submit("old", ["-c", "old"])
+    done, said, told = ran(engine, folder, monkeypatch, {"a": []})
+    assert done and said == ["1 job of an earlier call still at work", "[1/1] a: done in 8 s"]
+    assert {total for _, _, total, _ in told} == {1} and not folder.exists()
+
+
 def test_what_jobs_print_is_followed_in_whole_lines(
     tmp_path: Path, now: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:

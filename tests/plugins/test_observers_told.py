@@ -49,7 +49,7 @@ def test_amounts(value: float, unit: str, said: str) -> None:
         (8, 60, "steps", "8 of 60 steps"), (1, 60, "steps", "1 of 60 steps"),
         (1, 1, "files", "1 of 1 file"), (40, 588, "s", "40 s of 9.80 min"),
         (192, 588, "s", "3.20 of 9.80 min"), (5, 50, "s", "5 of 50 s"),
-        (90, 7200, "s", "1.50 min of 2.00 h"),
+        (90, 7200, "s", "1.50 min of 2.00 h"), (1, 4, "kinds of files", "1 of 4 kinds of files"),
     ],
 )  # fmt: skip
 def test_parts(done: float, total: float, unit: str, said: str) -> None:
@@ -233,6 +233,7 @@ def test_bars(live: Callable[[int], tuple[Live, StringIO]]) -> None:
     assert "a [notice] \\x1b[31m" in stream.getvalue()
     assert [task.total for task in bars._bars.tasks] == [4, 10, 60, 3]
     assert [task.completed for task in bars._bars.tasks] == [1, 10, 60, 1]
+    assert [column.elapsed_when_finished for column in bars._bars.columns[3:4]] == [True]
 
 
 @pytest.mark.parametrize(("columns", "bar"), [(90, 24), (89, 8)])
@@ -290,5 +291,6 @@ def test_each_fold_has_a_folder_and_a_writer(run: RunInfo, monkeypatch: pytest.M
          "flushed", "closed"],
         [("tensorboard/2", 1), ("train/loss", 2.0, 1), "closed"],
     ]  # fmt: skip
-    watch.bab_step(run, 6, {})
+    watch.bab_step(fold(run, 1, 2), 6, {})
+    assert made[2].told == [("tensorboard/1", 6)]  # of two folds each has one, too
     assert len(made) == 3  # after the end another one is opened

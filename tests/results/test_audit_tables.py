@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from made_records import kept, make
+from made_records import table as markdown_table
 
 from bab.core.errors import BabError
 from bab.core.record import Record
@@ -69,6 +70,21 @@ def test_a_table_has_a_column_beside_the_audited_one_and_marks() -> None:
     cells = list(csv.DictReader(table(rows, "csv", [made()]).splitlines()))
     assert [cell["above_shortcut"] for cell in cells] == ["True", "False"]
     assert '"shortcuts"' in table(rows, "json", [made()])
+
+
+def test_beside_a_row_that_lacks_the_audited_task_nothing_stands() -> None:
+    rows = [one("r1", 0.2, encoder="good"), one("r2", 0.1, encoder="other", task="age"),
+            make("r3", encoder="bad", status="failed", reason="no disk", metrics={})]  # fmt: skip
+    cells = {row[0]: row for row in markdown_table(table(rows, audits=[made()]))}
+    place = cells["encoder"].index("above its shortcut (0.501)")
+    assert cells["good"][place].startswith("+0.200 [")
+    assert [cells[name][place - 1 : place + 1] for name in ("other", "bad")] == [
+        ["", ""], ["failed: no disk", ""],
+    ]  # fmt: skip
+    lines = csv.DictReader(table(rows, "csv", [made()]).splitlines())
+    told = {line["encoder"]: [line[k] for k in ("shortcut", "gap", "above_shortcut")]
+            for line in lines}  # fmt: skip
+    assert told["other"] == told["bad"] == ["", "", ""] and told["good"][2] == "True"
 
 
 def test_an_audit_of_other_data_stands_beside_nothing() -> None:

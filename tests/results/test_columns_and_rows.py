@@ -60,6 +60,14 @@ def test_what_tells_columns_apart_stands_behind_their_names(
     assert labels(make("a", **one), make("b", **two)) == expected
 
 
+def test_kinds_of_labels_in_another_order_are_the_same_classes() -> None:
+    kinds = {"v": ["a", "b"], "w": ["c"]}
+    turned = dict(reversed(kinds.items()))
+    assert labels(make("a", labels=kinds), make("b", labels=turned)) == ["vtc@rttm"]
+    other = kinds | {"v": ["b", "a"]}  # of a kind, their order is the head's
+    assert len(labels(make("a", labels=kinds), make("b", labels=other))) == 2
+
+
 def test_corpora_are_called_by_their_folders() -> None:
     both = {"corpus": "kaldi→rttm", "corpus_version": "1→1"}
     test = {"name": "rttm", "root": "/data/b", "options": {}}

@@ -124,6 +124,8 @@ def test_a_brief_record_has_what_tables_show(tmp_path: Path) -> None:
     assert load(old, brief=True).intervals == {"f1": (0.1, 0.2)}  # which are spoken of
     five = save(make(jackknife=kept([0.1] * 5), groups={"g": {"f1": 1.0}}), tmp_path)
     assert load(five, brief=True).groups == {}
+    edit(path := save(record, tmp_path / "edited"))  # without its checksum all of it is parsed
+    assert load(path, brief=True) == short and load(path).groups == record.groups
     four = save(make(jackknife=kept([0.1] * 4), groups={"g": {"f1": 1.0}}), tmp_path)
     assert load(four, brief=True).groups == {"g": {"f1": 1.0}}
 

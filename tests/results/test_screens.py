@@ -71,6 +71,9 @@ def test_settings_of_a_recipe_beside_a_default_are_brief() -> None:
     alike = [f"a.x=1, b.x=1, c=1, d=1, e={i}" for i in (1, 2)]
     assert brief(alike) == [f"a.x=1, b.x=1, c=1, d=1, e={i}" for i in (1, 2)]
     assert brief(["betas=[0.9, 0.98], lr=1"]) == ["betas=[0.9, 0.98], lr=1"]
+    # It is enough to be like one of several others.
+    three = ["a=1, b=1, c=1, d=1", "a=1, b=1, c=1, d=2", "a=2, b=2, c=2, d=1"]
+    assert brief(three) == [three[0], three[1], "a=2, b=2, c=2, +1"]
 
 
 def test_the_settings_column_is_narrow_and_csv_has_all() -> None:

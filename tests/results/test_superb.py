@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,11 @@ def test_fewer_tasks_are_not_this_score(tmp_path: Path) -> None:
 def test_no_scale_gives_no_number() -> None:
     same = relative({"a": 1.0}, {"a": 1.0}, {"a": 1.0}, [("a",)])
     assert same != same
+    # Nor does a task of which one metric has none.
+    low, high = {"a": 1.0, "b": 1.0, "c": 0.0}, {"a": 1.0, "b": 2.0, "c": 1.0}
+    assert math.isnan(relative({"a": 1.0, "b": 2.0, "c": 1.0}, low, high, [("c",), ("a", "b")]))
+    assert relative({"b": 2.0, "c": 0.5}, low, high, [("c",), ("b",)]) == 750
+    assert math.isnan(relative({}, {}, {}, []))
 
 
 @pytest.mark.parametrize(
@@ -95,6 +101,15 @@ def test_strange_files_are_named(tmp_path: Path, text: str, message: str) -> Non
         read_leaderboard(path)
     with pytest.raises(BabError, match="no such file"):
         read_leaderboard(tmp_path / "none.csv")
+
+
+def test_what_is_no_table_at_all_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "board.csv"
+    path.write_bytes(b"model,PR\n\xff,1\n")
+    with pytest.raises(BabError, match=rf"^{path}: can't be read as CSV: .*utf-8"):
+        read_leaderboard(path)
+    with pytest.raises(BabError, match=rf"^{tmp_path}: can't be read as CSV: "):
+        read_leaderboard(tmp_path)
 
 
 def test_columns_may_stand_in_any_order(tmp_path: Path) -> None:

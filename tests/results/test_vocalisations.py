@@ -205,6 +205,13 @@ def test_what_is_no_annotation_is_named(
     assert "child1/a.wav" in str(error.value)
 
 
+def test_what_has_no_length_is_left_out() -> None:
+    """Also what is shorter than half a millisecond, and what lies outside of the recording."""
+    spans = [(1.0, 1.0), (2.0, 2.0004), (-2.0, -1.0), (10.0, 11.0), (-1.0, 0.0), (9.0, 12.0)]
+    vocs = vocalisations(said("a.wav", 10.0, [Segment(a, b, "KCHI") for a, b in spans]))
+    assert vocs == [Voc(9000, 10000, "KCHI")]
+
+
 def test_summary_csv_says_what_the_rows_say(tmp_path: Path) -> None:
     path = tmp_path / "new" / "summary.csv"
     many = [recording(case) for case in TRUTH["recordings"]]

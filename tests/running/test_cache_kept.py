@@ -380,6 +380,19 @@ def test_means_are_kept_in_memory_as_long_as_there_is_room(
     torch.testing.assert_close(both.states[0], first.states[:2].mean(0))
 
 
+def test_of_several_means_only_those_that_memory_lacks_are_computed(
+    wav: str, tmp_path: Path
+) -> None:
+    """All of them in one pass."""
+    given, encoder = source(tmp_path, budget=0, pool=True, batch=4)
+    items = [Item(w.clip, (w,)) for w in windows(wav, 1.0, 0.5, 2.0, 1.5)]
+    second = given.inputs(items[1:2])
+    assert encoder.passes == [[50]]
+    every = given.inputs(items)
+    assert encoder.passes == [[50], [100, 150, 200]]
+    assert torch.equal(every.states[1:2], second.states)
+
+
 @pytest.mark.parametrize("where", ["first", "last"])
 def test_values_that_are_not_finite_name_encoder_and_place(
     wav: str, tmp_path: Path, where: str

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
+import forks
 import pyarrow
 import pytest
 import torch
@@ -139,4 +139,5 @@ def test_a_table_with_gaps_is_sound_in_another_process(tmp_path: Path) -> None:
         held = [object() for _ in range(10_000)]
         sealed.check_parquet(Path({str(tmp_path / "m.parquet")!r}), "")
     """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = forks.run([sys.executable, "-c", code])
+    assert done.returncode == 0, done.stderr

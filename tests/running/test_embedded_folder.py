@@ -130,6 +130,14 @@ def test_one_vector_a_clip_stands_in_one_table(tmp_path: Path) -> None:
     assert not (alone / "embeddings.parquet").exists() and index(alone) == []
 
 
+def test_a_recording_of_less_than_a_sample_holds_no_sound(tmp_path: Path) -> None:
+    """One sample at 48 kHz is a third of one at the encoder's rate."""
+    soundfile.write(tmp_path / "click.wav", np.full(1, 0.5), 48000)
+    done = embed("fbank", [tmp_path / "click.wav"], tmp_path / "out", EmbedOptions(layer="0"))
+    path = str(tmp_path / "click.wav")
+    assert done.files == {} and done.left == {path: f"{path}: it holds no sound"}
+
+
 def test_stopped_it_says_who_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(3):
         noise(tmp_path / f"in/{i}.wav", 1.0, i)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any, cast
@@ -12,12 +13,15 @@ import torch
 from made_models import made
 from train_worker import Small
 
+from bab.audio import seen
 from bab.benching.grid import Cell, RunGrid
 from bab.benching.launched import Launched
 from bab.benching.requests import features_key
+from bab.benching.worker import RunRequest
 from bab.core.sealed import digest
 from bab.core.seeds import derive
 from bab.core.types import Clip, Window
+from bab.data.content import content_id
 from bab.launching.code import code
 from bab.running import embed, published
 from bab.running.features import FeatureSource
@@ -71,3 +75,21 @@ def test_of_a_bench_and_of_code(tmp_path: Path) -> None:
     bench = Launched(grid, 1, lambda line: None, cast(Any, None))
     assert bench.folder.parent == tmp_path / ".bench" and hexadecimal(bench.folder.name, 12)
     assert hexadecimal(code()["bab"].split()[-1], 12)
+    request = RunRequest({"task": "vtc"}, (), 0, None, str(tmp_path / "runs"), "search", False)
+    assert request.misfit().parent == tmp_path / "runs" / "failed"
+    assert hexadecimal(request.misfit().name, 12)
+
+
+def test_of_what_is_remembered_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAB_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "a.wav"
+    path.write_text("a")
+    os.utime(path, (10, 10))
+    assert hexadecimal(content_id(path, tmp_path / "memo"), 32)
+    (memo,) = (tmp_path / "memo").glob("*/*")
+    assert len(memo.parent.name) == 2 and hexadecimal(memo.parent.name + memo.name, 32)
+    seen.note(str(path), 1, 10, sound=True)
+    seen.save()  # what is known of the files of each folder
+    (entry,) = (tmp_path / "cache" / "files").glob("*/*.json")
+    assert len(entry.parent.name) == 2 and hexadecimal(entry.parent.name + entry.stem, 32)
+    assert hexadecimal(entry.read_text().splitlines()[0], 32)

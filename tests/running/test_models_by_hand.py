@@ -61,6 +61,11 @@ def test_layers_are_mixed_by_their_softmax() -> None:
     expected = 0.75 * given.states[:, 0] + 0.25 * given.states[:, 1]
     torch.testing.assert_close(mix(given.states), expected)
     assert mix(given.states.half()).dtype == torch.float32
+    first = given.states[:, :, :1]  # one frame alone goes another way
+    torch.testing.assert_close(mix(first), expected[:, :1])
+    gradients = [torch.autograd.grad(mix(x).square().sum(), mix.logits)[0]
+                 for x in (first, torch.cat([first, torch.zeros_like(first)], 2))]  # fmt: skip
+    torch.testing.assert_close(*gradients)
     for layers, depth in (("mix", 1), ("last", 2), (1, 2), (-2, 2)):
         plain = LayerMix(depth, layers)  # type: ignore[arg-type]
         assert plain.weights().tolist() == [1.0] and not list(plain.parameters())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,22 @@ def test_what_is_missing_of_a_saved_model_is_named(folder: Path, tmp_path: Path)
     told = "holds other weights than model.json was written with: run again with --force"
     assert str(error.value) == f"{weights} {told}"
     assert list(load_weights(tmp_path, {"run": spec["run"]})) == ["head.x"]
+
+
+def test_what_fails_in_a_model_that_is_as_it_was_written_is_no_edit(
+    folder: Path, tmp_path: Path, replaced: Callable[..., list[Any]]
+) -> None:
+    """An encoder's own fault is told as that; of a file that anybody may have changed, the file."""
+    edited = shutil.copytree(folder / "model", tmp_path / "model")
+    spec = json.loads((edited / "model.json").read_text())
+    (edited / "model.json").write_text(
+        json.dumps({k: v for k, v in spec.items() if k not in ("checksum", "weights")})
+    )
+    replaced("bab.running.saved.open_encoder", KeyError("mels"))
+    with pytest.raises(BabError, match=r"model\.json can't be used: 'mels'$"):
+        load_saved(edited)
+    with pytest.raises(KeyError):
+        load_saved(folder)
 
 
 def test_an_encoder_that_was_trained_further_is_another(tmp_path: Path) -> None:

@@ -229,6 +229,8 @@ def test_a_format_that_was_written_and_is_there_isnt_written_again(tmp_path: Pat
     assert outputs.write_annotations(before, {"plain": form}, tmp_path) == ([], set())
     assert len(outputs.write_annotations(done(), {"plain": form}, tmp_path)[0]) == 1
     assert len(form.written) == 2
+    outputs.write_annotations(done(name="b/c/home"), {"plain": form}, tmp_path)
+    assert (tmp_path / "b/c/home.txt").read_text() == "home"  # folders are made as they are needed
 
 
 def test_only_files_that_no_prediction_wrote_are_foreign(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import soundfile
 
 from bab.audio.reading import read
+from bab.core.errors import AudioError
 from bab.plugins.datasets.rttm import Rttm
 from bab.running import maker as module
 from bab.running.maker import PredictOptions
@@ -138,3 +140,31 @@ def test_a_file_of_one_sample_has_no_segment_of_no_length(model: Path, tmp_path:
         "uid,start_time_s,duration_s,label"
     ]
     assert not (tmp_path / "out" / "dot.rttm").read_text()
+
+
+def test_a_recording_of_less_than_a_sample_holds_no_sound(model: Path, tmp_path: Path) -> None:
+    """One sample at 48 kHz is a third of one at the encoder's rate."""
+    path = tmp_path / "click.wav"
+    soundfile.write(path, np.full(1, 0.5), 48000)
+    told = f"{path}: it holds no sound"
+    done = predict(model, [path], tmp_path / "out")
+    assert done.files == {} and done.left == {str(path): told}
+    with pytest.raises(AudioError) as caught:
+        Predictor(model)(path)
+    assert str(caught.value) == told
+
+
+def test_neither_another_format_nor_a_models_new_place_makes_anew(
+    model: Path, tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", noise, 16000)
+    moved, out = shutil.copytree(model, tmp_path / "moved"), tmp_path / "out"
+    made = {predict(model, [tmp_path / "a.wav"], out, PredictOptions(formats=["rttm"])).made_by}
+    for where, formats in ((model, ["eaf"]), (moved, ["rttm"])):
+        done = predict(where, [tmp_path / "a.wav"], out, PredictOptions(formats=formats))
+        assert done.again == 1 and not done.notices
+        made.add(done.made_by)
+    assert len(made) == 1 and {"a.rttm", "a.eaf"} <= {path.name for path in out.iterdir()}
+    other = predict(model, [tmp_path / "a.wav"], out, PredictOptions(thresholds=LOUD))
+    assert other.again == 0 and other.made_by not in made

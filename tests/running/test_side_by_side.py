@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,14 @@ from typing import Any, cast
 import pytest
 import torch
 
-from bab.core.errors import AudioError, BabError, DiskFullError, InterruptedRunError
+from bab.core import registry
+from bab.core.errors import (
+    AudioError,
+    BabError,
+    DiskFullError,
+    InterruptedRunError,
+    PluginError,
+)
 from bab.running import jobs
 from bab.running.jobs import Answer
 from bab.running.maker import PredictOptions
@@ -47,6 +55,25 @@ def test_what_stops_a_folder_and_what_a_recording(tmp_path: Path) -> None:
         tried(OSError("odd"))
     with pytest.raises(KeyError):
         tried(KeyError("x"))
+
+
+def test_what_a_plugin_raises_isnt_said_of_the_disk(
+    install: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = """
+        import bab
+
+        class Fails(bab.Head):
+            level = ("clip",)
+
+            def forward(self, x, lengths):
+                raise OSError(5, "no such device")
+    """
+    install("odd-dist", {"heads": {"fails": "odd_mod:Fails"}}, {"odd_mod": source})
+    head = registry.load("heads", "fails")(2, 2, None)
+    maker: Any = SimpleNamespace(out=tmp_path)
+    with pytest.raises(PluginError, match=r"the head 'fails' of odd-dist .* failed in forward"):
+        jobs._tried(maker, Recording("home"), lambda: head(None, None))
 
 
 class Maker:

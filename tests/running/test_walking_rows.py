@@ -55,6 +55,15 @@ def test_a_pass_takes_the_windows_that_fit_into_its_seconds(seconds: float, batc
     assert Told(View(window=1.0), True, False, seconds).batch == batch
 
 
+@pytest.mark.parametrize("by_frame", [True, False])
+def test_a_model_that_says_nothing_of_a_window_is_no_model(by_frame: bool) -> None:
+    walk = Told(View(window=1.0), True, by_frame, seconds=2.0)
+    say = walk.say
+    walk.say = lambda heard: say(heard)[1:]
+    with pytest.raises(ValueError, match="shorter"):
+        list(walk.rows(blocks(250)))
+
+
 def test_rows_of_windows_say_where_they_are_and_for_how_many_frames() -> None:
     walk = Told(View(window=1.0), whole=True, by_frame=False)
     told = list(walk.rows(blocks(250)))

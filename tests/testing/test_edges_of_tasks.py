@@ -12,7 +12,7 @@ from good_parts import GoodCorpus, GoodTask, make_corpus
 import bab
 from bab import Prediction, Segment
 from bab.testing import tasks
-from bab.testing.taskcase import TaskCase
+from bab.testing.taskcase import TaskCase, frames_of
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,20 @@ def counted(unit: str, change: Any, **members: Any) -> Any:
         return {**plain, "accuracy": change(plain["accuracy"])} if plain else {}
 
     return task(units={"accuracy": unit, "recall": ""}, metrics=metrics, **members)
+
+
+def gains(by: float, when: int = 0) -> Any:
+    """What wasn't predicted counts for more, where more than so many clips weren't."""
+
+    def statistics(self: Any, reference: Any, prediction: Any) -> Any:
+        lacks = 0.0 if prediction else 1.0
+        return {**GoodTask.statistics(self, reference, prediction), "lacking": lacks}
+
+    def metrics(self: Any, totals: Any) -> Any:
+        missed = totals["lacking"] if totals.get("lacking", 0.0) >= when else 0.0
+        return {"accuracy": (totals["right"] + by * missed) / totals["clips"]}
+
+    return task(statistics=statistics, metrics=metrics)
 
 
 def targets(value: Any) -> Any:
@@ -136,6 +150,8 @@ def labelled(value: Any) -> Any:
         ("planted", counted("s", lambda share: 7 - share), "right outputs have accuracy 6, wrong"),
         ("missing", GoodTask, ""),
         ("missing", scored(accuracy=0.5), "without any prediction accuracy is 0.5, as with right"),
+        ("missing", gains(2.0), "with half of the right predictions accuracy is 1.5, with all of "),
+        ("missing", gains(2.0, when=6), "with none of the right predictions accuracy is 2, with"),
         ("bounds", GoodTask, ""),
         ("bounds", scored(recall=1 + 1e-10), ""),
         ("bounds", scored(recall=1 + 1e-8),
@@ -213,3 +229,44 @@ def test_a_model_that_is_right_says_the_class_of_each_frame(corpus: Any, shape: 
     assert output.values.tolist() == [wanted[t % 3] for t in range(frames)]
     wrong = case.outputs(case.test, "wrong")[0]
     assert (wrong.values == -output.values).all()
+
+
+def test_a_model_that_says_nothing_has_the_shape_of_one_that_does(corpus: Any) -> None:
+    from bab.plugins.tasks.asr import SpeechRecognition, SpeechRecognitionOptions
+
+    case = TaskCase.of(SpeechRecognition(SpeechRecognitionOptions()), corpus)
+    right, wrong = (case.outputs(case.test, kind)[0].values for kind in ("right", "wrong"))
+    assert wrong.shape == right.shape and wrong.shape[1] == len(case.labels["char"])
+    assert (wrong.argmax(1) == 0).all() and right.argmax(1).any()
+
+
+def test_a_model_of_pairs_says_who_speaks_or_something_else(corpus: Any) -> None:
+    from bab.plugins.tasks.sv import SpeakerVerification
+
+    case = TaskCase.of(SpeakerVerification(bab.Options()), corpus)
+    names = sorted({clip.speaker for clip in corpus.clips()})
+    assert case.speakers == {name: number for number, name in enumerate(names)}
+    for output in case.outputs(case.test, "right"):
+        own = [1.0 if name == output.clip.speaker else -1.0 for name in names]
+        assert output.values.tolist() == own
+    for output in case.outputs(case.test, "wrong"):
+        place = sum(output.clip.id.encode()) % 2
+        own = [1.0 if number == place else -1.0 for number in range(len(names))]
+        assert output.values.tolist() == own
+    noise = [output.values for output in case.outputs(case.test, "noise")]
+    assert len({values.tobytes() for values in noise}) == len(noise) > 1
+
+
+def test_a_model_that_is_right_says_labels_one_after_the_other(corpus: Any) -> None:
+    """A blank before each of them and behind the last, up to the clip's end."""
+    ordered = task(
+        level="sequence", head="ctc", fit=lambda self, clips: {"x": ("_", "a", "b")},
+        targets=lambda self, clip, grid, frames, labels: torch.tensor([2, 2, 1]),
+    )  # fmt: skip
+    case = TaskCase.of(ordered(ordered.Options()), corpus)
+    output = case.outputs(case.test, "right")[0]
+    path = [0, 2, 0, 2, 0, 1, *[0] * (len(output.values) - 6)]
+    rows = [[6.0 if column == label else -6.0 for column in range(3)] for label in path]
+    assert output.values.tolist() == rows and len(rows) == frames_of(output.clip)
+    wrong = case.outputs(case.test, "wrong")[0]
+    assert wrong.values.tolist() == [[6.0, -6.0, -6.0]] * len(rows)

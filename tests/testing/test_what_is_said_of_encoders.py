@@ -214,6 +214,14 @@ INPUT = {
 LOCAL = {
     "local_dim is 6, local is 5 wide": has(local_dim=6),
     "local_dim is 5, local is None wide": local(lambda x, w, m: None),
+    "normed is (1, 27, 5): None": broken(
+        __init__=lambda self, options: (
+            GoodEncoder.__init__(self, options) or setattr(self, "local_dim", None)
+        ),
+        forward=lambda self, w, mask=None, layers="all": (
+            lambda out: Encoded(out.layers, out.lengths, None, out.local)
+        )(GoodEncoder.forward(self, w, mask, layers)),
+    ),
     "normed is (1, 27, 4): (1, 27, 5)": answers(
         lambda out, w, m, how: Encoded(out.layers, out.lengths, out.local, out.local[..., 1:])
     ),

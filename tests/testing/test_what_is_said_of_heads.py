@@ -203,3 +203,30 @@ def test_what_is_no_fault(cls: Any) -> None:
     )
     counted = built(lambda h: h.register_buffer("steps", torch.zeros(1).long()))
     assert said(heads.check_learns, frozen) == "" == said(heads.check_state, counted)
+
+
+@pytest.mark.parametrize("cls", [GoodHead, SolvedHead])
+def test_checks_draw_from_generators_of_their_own(
+    cls: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heads, "_STEPS", 2)
+    before = torch.get_rng_state(), str(np.random.get_state()), random.getstate()
+    for check in heads.CHECKS:
+        said(check, cls)
+        assert torch.equal(torch.get_rng_state(), before[0]), check
+    assert (str(np.random.get_state()), random.getstate()) == before[1:]
+
+
+def test_what_is_dropped_in_training_is_the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "_STEPS", 2)
+    drawn: list[float] = []
+
+    def forward(self: Any, x: Any, lengths: Any) -> Any:
+        drawn.append(float(torch.rand(())))
+        return GoodHead.forward(self, x, lengths)
+
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        said(heads.check_learns, broken(forward=forward))
+    # One pass before the steps, two of them, and one after them.
+    assert len(drawn) == 8 and drawn[1:3] == drawn[5:7] and drawn[0] != drawn[4]

@@ -6,13 +6,13 @@ Upstreams that need no download: the spectral baselines, and transformers models
 from __future__ import annotations
 
 import importlib
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import forks
 import pytest
 import torch
 import transformers
@@ -123,7 +123,8 @@ def test_names_are_read_without_importing() -> None:
         "import sys; from bab.plugins.encoders.shared import s3prl; s3prl.catalogue();"
         "import bab.plugins.encoders.s3prl; assert 's3prl' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = forks.run([sys.executable, "-c", code])
+    assert done.returncode == 0, done.stderr
 
 
 @needed

@@ -170,3 +170,29 @@ def test_torchaudio_lacks_sox_and_says_so(monkeypatch: pytest.MonkeyPatch) -> No
     kept = torchaudio.set_audio_backend = lambda backend: "mine"
     s3prl.mend_torchaudio()
     assert torchaudio.set_audio_backend is kept
+
+
+def test_the_folder_of_a_name_is_the_same_whatever_order_a_file_system_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder that a name begins with; of others, the first by name."""
+    for folder, names in {
+        "alpha": ("one", "both", "beta_local", "_hidden"),
+        "beta": ("two", "both", "beta_local"),
+        "beta_large": ("beta_local", "beta_large_x"),
+    }.items():
+        place = tmp_path / "upstream" / folder
+        place.mkdir(parents=True)
+        lines = [f"def {name}(*args, **kwargs): ..." for name in names]
+        (place / "hubconf.py").write_text("\n".join(["import os", "x = 1", *lines, ""]))
+    monkeypatch.setattr(s3prl, "_folder", lambda: tmp_path)
+    expected = {
+        "one": "alpha", "both": "alpha", "beta_local": "beta", "two": "beta",
+        "beta_large_x": "beta_large",
+    }  # fmt: skip
+    real = Path.glob
+    for turned in (False, True):
+        monkeypatch.setattr(
+            Path, "glob", lambda self, what, t=turned: sorted(real(self, what), reverse=t)
+        )
+        assert s3prl.catalogue() == expected

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from torch import nn
 
 from bab.core.errors import BabError
 from bab.core.weights import WeightsError
-from bab.plugins.encoders.shared import export
+from bab.plugins.encoders.shared import export, passing
 from bab.plugins.encoders.shared.clap import DecibelMel, MelSettings
 from bab.plugins.encoders.shared.states import Kind, Weights, build, dropouts, from_folder
 
@@ -228,6 +230,23 @@ def test_what_can_not_be_written(tmp_path: Path) -> None:
     said = refused(written, tmp_path / "a", {"w": torch.ones(1), "x": torch.ones(1)})
     assert said == "extras may not hold the encoder's own 'w'"
     assert not (tmp_path / "a").exists()
+
+
+# --- threads
+
+
+@pytest.mark.parametrize(
+    ("module", "safe"),
+    [(SimpleNamespace(capture_outputs=None), True), (SimpleNamespace(), False), (None, False)],
+)
+def test_threads_are_safe_where_hidden_states_are_captured_for_each(
+    module: Any, safe: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers.utils.output_capturing", module)
+    monkeypatch.delattr(transformers.utils, "output_capturing", raising=False)
+    if module is not None:
+        monkeypatch.setattr(transformers.utils, "output_capturing", module, raising=False)
+    assert passing.threads_are_safe() is safe
 
 
 # --- CLAP's features

@@ -123,6 +123,12 @@ def test_an_utterance(tmp_path: Path, lines: tuple[str, ...], expected: tuple[st
     assert (mark.text, dict(mark.values)) == expected and form.notices == []
 
 
+def test_lines_of_nothing_but_blanks_are_passed_over(tmp_path: Path) -> None:
+    whole = chat("*CHI:\tba", "\tbu . \x150_1000\x15")
+    one, form = read("cha", tmp_path / "a.cha", "  \n\t\n" + whole.replace("\n", "\n\n"))
+    assert [mark.text for mark in one.marks] == ["ba bu"] and form.notices == []
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
