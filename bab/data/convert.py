@@ -67,7 +67,8 @@ def convert(given: Path, out: Path, asked: Conversion, tell: Tell) -> Converted:
         except BabError as error:
             done.failed.append(str(error))
         except OSError as error:
-            done.failed.append(f"{place}: {error.strerror or error}")
+            why = f"can't be written ({error.strerror or error})"
+            done.failed.append(f"{place}: {why}: see its folder, or name another place")
         done.notices += [(path, notice) for notice in form.notices]
         form.notices.clear()
         tell("converting", number, len(places), "files")

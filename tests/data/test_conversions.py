@@ -84,6 +84,9 @@ def test_labels_are_changed_or_left_out(tmp_path: Path) -> None:
 
 def test_what_can_t_be_converted(tmp_path: Path) -> None:
     given = rttm(tmp_path / "a.rttm", "a")
+    (tmp_path / "folder" / "a.csv").mkdir(parents=True)
+    (told,) = go(given, tmp_path / "folder", "csv").failed
+    assert told.startswith(f"{tmp_path / 'folder' / 'a.csv'}: can't be written (Is a directory): s")
     assert refused(tmp_path / "none", tmp_path / "b", "csv") == (
         f"{tmp_path / 'none'}: there is no such file or folder"
     )
