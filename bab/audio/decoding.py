@@ -193,6 +193,10 @@ def _open(path: str) -> Any:
         raise UnreadableError("unreadable", path, told) from None
     except soundfile.SoundFileError as error:
         why = str(error).rpartition(": ")[2].rstrip(".")
+        if (
+            "does not exist" in why
+        ):  # libsndfile's word for what is called .mp3 and isn't; it's there
+            why = "Format not recognised"
         raise UnreadableError(
             "unsupported",
             path,
