@@ -193,9 +193,7 @@ def _open(path: str) -> Any:
         raise UnreadableError("unreadable", path, told) from None
     except soundfile.SoundFileError as error:
         why = str(error).rpartition(": ")[2].rstrip(".")
-        if (
-            "does not exist" in why
-        ):  # libsndfile's word for what is called .mp3 and isn't; it's there
+        if "does not exist" in why:  # libsndfile of a text called .mp3
             why = "Format not recognised"
         raise UnreadableError(
             "unsupported",
