@@ -16,7 +16,7 @@ from bab.core import registry
 from bab.core.errors import BabError, counted, did_you_mean
 from bab.core.record import Record
 from bab.results import compare, jackknife
-from bab.results.notes import ONE_SEED
+from bab.results.notes import ONE_SEED, scored_one
 from bab.results.render import Sheet, as_json, check_format, flat, latex, markdown, number, span
 from bab.results.settings import apart_from_encoders
 from bab.results.summary import DONE, LEAKAGE, LEAKY, Column, Table, arrange
@@ -222,7 +222,7 @@ def _parts(table: Table, view: View) -> Iterator[PartScore]:
         for column, members in zip(table.columns, cells, strict=True):
             parts: dict[tuple[str, str], list[float]] = defaultdict(list)
             for r in members:
-                kinds = r.subgroups if view == "subgroups" else {_unit(r): r.groups}
+                kinds = r.subgroups if view == "subgroups" else {scored_one(r): r.groups}
                 for section, values in kinds.items():
                     for name, metrics in values.items():
                         if r.primary in metrics:
@@ -230,10 +230,6 @@ def _parts(table: Table, view: View) -> Iterator[PartScore]:
             for (section, name), values_ in parts.items():
                 where = (key[0], key[1], key[3])
                 yield PartScore(column.label, column.metric, section, name, *where, fmean(values_))
-
-
-def _unit(record: Record) -> str:
-    return str(record.jackknife.get("unit", "group"))
 
 
 def _layers(table: Table) -> Iterator[PartScore]:

@@ -45,7 +45,7 @@ def make(name: str, encoder: str, shift: float = 0.0, **changes: Any) -> Record:
         primary="accuracy",
         metrics={"accuracy": float(rates.mean())},
         jackknife=kept(rates.tolist(), metric="accuracy", unit="speaker"),
-        groups={"s1": {"accuracy": 0.5 + shift}, "s2": {"accuracy": 0.25}},
+        groups={"home00": {"accuracy": 0.5 + shift}, "home01": {"accuracy": 0.25}},
         subgroups={"age": {"4": {"accuracy": 0.5 + shift}, "12": {"accuracy": 0.7}}},
         config={"layers": "mix"},
     )
@@ -143,7 +143,12 @@ def test_scores_by_subgroup_and_group_are_averaged_over_seeds() -> None:
     assert "gender@kaldi accuracy, by age" in text
     assert "| settings | 4 | 12 |" in text and "| fbank | probe | | 0.550 | 0.700 |" in text
     rows = list(csv.DictReader(io.StringIO(breakdown.show(records, "recordings", "csv"))))
-    assert {(r["section"], r["name"]) for r in rows} == {("speaker", "s1"), ("speaker", "s2")}
+    assert {(r["section"], r["name"]) for r in rows} == {
+        ("speaker", "home00"),
+        ("speaker", "home01"),
+    }
+    day = make("d", "fbank", groups={"day1": {"accuracy": 0.5}})  # of a frame task: recordings
+    assert [e.section for e in breakdown.entries([day], "recordings")] == ["recording"]
     with pytest.raises(BabError, match="no labels to part them"):
         breakdown.entries([make("a", "fbank", subgroups={})], "subgroups")
 

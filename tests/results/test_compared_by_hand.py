@@ -132,7 +132,8 @@ def test_names_as_encoders_are_called(tmp_path: Path, monkeypatch: pytest.Monkey
     apart = [one("a", "x"), one("b", "y", mode="finetune")]
     with pytest.raises(BabError) as caught:
         breakdown.gaps(apart, ["x", "y"])
-    assert str(caught.value) == "'x', 'y' have no task, mode and settings in common"
+    why = "have no task, mode and settings in common (`bab table` shows each one's)"
+    assert str(caught.value) == f"'x', 'y' {why}"
     failed = one("c", "z", status="failed")
     with pytest.raises(BabError, match="no run is of encoder 'z'"):
         breakdown.gaps([*runs, failed], ["x", "z"])
