@@ -193,6 +193,8 @@ def _open(path: str) -> Any:
         raise UnreadableError("unreadable", path, told) from None
     except soundfile.SoundFileError as error:
         why = str(error).rpartition(": ")[2].rstrip(".")
+        if "does not exist" in why:  # libsndfile of a text called .mp3
+            why = "Format not recognised"
         raise UnreadableError(
             "unsupported",
             path,

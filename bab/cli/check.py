@@ -42,9 +42,6 @@ _SECTIONS = {
 )
 @click.option("--offline", is_flag=True, help="Never ask a model hub.")
 @click.option("--trust-code", is_flag=True, help="Let a hub model's code run.")
-@click.option(
-    "--verbose", is_flag=True, help="The rule of every check, not only of those that fail."
-)
 @click.pass_context
 def check_command(
     context: click.Context,
@@ -55,7 +52,6 @@ def check_command(
     samples: tuple[Path, ...],
     offline: bool,
     trust_code: bool,
-    verbose: bool,
 ) -> None:
     """Run the contract suite of its kind on a component.
 
@@ -90,7 +86,7 @@ def check_command(
         outcomes = []
         for outcome in _outcomes(asked):
             outcomes.append(outcome)
-            _show(outcome, verbose)
+            _show(outcome)
     counts = {verdict: sum(o.verdict == verdict for o in outcomes) for verdict in _WORDS}
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     echo(f"\n{len(outcomes)} check{'s' * (len(outcomes) != 1)}: {said}")
@@ -200,17 +196,13 @@ def _silence() -> Iterator[None]:
 _WORDS = {"ok": "ok", "failed": "FAILED", "not applicable": "-"}
 
 
-def _show(outcome: Outcome, verbose: bool) -> None:
-    """One line; of a failure also the whole rule, what was expected and came, and what to do."""
+def _show(outcome: Outcome) -> None:
+    """Its rule; of a failure also what was expected and came, and what to do."""
     width = min(100, shutil.get_terminal_size((100, 24)).columns)
     applies = outcome.verdict != "not applicable"
-    whole = verbose or outcome.verdict == "failed"
     told = outcome.rule if applies else f"not applicable: {outcome.told}"
     line = f"{_WORDS[outcome.verdict]:<6} {outcome.name:<12} {told}"
-    if whole or not applies:
-        echo(click.wrap_text(line, width, "", " " * 20))
-    else:
-        echo(line if len(line) <= width else line[: width - 4].rsplit(" ", 1)[0] + " ...")
+    echo(click.wrap_text(line, width, "", " " * 20))
     if outcome.verdict == "failed":
         echo(_below("here: ", outcome.told, width))
         if outcome.remedy:

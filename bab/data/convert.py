@@ -25,6 +25,7 @@ class Converted:
     written: list[Path] = field(default_factory=list)
     notices: list[tuple[Path, str]] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    labels: set[str] = field(default_factory=set)  # that the marks had
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,13 @@ def convert(given: Path, out: Path, asked: Conversion, tell: Tell) -> Converted:
         except BabError as error:
             done.failed.append(str(error))
         except OSError as error:
-            done.failed.append(f"{place}: {error.strerror or error}")
+            why = f"can't be written ({error.strerror or error})"
+            done.failed.append(f"{place}: {why}: see its folder, or name another place")
         done.notices += [(path, notice) for notice in form.notices]
         form.notices.clear()
         tell("converting", number, len(places), "files")
+    for label in sorted(asked.labels.keys() - done.labels) if done.written else ():
+        done.notices.append((given, f"labels.{label} is set, but no mark is labelled {label}"))
     return done
 
 
@@ -78,6 +82,7 @@ def _convert_one(
 ) -> None:
     annotations, notices = read_any(path, asked.source, asked.read)
     done.notices += [(path, notice) for notice in notices]
+    done.labels |= {mark.label for one in annotations for mark in one.marks}
     annotations = [_relabelled(one, asked.labels) for one in annotations]
     if len(annotations) == 1 or "several" in form.keeps:
         parts = {place: annotations}

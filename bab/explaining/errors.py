@@ -253,11 +253,13 @@ def _bars(panel: Any, row: int, segments: Sequence[Segment]) -> None:
     """Segments as bars of their voice's colour, each voice a little lower than the one before."""
     names = sorted({s.label for s in segments})
     height = 0.8 / max(1, len(names))
+    first, last = panel.get_xlim()
     for s in segments:
         top = row + 0.4 - names.index(s.label) * height
         colour = COLOURS.get(s.label, "#000000")
         at = top - height / 2
         panel.barh(at, s.end - s.start, height * 0.9, s.start, color=colour)
-        if s.end - s.start > 0.3:
-            middle, centred = (s.start + s.end) / 2, {"ha": "center", "va": "center"}
+        shown = max(s.start, first), min(s.end, last)
+        if shown[1] - shown[0] > 0.3:
+            middle, centred = sum(shown) / 2, {"ha": "center", "va": "center"}
             panel.text(middle, at, s.label, fontsize=7, clip_on=True, **centred)

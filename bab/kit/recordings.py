@@ -207,7 +207,7 @@ def cut_to_file(segments: Sequence[Segment], end: float) -> tuple[tuple[Segment,
 def how_split(clips: Sequence[Clip]) -> str:
     """By what clips are told apart where bab splits them."""
     if ungrouped(clips):
-        return "clip by clip (no speaker or group is known: leakage can't be seen)"
+        return "clip by clip"
     return "by group and voice"
 
 

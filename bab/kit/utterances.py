@@ -192,8 +192,7 @@ class Parted:
                 f"{self._root}: there is no {name} split, and train has one speaker or group "
                 "only, so none can be made. Add one."
             )
-        blind = "clips (no speaker or group is known: leakage can't be seen)"
-        what = blind if ungrouped(train) else "speakers or groups"
+        what = "clips" if ungrouped(train) else "speakers or groups"
         self._notices.append(
             f"No {name} split is given: {count} of train's {groups} {what} are it."
         )

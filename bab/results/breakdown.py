@@ -13,13 +13,15 @@ from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from bab.core import registry
-from bab.core.errors import BabError, did_you_mean
+from bab.core.errors import BabError, counted, did_you_mean
 from bab.core.record import Record
 from bab.results import compare, jackknife
-from bab.results.notes import ONE_SEED
+from bab.results.notes import ONE_SEED, scored_one
 from bab.results.render import Sheet, as_json, check_format, flat, latex, markdown, number, span
+from bab.results.settings import apart_from_encoders
 from bab.results.summary import DONE, LEAKAGE, LEAKY, Column, Table, arrange
 
+_ACROSS = 13  # parts that stand side by side: a base encoder has so many layers
 View = Literal["subgroups", "recordings", "layers"]
 _NOTHING: Mapping[View, str] = {
     "subgroups": "no run has scores by subgroup: its corpus gives the clips no labels to part them",
@@ -95,21 +97,48 @@ def gaps(records: Sequence[Record], names: Sequence[str]) -> list[Gap]:
     names = list(dict.fromkeys(_recorded(name, known) for name in names))
     if len(names) < 2:
         raise BabError(f"'{names[0]}' can only be compared with another encoder: name two or more")
-    # Rows are named by all their heads, and one encoder may have run more tasks than another: what
-    # is compared is of one column, mode, settings and head.
-    alike: dict[tuple[int, str, str, str], dict[str, tuple[Record, ...]]] = defaultdict(dict)
-    for key, cells in zip(table.keys, table.cells, strict=True):
-        for j, members in enumerate(cells):
-            if members and key[0] in names:
-                alike[j, key[1], key[3], members[0].head][key[0]] = members
-    listed = [
-        gap
-        for (j, mode, settings, _), cells in sorted(alike.items())
-        for gap in _pairs(table.columns[j], (mode, settings), names, cells)
+    firsts = [
+        (key, j, members)
+        for key, cells in zip(table.keys, table.cells, strict=True)
+        for j, members in enumerate(cells)
+        if members and key[0] in names
     ]
-    if not listed:
-        raise BabError(f"{', '.join(map(repr, names))} have no task, mode and settings in common")
-    return listed
+    texts = {members[0].id: key[3] for key, _, members in firsts}
+    # Where an encoder has rows that differ in what another's don't, no two rows are called alike.
+    others = apart_from_encoders(texts, [members[0] for _, _, members in firsts])
+    for settings in (texts, others):
+        alike = _alike(firsts, settings)
+        listed = [
+            gap
+            for (j, mode, said, _), cells in sorted(alike.items())
+            for gap in _pairs(table.columns[j], (mode, said), names, cells)
+        ]
+        if listed:
+            return listed
+    raise BabError(
+        f"{', '.join(map(repr, names))} have no task, mode and settings in common (`bab table` "
+        "shows each one's)"
+    )
+
+
+Place = tuple[int, str, str, str]  # column, mode, settings, head
+
+
+def _alike(
+    firsts: Sequence[tuple[tuple[str, ...], int, tuple[Record, ...]]], settings: Mapping[str, str]
+) -> dict[Place, dict[str, tuple[Record, ...]]]:
+    """The cells that are compared: of one column, mode, head (rows are named by all their heads)
+    and settings (by a cell's first record). Of two cells of one encoder in one place, neither."""
+    alike: dict[Place, dict[str, tuple[Record, ...]]] = defaultdict(dict)
+    twice = set()
+    for key, j, members in firsts:
+        place = (j, key[1], settings[members[0].id], members[0].head)
+        if key[0] in alike[place]:
+            twice.add((place, key[0]))
+        alike[place][key[0]] = members
+    for place, name in twice:
+        del alike[place][name]
+    return alike
 
 
 def _pairs(
@@ -127,7 +156,7 @@ def _pairs(
         gap = told.get((i, j), compare.Difference(one - two))
         better, why = "", ""
         if gap.apart is None:
-            why = f"{held.groups} groups" if few else held.why or "no spread between groups"
+            why = counted(held.groups, "group") if few else held.why or "no spread between groups"
         elif gap.apart:
             better = a if (gap.value > 0) == column.higher_is_better else b
         seeds = min(len(cells[a]), len(cells[b]))
@@ -193,7 +222,7 @@ def _parts(table: Table, view: View) -> Iterator[PartScore]:
         for column, members in zip(table.columns, cells, strict=True):
             parts: dict[tuple[str, str], list[float]] = defaultdict(list)
             for r in members:
-                kinds = r.subgroups if view == "subgroups" else {_unit(r): r.groups}
+                kinds = r.subgroups if view == "subgroups" else {scored_one(r): r.groups}
                 for section, values in kinds.items():
                     for name, metrics in values.items():
                         if r.primary in metrics:
@@ -201,10 +230,6 @@ def _parts(table: Table, view: View) -> Iterator[PartScore]:
             for (section, name), values_ in parts.items():
                 where = (key[0], key[1], key[3])
                 yield PartScore(column.label, column.metric, section, name, *where, fmean(values_))
-
-
-def _unit(record: Record) -> str:
-    return str(record.jackknife.get("unit", "group"))
 
 
 def _layers(table: Table) -> Iterator[PartScore]:
@@ -240,23 +265,28 @@ def show(records: Sequence[Record], view: View, format: str = "markdown") -> str
     for entry in scores:
         sections[entry.column, entry.metric, entry.section].append(entry)
     sheets = [
-        _sheet(f"{column} {metric}, by {section}", members, units.get(column, ""))
+        _sheet(f"{column} {metric}", section, members, units.get(column, ""))
         for (column, metric, section), members in sections.items()
     ]
     return markdown(sheets) if format == "markdown" else latex(sheets)
 
 
-def _sheet(title: str, scores: Sequence[PartScore], unit: str) -> Sheet:
+def _sheet(column: str, section: str, scores: Sequence[PartScore], unit: str) -> Sheet:
+    """Encoders down and parts across; of many parts the other way round."""
     names = sorted({entry.name for entry in scores}, key=_natural)
-    rows: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
+    values: dict[tuple[str, str, str], dict[str, str]] = defaultdict(dict)
     for entry in scores:
-        rows[entry.encoder, entry.mode, entry.settings][entry.name] = entry.value
-    body = [
-        [*key, *(number(values[n], unit) if n in values else "" for n in names)]
-        for key, values in sorted(rows.items())
-    ]
+        said = number(entry.value, unit)
+        values[entry.encoder, entry.mode, entry.settings][entry.name] = said
+    keys, title = sorted(values), f"{column}, by {section}"
     notes = [LEAKAGE] if LEAKY in title else []
-    return Sheet(["encoder", "mode", "settings", *names], body, text=3, title=title, notes=notes)
+    if len(names) > max(_ACROSS, len(keys)):
+        headers = [section, *(", ".join(filter(None, key)) for key in keys)]
+        body = [[name, *(values[key].get(name, "") for key in keys)] for name in names]
+        return Sheet(headers, body, title=title, notes=notes)
+    body = [[*key, *(values[key].get(name, "") for name in names)] for key in keys]
+    headers = ["encoder", "mode", "settings", *names]
+    return Sheet(headers, body, text=3, title=title, notes=notes)
 
 
 def _natural(name: str) -> tuple[Any, ...]:

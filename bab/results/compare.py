@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bab.core.errors import counted
 from bab.core.record import Record
 from bab.results import jackknife
 from bab.results.superb import relative
@@ -127,7 +128,7 @@ def contest(cells: Sequence[Sequence[Record]]) -> Contest:
         undefined = any(not np.isfinite(one.left_out).all() for one in samples.values())
         why += "undefined without one of the groups" if undefined else "older, or of other groups"
     if groups < jackknife.TOO_FEW:
-        why = f"{groups} groups, {jackknife.TOO_FEW} are needed"
+        why = f"{counted(groups, 'group')}, {jackknife.TOO_FEW} are needed"
     if groups < jackknife.TOO_FEW or len(members) < 2:
         return Contest(members, none, none, none, groups, why=why)
     values = np.array([one.value for one in whole.values()])
@@ -184,10 +185,11 @@ def marks(cells: Sequence[Sequence[Record]], higher_is_better: bool) -> tuple[li
     if sum(bool(cell) for cell in cells) < 2:
         return marked, ""
     held = contest(cells)
+    few = 0 < held.groups < jackknife.TOO_FEW
+    if few or (len(held.values) and held.groups < jackknife.MARKED):
+        return marked, f"no marks: {counted(held.groups, 'group')}, {jackknife.MARKED} are needed"
     if not len(held.values):
         return marked, f"no marks: {held.why}"
-    if held.groups < jackknife.MARKED:
-        return marked, f"no marks: {held.groups} groups, {jackknife.MARKED} are needed"
     values = held.values if higher_is_better else -held.values
     worse = jackknife.step_down(values, held.variances, held.freedoms)
     for place, i in enumerate(held.members):

@@ -10,7 +10,7 @@ from bab.core.errors import BabError
 from bab.core.record import Record
 from bab.results import confusion
 from bab.results.jackknife import TOO_FEW
-from bab.results.notes import HEARD, HEARD_MARK, heard, made, rare, unseen
+from bab.results.notes import HEARD, HEARD_MARK, heard, made, rare, scored_one, unseen
 from bab.results.render import (
     Sheet,
     as_json,
@@ -84,7 +84,7 @@ def detail(record: Record, format: str = "markdown", matrices: bool = True) -> s
     if format == "csv":
         marked = {"run": record.id, "leakage": record.leakage}
         return flat([{**marked, **one._asdict()} for one in numbers])
-    unit = str(record.jackknife.get("unit", "group"))
+    unit = scored_one(record)
     sheets = [
         _detail_sheet(record, section, [one for one in numbers if one.section == section], unit)
         for section in dict.fromkeys(one.section for one in numbers)

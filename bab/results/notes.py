@@ -60,6 +60,12 @@ def groups_of(record: Record) -> tuple[int, str]:
     return len(record.jackknife.get("groups", ())), unit
 
 
+def scored_one(record: Record) -> str:
+    """What each name in `record.groups` is: what was left out at a time, or a recording of it."""
+    unit, held = str(record.jackknife.get("unit", "group")), record.jackknife.get("groups")
+    return unit if not held or record.groups.keys() <= set(held) else "recording"
+
+
 def made(record: Record) -> str:
     """How a record's intervals came about and what they are worth; "" of one without groups."""
     if old(record):

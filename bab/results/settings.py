@@ -47,6 +47,18 @@ def settings_of(records: Sequence[Record], columns: Mapping[str, int]) -> dict[s
     return texts
 
 
+def apart_from_encoders(texts: Mapping[str, str], records: Sequence[Record]) -> dict[str, str]:
+    """Record id -> its settings, less the encoder's own, by every key that `settings_of` names of
+    any of the records: runs of two encoders that were trained alike have one text."""
+    named = {key for text in texts.values() for key in re.findall(r"(?:^|, )([\w.]+)=", text)}
+    keys = sorted(key for key in named if key != "weights" and not key.startswith("encoder."))
+    flat = {r.id: dict(_flatten(r.config)) | plugins(r) for r in records}
+    return {
+        name: ", ".join(f"{key}={one.get(key, 'none')}" for key in keys)
+        for name, one in flat.items()
+    }
+
+
 def _differing(configs: Sequence[Mapping[str, Any]]) -> set[str]:
     """The parts of configurations that may differ: those that aren't one and the same object, which
     records read together share where they are equal; and untrained encoders'."""

@@ -64,12 +64,13 @@ def test_what_is_said_of_files_that_are_none(
     blocked = path / "b.wav"
     told = said(reading.info, blocked)[1]
     assert told.startswith(f"{blocked}: [Errno 20]") and told.endswith("; check the corpus's path")
-    path.write_text("no audio" * 9)
-    assert said(reading.info, path) == (
-        "unsupported",
-        f"{path}: it can't be decoded (Format not recognised): not a wav, flac, ogg, opus or mp3 "
-        f"file, or cut off in its header; {CONVERT}",
-    )
+    for text in (path, path.with_suffix(".mp3")):
+        text.write_text("no audio" * 9)
+        assert said(reading.info, text) == (
+            "unsupported",
+            f"{text}: it can't be decoded (Format not recognised): not a wav, flac, ogg, opus or "
+            f"mp3 file, or cut off in its header; {CONVERT}",
+        )
     write(path, np.zeros((0, 1), np.float32), 8000)
     nothing = f"{path}: the file holds no sound (0 samples); {REPLACE}"
     assert said(reading.info, path) == ("zero-length", nothing)

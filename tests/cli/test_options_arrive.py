@@ -178,7 +178,7 @@ def test_the_tab_key(line: str, said: set[str]) -> None:
 
 def test_check_and_new(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sample = str(next((SAMPLES / "rttm" / "rttm").glob("*.rttm")))
-    assert main(["check", "rttm", "--kind", "format", "--sample", sample, "--verbose"]) == 0
+    assert main(["check", "rttm", "--kind", "format", "--sample", sample]) == 0
     assert "format rttm of bab" in capsys.readouterr().out
     assert main(["new", "observer", "my-eyes", "--in", str(tmp_path)]) == 0
     assert (tmp_path / "my-eyes" / "pyproject.toml").is_file()

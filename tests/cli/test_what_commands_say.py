@@ -292,7 +292,10 @@ def test_checks_of_a_component(
     assert asked.options["dropout"] == 0.5 and not asked.trust_code and asked.corpus is None
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("encoder hubert:tiny of bab ") and lines[1] == ""
-    assert lines[2] == "ok     shapes       A rule " + "that is long " * 3 + "that is ..."
+    assert lines[2] == "ok     shapes       A rule" + " that is long" * 4
+    assert " ".join(" ".join(lines).split()).count("that is long") == 12  # all of it is said
+    while lines[3].startswith(" " * 20):
+        del lines[3]
     assert lines[3] == "-      linear       not applicable: it doesn't say so"
     assert lines[4] == "FAILED padding      Another rule."
     assert lines[5].startswith(" " * 20 + "here: 1 came and came")
@@ -307,9 +310,8 @@ def test_checks_of_a_component(
     ]  # fmt: skip
     assert max(map(len, lines)) <= 80
     del outcomes[1:]
-    assert main(["check", "hubert", "--verbose"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[3].startswith(" " * 20 + "that") and lines[-1] == "1 check: 1 ok"
+    assert main(["check", "hubert"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "1 check: 1 ok"
 
 
 @pytest.mark.parametrize(
@@ -345,7 +347,7 @@ def test_lines_are_of_a_hundred_characters_at_most(
     assert main(["check", "hubert"]) == 0
     start = f"ok     {'x':<12} "
     assert capsys.readouterr().out.splitlines()[2:4] == [
-        start + rules[0], start + "a" * 40 + " ..."
+        start + rules[0], start + "a" * 40
     ]  # fmt: skip
     names = "a" * 40, "b" * 45, "c" * 40, "d" * 46
     entries = [

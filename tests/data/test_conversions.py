@@ -78,8 +78,9 @@ def test_labels_are_changed_or_left_out(tmp_path: Path) -> None:
     rows = ["CHI,CHI", "CHI,Ann", "TV,", "FEM,FA1"]
     lines = [f"a,{i},1,{row}" for i, row in enumerate(rows)]
     given.write_text("uid,start_time_s,duration_s,label,speaker\n" + "\n".join(lines) + "\n")
-    labels = {"CHI": "OCH", "TV": "NA", "FEM": "FEM"}
-    go(given, tmp_path / "b.csv", "csv", labels=labels)
+    labels = {"CHI": "OCH", "TV": "NA", "FEM": "FEM", "MALE": "MAL"}
+    made = go(given, tmp_path / "b.csv", "csv", labels=labels)
+    assert made.notices == [(given, "labels.MALE is set, but no mark is labelled MALE")]
     assert [line.split(",")[1:] for line in (tmp_path / "b.csv").read_text().splitlines()[1:]] == [
         ["0.000", "1.000", "OCH", ""], ["1.000", "1.000", "OCH", "Ann"],
         ["3.000", "1.000", "FEM", "FA1"],
@@ -137,7 +138,8 @@ def test_what_fails_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     blocked.mkdir()
     (blocked / "a.csv").mkdir()
     made = go(folder / "a.rttm", blocked, "csv")
-    assert made.written == [] and made.failed == [f"{blocked / 'a.csv'}: Is a directory"]
+    why = "can't be written (Is a directory): see its folder, or name another place"
+    assert made.written == [] and made.failed == [f"{blocked / 'a.csv'}: {why}"]
 
 
 def test_several_recordings_of_a_file(tmp_path: Path) -> None:

@@ -71,7 +71,13 @@ def test_data_check_deep_warns(
     (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
     corpus = f"manifest:{tmp_path}"
     assert main(["data", "check", corpus]) == 0
-    assert "near-identical" not in capsys.readouterr().out
+    silent = capsys.readouterr().out
+    assert "near-identical" not in silent and "compared by sound" not in silent
     assert main(["data", "check", corpus, "--deep"]) == 0
     out = capsys.readouterr().out
     assert "warning: near-identical (2)" in out and out.count("b.ogg sound the same") == 2
+    assert "compared by sound" not in out
+    soundfile.write(tmp_path / "d.wav", read(original, 0.0, 2.0), 16000)
+    (tmp_path / "manifest.csv").write_text("path,split\na.wav,train\nc.wav,dev\nd.wav,test\n")
+    assert main(["data", "check", corpus, "--deep"]) == 0
+    assert "\nnote: 3 files compared by sound: no two sound the same.\n" in capsys.readouterr().out

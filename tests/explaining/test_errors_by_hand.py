@@ -214,3 +214,15 @@ def test_errors_are_written_and_drawn(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(errors, "_draw", broken)
     assert [path.name for path in write_errors("R", tmp_path / "o2", 7, ("svg",))] == ["errors.csv"]
+
+
+def test_names_of_bars_stand_where_they_are_seen() -> None:
+    names: list[tuple[float, str]] = []
+    panel = SimpleNamespace(
+        get_xlim=lambda: (10.0, 20.0),
+        barh=lambda *given, **more: None,
+        text=lambda x, y, name, **more: names.append((x, name)),
+    )
+    beside = [Segment(12, 13, "FEM"), Segment(19, 25, "KCHI"), Segment(5, 10.2, "OCH")]
+    errors._bars(panel, 0, beside)
+    assert names == [(12.5, "FEM"), (19.5, "KCHI")]  # of KCHI a second is seen, of OCH .2 s

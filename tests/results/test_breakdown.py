@@ -45,7 +45,7 @@ def make(name: str, encoder: str, shift: float = 0.0, **changes: Any) -> Record:
         primary="accuracy",
         metrics={"accuracy": float(rates.mean())},
         jackknife=kept(rates.tolist(), metric="accuracy", unit="speaker"),
-        groups={"s1": {"accuracy": 0.5 + shift}, "s2": {"accuracy": 0.25}},
+        groups={"home00": {"accuracy": 0.5 + shift}, "home01": {"accuracy": 0.25}},
         subgroups={"age": {"4": {"accuracy": 0.5 + shift}, "12": {"accuracy": 0.7}}},
         config={"layers": "mix"},
     )
@@ -115,6 +115,23 @@ def test_encoders_are_compared_on_what_both_have_run() -> None:
         breakdown.gaps([records[0], make("d", "hubert", head="logistic")], ["hubert", "fbank"])
 
 
+def test_encoders_are_compared_beside_runs_that_were_made_in_another_way() -> None:
+    def config(steps: int, **options: str) -> dict[str, object]:
+        return {"train": {"steps": steps}, "encoder": {"options": options}}
+
+    records = [
+        make("a", "fbank", config=config(50, cmvn="utterance")),
+        make("b", "fbank", 0.1, config=config(500, cmvn="none")),
+        make("c", "hubert", 0.2, config=config(50)),
+        make("d", "hubert", 0.3, config=config(9)),
+    ]
+    (gap,) = breakdown.gaps(records, ["hubert", "fbank"])
+    assert (gap.settings, gap.difference) == ("train.steps=50", pytest.approx(0.2))
+    records.append(make("e", "fbank", config=config(50, cmvn="none")))  # which of the two?
+    with pytest.raises(BabError, match=r"settings in common \(`bab table` shows each one's\)$"):
+        breakdown.gaps(records, ["hubert", "fbank"])
+
+
 def test_scores_by_subgroup_and_group_are_averaged_over_seeds() -> None:
     records = [make("a", "fbank"), make("b", "fbank", 0.1, seed=1), make("c", "hubert")]
     found = {
@@ -126,9 +143,32 @@ def test_scores_by_subgroup_and_group_are_averaged_over_seeds() -> None:
     assert "gender@kaldi accuracy, by age" in text
     assert "| settings | 4 | 12 |" in text and "| fbank | probe | | 0.550 | 0.700 |" in text
     rows = list(csv.DictReader(io.StringIO(breakdown.show(records, "recordings", "csv"))))
-    assert {(r["section"], r["name"]) for r in rows} == {("speaker", "s1"), ("speaker", "s2")}
+    assert {(r["section"], r["name"]) for r in rows} == {
+        ("speaker", "home00"),
+        ("speaker", "home01"),
+    }
+    day = make("d", "fbank", groups={"day1": {"accuracy": 0.5}})  # of a frame task: recordings
+    assert [e.section for e in breakdown.entries([day], "recordings")] == ["recording"]
     with pytest.raises(BabError, match="no labels to part them"):
         breakdown.entries([make("a", "fbank", subgroups={})], "subgroups")
+
+
+def test_many_parts_stand_below_each_other() -> None:
+    def ages(first: int) -> dict[str, object]:
+        return {"age": {str(age): {"accuracy": age / 100} for age in range(first, first + 14)}}
+
+    records = [make("a", "fbank", subgroups=ages(1)), make("b", "hubert", subgroups=ages(2))]
+    text = breakdown.show(records, "subgroups").splitlines()
+    assert text[2:7] == [
+        "| age | fbank, probe | hubert, probe |",
+        "| --- | -----------: | ------------: |",
+        "| 1   |        0.010 |               |",
+        "| 2   |        0.020 |         0.020 |",
+        "| 3   |        0.030 |         0.030 |",
+    ]
+    assert text[-1] == "| 15  |              |         0.150 |"
+    many = [make(f"{i}", f"e{i}", subgroups=ages(1)) for i in range(14)]
+    assert "| encoder | mode" in breakdown.show(many, "subgroups")  # as wide one way as the other
 
 
 def test_layers_make_a_curve() -> None:

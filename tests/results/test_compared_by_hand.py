@@ -132,7 +132,8 @@ def test_names_as_encoders_are_called(tmp_path: Path, monkeypatch: pytest.Monkey
     apart = [one("a", "x"), one("b", "y", mode="finetune")]
     with pytest.raises(BabError) as caught:
         breakdown.gaps(apart, ["x", "y"])
-    assert str(caught.value) == "'x', 'y' have no task, mode and settings in common"
+    why = "have no task, mode and settings in common (`bab table` shows each one's)"
+    assert str(caught.value) == f"'x', 'y' {why}"
     failed = one("c", "z", status="failed")
     with pytest.raises(BabError, match="no run is of encoder 'z'"):
         breakdown.gaps([*runs, failed], ["x", "z"])
@@ -272,3 +273,11 @@ def test_ranks(values: Any, higher: Any, places: Any) -> None:
 def test_relative_scores(values: Any, higher: Any, base: int, scores: Any, left: Any) -> None:
     made, out = compare.relative_scores(values, higher, base)
     assert made == [s if s is None else pytest.approx(s) for s in scores] and out == left
+
+
+@pytest.mark.parametrize("held", [2, 4])
+def test_below_five_groups_marks_say_that_five_are_needed(held: int) -> None:
+    rates = [0.1 * n for n in range(held)]
+    cells = [[make("a", jackknife=kept(rates))], [make("b", jackknife=kept(rates[::-1]))]]
+    said = f"no marks: {held} groups, 5 are needed"
+    assert compare.marks(cells, True) == (["", ""], said)

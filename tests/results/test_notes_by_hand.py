@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -214,7 +215,7 @@ def test_a_runs_sheets() -> None:
                         "no_interval": {"f1/KCHI": "exactly 1", "wer": "2 groups",
                                         "x": "2 groups"}},
                  "precise": {"metrics": {"f1": 0.4}}},
-        units={"f1": "", "wer": "%"}, groups={"h1": {"f1": 0.5}},
+        units={"f1": "", "wer": "%"}, groups={"home02": {"f1": 0.5}},
         subgroups={"age": {"3": {"f1": 1}}}, jackknife=groups(4, "child", rare={"KCHI": 1}),
         data={"unseen": "made"},
         notices=["precise: the recall stays below", "f1: OCH is absent", "all: no"],
@@ -233,7 +234,9 @@ def test_a_runs_sheets() -> None:
     assert shown["vtc@rttm, fbank, probe: precise"] == [
         "| | f1 |", "| --- | ----: |", "| all | 0.400 |", "- the recall stays below",
     ]  # fmt: skip
-    assert shown["per child"] == ["| child | f1 |", "| ----- | ----: |", "| h1 | 0.500 |"]
+    assert shown["per child"] == ["| child | f1 |", "| ------ | ----: |", "| home02 | 0.500 |"]
+    day = dataclasses.replace(record, groups={"day1": {"f1": 0.5}})  # a recording of a child
+    assert sections(detail(day))["per recording"][0] == "| recording | f1 |"
     assert shown["age"] == ["| | f1 |", "| --- | ----: |", "| 3 | 1.000 |"]
 
 

@@ -23,6 +23,9 @@ from bab.plugins.datasets.shared.columns import by_columns
 from bab.plugins.datasets.shared.layout import ROLES, Layout, Role, Split, by_rows
 from bab.plugins.datasets.shared.rows import find_manifest, read_rows
 
+# Tables of who speaks when, by a column that tells them: what a format of annotations reads.
+_SEGMENTS = {"csv": "start_time_s", "childproject": "segment_onset"}
+
 
 class Manifest(bab.Corpus):
     """Clips as a table lists them."""
@@ -101,6 +104,12 @@ class Manifest(bab.Corpus):
                 "between the columns: a CSV has commas, a .tsv tabs"
             )
         if "path" not in named and "path" not in header:
+            for form, column in _SEGMENTS.items():
+                if column in header:
+                    raise CorpusError(
+                        f"{self.path}: a table of segments, not of clips: where the audio is in "
+                        f"the same folder, rttm:{self.path.parent} --set corpus.format={form}"
+                    )
             raise CorpusError(
                 f"{self.path}: no column 'path'. The columns are: {', '.join(header)}. Say which "
                 "one holds the audio files: --set corpus.columns.path=NAME"

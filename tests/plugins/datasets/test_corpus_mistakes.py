@@ -109,6 +109,11 @@ def test_columns_of_a_manifest_that_are_not_there(tmp_path: Path) -> None:
         f"{path}: no column 'path'. The columns are: file, mood. Say which one holds the audio "
         "files: --set corpus.columns.path=NAME"
     )
+    table(path, "uid,start_time_s,duration_s,label", "a,0,1,KCHI")
+    assert refused(Manifest, path) == (
+        f"{path}: a table of segments, not of clips: where the audio is in the same folder, "
+        f"rttm:{tmp_path} --set corpus.format=csv"
+    )
     table(path, "path;mood", "a.wav;x")
     assert refused(Manifest, path) == (
         f"{path}: one column, 'path;mood'. It looks as if ';' stood between the columns: a CSV has "
