@@ -289,7 +289,7 @@ def _span(path: str, about: AudioInfo, start: int, stop: int) -> NDArray[np.floa
 
     try:
         if about.format == "OGG":
-            # libsndfile seeks wrongly in Ogg files: see bab.core.ogg.
+            # libsndfile seeks wrongly in Ogg files: see bab.audio.ogg.
             near = ogg.read_span(path, start, stop)
             return _from_beginning(path, about, start, stop) if near is None else near
         if about.format == "MP3":

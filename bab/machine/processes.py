@@ -23,16 +23,10 @@ class Alone:
     num_processes, process_index, is_main_process, scaler = 1, 0, True, None
     mixed_precision = "no"
 
-    def prepare(self, *things: Any) -> tuple[Any, ...]:
-        return things
-
     def no_sync(self, model: Any) -> AbstractContextManager[None]:
         return nullcontext()
 
     def wait_for_everyone(self) -> None:
-        pass
-
-    def free_memory(self) -> None:
         pass
 
 
