@@ -63,7 +63,7 @@ def model_folder(folder: Path) -> Path:
         BabError: none there; of a run of several folds, which has one model for each, how to go on.
     """
     if not folder.is_dir():
-        raise BabError(f"{folder}: there is no such run folder. `bab table` lists runs")
+        raise BabError(f"{folder}: there is no such run folder; one is RUNS/TASK/CORPUS/ENCODER/ID")
     if (folder / "model").is_dir():
         return folder / "model"
     folder = folder.parent if folder.name == "folds" else folder

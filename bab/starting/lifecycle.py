@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -80,6 +81,10 @@ class Lifecycle:
             return result
 
 
+_ERRORS = 2  # the file descriptor of stderr
+_HEARD = b"\nstopping at the next safe place (Ctrl-C again: at once)\n"
+
+
 @contextmanager
 def lifecycle(
     device: str, precision: str, unused: bool, names: Sequence[str], joining: Sequence[object] = ()
@@ -109,6 +114,8 @@ def stopper() -> Iterator[Callable[[], bool]]:
         if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.append(number)
+        if number == signal.SIGINT and os.isatty(_ERRORS):  # a step may take half a minute
+            os.write(_ERRORS, _HEARD)  # which may interrupt a print, as sys.stderr may not
 
     try:
         heard = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}

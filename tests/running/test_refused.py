@@ -224,7 +224,7 @@ def test_a_model_by_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(registry, "load", lambda kind, name: lambda: reader)
     with pytest.raises(PluginError, match=r"the model 'mine' reads no bab\.ModelParts: \{'task'"):
         read_published(Reference("mine", "x"), True, False)
-    with pytest.raises(BabError, match=r"there is no such run folder\. `bab table` lists runs"):
+    with pytest.raises(BabError, match=r"no such run folder; one is RUNS/TASK/CORPUS/ENCODER/ID"):
         model_folder(tmp_path / "none")
     for fold in (10, 9):
         (tmp_path / "folds" / str(fold) / "model").mkdir(parents=True)

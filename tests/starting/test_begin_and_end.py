@@ -130,6 +130,27 @@ def test_signals_ask_for_a_stop_and_a_second_ctrl_c_stops_at_once() -> None:
     assert asked == [False]
 
 
+@pytest.mark.usefixtures("plain_hangups")
+@pytest.mark.parametrize(("terminal", "number", "told"), [
+    (True, signal.SIGINT, "\nstopping at the next safe place (Ctrl-C again: at once)\n"),
+    (True, signal.SIGTERM, ""),
+    (False, signal.SIGINT, ""),  # a log says how the run ended
+])  # fmt: skip
+def test_ctrl_c_is_answered_at_once_on_a_terminal(
+    terminal: bool,
+    number: signal.Signals,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("os.isatty", {2: terminal}.get)
+    with stopper():
+        signal.raise_signal(number)
+        assert capfd.readouterr() == ("", told)
+        signal.raise_signal(signal.SIGTERM)
+        assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_command_that_waits_ends_by_both_signals(number: signal.Signals) -> None:
     before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
