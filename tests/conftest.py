@@ -46,8 +46,8 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-# Files of more than seven seconds: with --dist loadfile they come first, or one process ends with
-# one of them while the other has nothing left to do.
+# The dearest files, of five seconds and more: with --dist loadfile they come first, or one process
+# ends with one of them while the other has nothing left to do.
 DEAR = (
     "test_pretrain", "test_run", "test_audit", "test_five_systems", "test_ensembles",
     "test_export_onnx", "test_explain", "test_vad", "test_export_hf", "test_encoder_clap",
