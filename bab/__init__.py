@@ -93,11 +93,11 @@ if TYPE_CHECKING:
     from bab.hub.files import read_folder as read_weights
     from bab.hub.files import read_tensors as read_tensors
     from bab.hub.weights import locate as locate_weights
+    from bab.predicting.predictor import Predictor as Predictor
     from bab.results.cells import CsvWriter as CsvWriter
     from bab.results.cells import plain as plain_cell
     from bab.results.printable import printable as printable
     from bab.results.segments import write_segments as write_segments
-    from bab.running.predictor import Predictor as Predictor
     from bab.running.published import ModelParts as ModelParts
     from bab.running.published import ModelReader as ModelReader
 
@@ -134,7 +134,7 @@ _SAME = {  # module -> names that are called the same there
     "bab.results.cells": "CsvWriter",
     "bab.results.printable": "printable",
     "bab.results.segments": "write_segments",
-    "bab.running.predictor": "Predictor",
+    "bab.predicting.predictor": "Predictor",
     "bab.running.published": "ModelParts ModelReader",
 }
 _LAZY = {name: (module, name) for module, names in _SAME.items() for name in names.split()} | {

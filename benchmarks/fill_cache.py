@@ -40,13 +40,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from bab.audio import reading
 from bab.core.types import Clip, Item, Window
+from bab.features.source import FeatureSource
+from bab.features.store import Store
 from bab.kit.layers import standardise
 from bab.machine.arithmetic import halve
 from bab.machine.memory import keep_memory
 from bab.machine.packed import pack
 from bab.plugins.encoders.hubert import Hubert
-from bab.running.features import FeatureSource
-from bab.running.store import Store
 
 RATE, LONGEST = 16_000, 15.0
 SECONDS = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5)

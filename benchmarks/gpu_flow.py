@@ -16,14 +16,14 @@ from bab.config.resolve import run_config
 from bab.core.interfaces import Encoder
 from bab.core.types import Clip, View
 from bab.data.windows import Examples
+from bab.features.source import FeatureSource
+from bab.features.store import Store
 from bab.machine.arithmetic import arithmetic
 from bab.machine.measure import room
-from bab.running.engine import Engine
-from bab.running.features import FeatureSource
-from bab.running.recordings import recordings
+from bab.predicting.engine import Engine
+from bab.predicting.recordings import recordings
 from bab.running.runner import run
 from bab.running.saved import load_saved
-from bab.running.store import Store
 from bab.targets.features import LayerFeatures, passes, pieces
 from bab.targets.store import stretches
 

@@ -30,8 +30,14 @@ ARROWS: Mapping[str, set[str]] = {
     "machine": {"core"},
     "data": {"core", "audio", "columns", "checking"},
     "targets": {"core", "starting", "audio", "checking", "data", "machine"},
+    "features": {"core", "checking", "data", "machine"},
     "running": {
-        "core", "starting", "audio", "columns", "checking", "data", "config", "results", "machine",
+        "core", "starting", "columns", "checking", "data", "config", "results", "machine",
+        "features",
+    },
+    "predicting": {
+        "core", "starting", "audio", "checking", "data", "config", "results", "machine", "features",
+        "running",
     },
     "explaining": {"core", "audio", "data", "config", "results", "running"},
     "pretraining": {
@@ -39,21 +45,22 @@ ARROWS: Mapping[str, set[str]] = {
     },
     "auditing": {"core", "audio", "data", "config", "results", "running"},
     "launching": {"core", "config", "starting"},
-    "benching": {"core", "starting", "config", "running", "results", "machine", "launching"},
+    "benching": {
+        "core", "starting", "config", "features", "running", "results", "machine", "launching",
+    },
     "exporting": {"core", "audio", "data", "config", "running", "results"},
     "api": {
-        "core", "config", "running", "pretraining", "benching", "auditing", "explaining", "results",
-        "launching", "plugins",
+        "core", "config", "running", "predicting", "pretraining", "benching", "auditing",
+        "explaining", "results", "launching", "plugins",
     },
     "kit": {"core", "audio", "columns", "data", "results"},
     "scaffold": {"core"},
     "plugins": {"kit"},  # `bab` and `bab.kit` alone: see test_plugins_import_bab_and_nothing_deeper
     "testing": {"core", "audio", "checking", "data", "running"},
     "cli": {
-        "core", "starting", "api", "audio", "checking", "data", "config", "running", "targets",
-        "pretraining",
-        "launching", "benching", "exporting", "explaining", "auditing", "hub", "results", "plugins",
-        "testing", "scaffold",
+        "core", "starting", "api", "audio", "checking", "data", "config", "running", "predicting",
+        "targets", "pretraining", "launching", "benching", "exporting", "explaining", "auditing",
+        "hub", "results", "plugins", "testing", "scaffold",
     },
 }  # fmt: skip
 # Of plugins.

@@ -14,9 +14,9 @@ from bab.core.atomic import StrPath
 if TYPE_CHECKING:
     from bab.core.interfaces import Encoder
     from bab.explaining.pictures import Explained
-    from bab.running.embed import Embedded
-    from bab.running.predict import Predicted
-    from bab.running.predictor import Predictor
+    from bab.predicting.embed import Embedded
+    from bab.predicting.predict import Predicted
+    from bab.predicting.predictor import Predictor
 
 
 class Explanation(NamedTuple):
@@ -62,7 +62,7 @@ def load(model: StrPath, name: str = "", /, **options: Any) -> Any:
             f"'{text}' is an encoder, and no trained model: bab.load_encoder('{text}'), or "
             f"bab.load('encoder', '{bare}') for its class"
         )
-    from bab.running.predictor import Predictor
+    from bab.predicting.predictor import Predictor
 
     return Predictor(text, **options)
 
@@ -143,8 +143,8 @@ def predict(
         InterruptedRunError: Ctrl-C; what was done is kept.
     """
     from bab.api.progress import ticker
-    from bab.running.maker import PredictOptions
-    from bab.running.predict import predict as work
+    from bab.predicting.maker import PredictOptions
+    from bab.predicting.predict import predict as work
 
     asked = PredictOptions(
         preset=preset,
@@ -204,8 +204,8 @@ def embed(
     """
     from bab.api.progress import ticker
     from bab.config.corpora import refuse_other_sets
-    from bab.running.embed import EmbedOptions
-    from bab.running.embed import embed as work
+    from bab.predicting.embed import EmbedOptions
+    from bab.predicting.embed import embed as work
 
     sets = texts(set)
     refuse_other_sets(("encoder",), sets)

@@ -18,8 +18,8 @@ from bab.core.checkpoint import State, newest, restore_best
 from bab.core.components import build_task
 from bab.core.errors import BusyError
 from bab.core.trainer import Bundle, Training
+from bab.features.source import FeatureSource, FrozenSource
 from bab.running.context import Context
-from bab.running.features import FeatureSource, FrozenSource
 from bab.running.fold import answered, make_training
 from bab.running.folder import clear, finished
 from bab.running.model import Model

@@ -90,7 +90,7 @@ def embed_command(
     from bab.cli.display import ticker
     from bab.config.corpora import refuse_other_sets
     from bab.core.errors import lasting
-    from bab.running.embed import EmbedOptions, embed
+    from bab.predicting.embed import EmbedOptions, embed
 
     refuse_other_sets(("encoder",), sets)
     asked = EmbedOptions(

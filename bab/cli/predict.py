@@ -127,8 +127,8 @@ def predict_command(
       bab predict RUN_FOLDER /data/homes --out predictions --launcher slurm --jobs 40
     """
     from bab.cli.display import ticker
-    from bab.running.maker import PredictOptions
-    from bab.running.predict import predict
+    from bab.predicting.maker import PredictOptions
+    from bab.predicting.predict import predict
 
     asked = PredictOptions(
         preset=preset,
@@ -165,8 +165,8 @@ def predict_command(
 
 def _by_jobs(launch: Any, out: Path, jobs: int, display: Ticker) -> bool:
     """Have jobs predict all that they can; False where they were only to be cancelled."""
-    from bab.running.kept import STATE
-    from bab.running.predict import SHARDS
+    from bab.predicting.kept import STATE
+    from bab.predicting.predict import SHARDS
     from bab.starting.folders import held
 
     state = out / STATE

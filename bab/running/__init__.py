@@ -1,1 +1,1 @@
-"""One run of a task: built, trained, tuned on dev, scored on test; and its model used again."""
+"""One run of a task: built, trained, tuned on dev, scored on test; and its model loaded again."""

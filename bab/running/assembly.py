@@ -14,8 +14,8 @@ from bab.config.run import EncoderConfig
 from bab.core.components import build_encoder
 from bab.core.interfaces import Encoder, Head
 from bab.core.types import Clip, View, Window
+from bab.features.source import FeatureSource, FrozenSource
 from bab.running.ensemble import Ensemble, EnsembleMix, EnsembleSource, fused_head
-from bab.running.features import FeatureSource, FrozenSource
 from bab.running.model import LayerMix, Model
 
 Which = Literal["mix", "last"] | int  # of an encoder's layers

@@ -15,11 +15,11 @@ from bab.core.record import RunInfo
 from bab.core.types import Clip, Labels, Prediction, Trial
 from bab.data.batches import Source, WaveSource
 from bab.data.windows import Examples
+from bab.features.source import FrozenSource
 from bab.machine.processes import Alone
 from bab.running.answers import Answers
 from bab.running.data import Data
 from bab.running.doubts import doubts
-from bab.running.features import FrozenSource
 from bab.running.parts import Parts
 from bab.starting.lifecycle import Lifecycle
 

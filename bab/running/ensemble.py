@@ -23,7 +23,7 @@ from bab.core.interfaces import Encoder, Head, Objective, Scorer
 from bab.core.options import Options
 from bab.core.types import Batch, Clip, Encoded, Features, Item, Loss, Term, View, Waves, Window
 from bab.data.windows import Examples, regions
-from bab.running.features import FeatureSource
+from bab.features.source import FeatureSource
 from bab.running.model import Answered, LayerMix, Model
 
 Which = Literal["mix", "last"] | int

@@ -14,8 +14,8 @@ from bab.core.grid import Grid
 from bab.core.types import Batch, Clip, Features, Item, Output, Waves, Window, pinned
 from bab.data.batches import Source
 from bab.data.windows import Examples, kept_frames, samples_of
+from bab.features.ahead import ahead
 from bab.machine.arithmetic import arithmetic
-from bab.running.ahead import ahead
 from bab.running.model import Model
 
 _NONE = torch.empty(0)

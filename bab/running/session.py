@@ -14,16 +14,16 @@ from bab.core.caches import cache_root
 from bab.core.interfaces import Encoder
 from bab.core.types import Clip, Labels, Tell
 from bab.data.content import content_memo
+from bab.features.source import FeatureSource, FrozenSource
+from bab.features.store import Store
 from bab.machine.arithmetic import halve
 from bab.machine.measure import room
 from bab.machine.packed import pack
 from bab.running.answers import Answers
 from bab.running.assembly import frozen_source
 from bab.running.data import Data, read_data
-from bab.running.features import FeatureSource, FrozenSource
 from bab.running.model import LayerMix
 from bab.running.parts import Parts, build_parts
-from bab.running.store import Store
 
 
 class Session:

@@ -15,8 +15,13 @@ import bab
 from bab.core.errors import BabError
 
 WORKS = {
-    "predict": ("bab.running.predict.predict", ("model", "a.wav", "out"), "done", ("tell", "say")),
-    "embed": ("bab.running.embed.embed", ("fbank", "a.wav", "out"), "done", ("tell", "say")),
+    "predict": (
+        "bab.predicting.predict.predict",
+        ("model", "a.wav", "out"),
+        "done",
+        ("tell", "say"),
+    ),
+    "embed": ("bab.predicting.embed.embed", ("fbank", "a.wav", "out"), "done", ("tell", "say")),
     "explain": (
         *("bab.explaining.explain.explain", ("model", "a.wav", "out")),
         *(("done", ["x"]), ("say", "tell")),

@@ -22,9 +22,9 @@ from bab.benching.grid import RunGrid as Grid
 from bab.cli import cli, main
 from bab.core.errors import BabError, ConfigError
 from bab.explaining.explain import ExplainOptions
+from bab.predicting.embed import EmbedOptions
+from bab.predicting.maker import PredictOptions
 from bab.results.record import save
-from bab.running.embed import EmbedOptions
-from bab.running.maker import PredictOptions
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def noted(monkeypatch: pytest.MonkeyPatch, place: str, answer: Any = None) -> li
 
 
 def test_predict(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = noted(monkeypatch, "bab.running.predict.predict", "done")
+    calls = noted(monkeypatch, "bab.predicting.predict.predict", "done")
     assert bab.predict(Path("m"), Path("a.wav"), "out") == "done"
     bab.predict(
         "m", ["a.wav", Path("b")], "out", preset="p", threshold={"K": 0.5}, format=" rttm, csv",
@@ -63,7 +63,7 @@ def test_predict(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_embed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = noted(monkeypatch, "bab.running.embed.embed", "done")
+    calls = noted(monkeypatch, "bab.predicting.embed.embed", "done")
     assert bab.embed("fbank", "a.wav", "out") == "done"
     bab.embed("fbank", ["a"], "out", layer=3, per="clip", format="parquet", window=2.0,
               segments=True, set=["encoder.mels=40"], device="cpu", precision="fp16", offline=True,
@@ -109,7 +109,7 @@ def test_functions_have_the_commands_defaults(name: str) -> None:
 def test_load_takes_a_published_model(monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
     made: list[Any] = []
     monkeypatch.setattr(
-        "bab.running.predictor.Predictor", lambda text, **more: made.append((text, more)) or 7
+        "bab.predicting.predictor.Predictor", lambda text, **more: made.append((text, more)) or 7
     )
     assert bab.load("segma:X", preset="p") == 7 and bab.load(Path("r")) == 7
     (here / "fbank").mkdir()

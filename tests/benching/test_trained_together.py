@@ -13,9 +13,9 @@ from bab.benching import together
 from bab.config.resolve import run_config
 from bab.config.run import RunConfig
 from bab.core.errors import BusyError
+from bab.features.source import FeatureSource
 from bab.results.record import save
 from bab.running import fold
-from bab.running.features import FeatureSource
 from bab.running.runner import life_of, open_run, run
 from bab.running.session import Session
 from bab.starting.folders import locked

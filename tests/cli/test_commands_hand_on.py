@@ -9,8 +9,8 @@ import pytest
 
 from bab.cli import cli
 from bab.exporting.export import Exported
-from bab.running.embed import EmbedOptions
-from bab.running.maker import PredictOptions
+from bab.predicting.embed import EmbedOptions
+from bab.predicting.maker import PredictOptions
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def reached(monkeypatch: pytest.MonkeyPatch, place: str, *line: str) -> tuple[An
 
 
 def test_predict(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = "bab.running.predict.predict"
+    place = "bab.predicting.predict.predict"
     line = ["predict", "R", "a", "b", "--out", "o"]
     (run, files, out, asked, *_, shard), _ = reached(monkeypatch, place, *line)
     assert (run, files, out, shard) == (Path("R"), ("a", "b"), Path("o"), None)
@@ -55,7 +55,7 @@ def test_predict(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_embed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place, line = "bab.running.embed.embed", ["embed", "fbank", "a", "--out", "o"]
+    place, line = "bab.predicting.embed.embed", ["embed", "fbank", "a", "--out", "o"]
     (encoder, files, out, asked, *_), _ = reached(monkeypatch, place, *line)
     assert (encoder, files, out, asked) == ("fbank", ("a",), Path("o"), EmbedOptions(sets=()))
     more = ["--layer", "mean", "--per", "window", "--format", "safetensors", "--window", "2.5"]

@@ -154,7 +154,7 @@ def test_recordings_are_predicted_in_shares(jobs: Jobs, reached: Any, here: Path
     kept = here / "p" / ".bab" / "shards"
     kept.mkdir(parents=True)
     line = ["predict", "R", "a.wav", "--out", "p", "--launcher", "local", "--jobs", "3"]
-    given = reached("bab.running.predict.predict", line)[0]
+    given = reached("bab.predicting.predict.predict", line)[0]
     assert given[3].jobs == 1 and given[6] is None  # no share: the tables of all
     rest = "R a.wav --out p"
     assert jobs.commands() == [

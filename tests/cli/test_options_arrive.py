@@ -43,7 +43,7 @@ def test_predict(seen: Any, tmp_path: Path) -> None:
     line = ["predict", "RUN", "a.wav", "--out", "x", "--threshold", "KCHI=.6"]
     line += ["--probabilities", "npy", "--precision", "bf16", "--overlap", ".5"]
     line += ["--timeline", "png,svg", "--enrol", str(tmp_path)]
-    asked = seen("bab.running.predict.predict", line)[3]
+    asked = seen("bab.predicting.predict.predict", line)[3]
     assert (asked.thresholds, asked.probabilities) == ({"KCHI": 0.6}, "npy")
     assert (asked.precision, asked.overlap) == ("bf16", 0.5)
     assert (list(asked.timeline), asked.enrol) == (["png", "svg"], tmp_path)
@@ -51,7 +51,7 @@ def test_predict(seen: Any, tmp_path: Path) -> None:
 
 def test_embed_and_explain(seen: Any) -> None:
     line = ["embed", "fbank", "a.wav", "--out", "x", "--precision", "fp16"]
-    assert seen("bab.running.embed.embed", line)[3].precision == "fp16"
+    assert seen("bab.predicting.embed.embed", line)[3].precision == "fp16"
     line = ["explain", "RUN", "a.wav", "--out", "x", "--start", "2", "--end", "4.5"]
     asked = seen("bab.explaining.explain.explain", line)[3]
     assert (asked.start, asked.end) == (2.0, 4.5)

@@ -70,7 +70,7 @@ def test_recordings_that_were_predicted(replaced: Any, here: Path, capsys: Captu
     result = SimpleNamespace(
         files={"a": 1800.0, "b": 1800.0}, again=1, notices=["n"], left={"c.wav": "cut"}
     )
-    replaced("bab.running.predict.predict", lambda *given: result)
+    replaced("bab.predicting.predict.predict", lambda *given: result)
     line = ["predict", "R", "a", "--out", "p"]
     assert main(line) == 1
     said = capsys.readouterr()
@@ -90,7 +90,7 @@ def test_recordings_that_were_predicted(replaced: Any, here: Path, capsys: Captu
 
 def test_recordings_that_were_embedded(replaced: Any, here: Path, capsys: Capture) -> None:
     result = SimpleNamespace(files={"a": 90.0}, again=1, left={"b": "why"})
-    calls = replaced("bab.running.embed.embed", lambda *given: result)
+    calls = replaced("bab.predicting.embed.embed", lambda *given: result)
     line = ["embed", "fbank", "a", "--out", "o"]
     assert main(line) == 1
     assert capsys.readouterr() == (
@@ -241,7 +241,7 @@ def test_a_run_that_a_group_of_processes_makes_is_told_once(
 
 
 def test_an_audio_error_is_the_users(replaced: Any, here: Path, capsys: Capture) -> None:
-    replaced("bab.running.embed.embed", AudioError("a.wav: cut"))
+    replaced("bab.predicting.embed.embed", AudioError("a.wav: cut"))
     assert main(["embed", "fbank", "a", "--out", "o"]) == 2
     assert capsys.readouterr().err == "bab: error: a.wav: cut\n"
 

@@ -10,7 +10,7 @@ from bab.core.names import file_name, fitted
 from bab.core.types import Prediction, Segment
 from bab.data.convert import Conversion, convert
 from bab.kit.rttms import write_rttms
-from bab.running.recordings import recordings
+from bab.predicting.recordings import recordings
 from bab.starting.folders import place
 
 HINDI = "\u0918\u0930" * 40 + "\u0918"  # 245 bytes with its ending

@@ -22,7 +22,7 @@ from bab.exporting import graph
 from bab.exporting.export import export
 from bab.exporting.settings import decodes, settings
 from bab.exporting.source import open_source
-from bab.running.predict import predict
+from bab.predicting.predict import predict
 from bab.running.saved import load_saved
 
 NONE = torch.empty(0)

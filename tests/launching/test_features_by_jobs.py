@@ -11,8 +11,8 @@ import pytest
 from bab.cli import main
 from bab.config.resolve import run_config
 from bab.core.errors import ConfigError
+from bab.features.passes import Passes
 from bab.launching.jobs import Wanted
-from bab.running.passes import Passes
 from bab.running.runner import fill, run
 
 ASKED: dict[str, Any] = {"encoder": "fbank", "task": "vtc", "observers": [], "quiet": True}

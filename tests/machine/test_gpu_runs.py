@@ -22,12 +22,12 @@ from bab.core.observers import hookimpl, observers
 from bab.core.record import RunInfo
 from bab.core.types import Clip, Encoded, View, Waves
 from bab.data.windows import Examples
+from bab.features.source import FeatureSource
+from bab.features.store import Store
 from bab.machine import processes
 from bab.plugins.encoders.hubert import Hubert
 from bab.pretraining import watch
 from bab.pretraining.running import Running
-from bab.running.features import FeatureSource
-from bab.running.store import Store
 from bab.targets.features import LayerFeatures
 
 CPU = torch.device("cpu")

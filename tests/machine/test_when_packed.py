@@ -17,7 +17,7 @@ from bab.machine import measure, memory, packed
 from bab.machine.arithmetic import arithmetic, halve, reproducible
 from bab.machine.packed import PackedConv1d, PackedLinear, PackedStride, can_pack, pack
 from bab.machine.processes import Alone
-from bab.running import precision as choosing
+from bab.predicting import precision as choosing
 
 CPU = torch.device("cpu")
 able = pytest.mark.skipif(not can_pack(), reason="this CPU or torch has no use for packed weights")

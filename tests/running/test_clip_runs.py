@@ -24,8 +24,8 @@ from bab.core.interfaces import Corpus
 from bab.core.record import Record
 from bab.core.types import Clip, Waves
 from bab.plugins.encoders.fbank import Fbank
+from bab.predicting.predict import predict
 from bab.running.model import load_spec
-from bab.running.predict import predict
 from bab.running.runner import run
 
 Go = Callable[..., tuple[Record, Path]]

@@ -20,9 +20,10 @@ from bab.config.resolve import run_config
 from bab.core import sealed as sealed_file
 from bab.core.errors import BabError
 from bab.data import sealed
+from bab.features import blocks
 from bab.kit.faults import Faults
 from bab.plugins.datasets.shared.rows import read_rows
-from bab.running import blocks, model
+from bab.running import model
 from bab.running.runner import run
 
 

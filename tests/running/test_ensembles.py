@@ -29,20 +29,20 @@ from bab.core.record import Record
 from bab.core.types import Clip, View, Waves
 from bab.data.content import content_memo
 from bab.data.windows import Examples
+from bab.features.passes import Passes
+from bab.features.source import FeatureSource
+from bab.features.store import Store
 from bab.plugins.encoders.shared import speech
+from bab.predicting import maker as module
+from bab.predicting.fused import member_walk, vectors_of
+from bab.predicting.predict import predict
+from bab.predicting.recordings import Recording
+from bab.predicting.walking import Held, Rows, listen
 from bab.results.table import table
-from bab.running import maker as module
 from bab.running.assembly import open_encoder
 from bab.running.ensemble import EnsembleMix, EnsembleSource
-from bab.running.features import FeatureSource
-from bab.running.fused import member_walk, vectors_of
 from bab.running.model import LayerMix
-from bab.running.passes import Passes
-from bab.running.predict import predict
-from bab.running.recordings import Recording
 from bab.running.runner import run
-from bab.running.store import Store
-from bab.running.walking import Held, Rows, listen
 
 Go = Callable[..., tuple[Record, Path]]
 QUICK = ("train.steps=6", "train.eval_every=6", "train.batch=8", "train.lr=0.01")

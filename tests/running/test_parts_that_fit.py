@@ -15,10 +15,11 @@ from bab.config.resolve import run_config
 from bab.core.errors import BabError, ConfigError, NotApplicableError
 from bab.core.types import Clip, Prediction, View
 from bab.data import cross_corpus
-from bab.running import assembly, overview
+from bab.predicting import overview
+from bab.predicting.outputs import Done
+from bab.running import assembly
 from bab.running import parts as module
 from bab.running.model import LayerMix
-from bab.running.outputs import Done
 from bab.running.parts import Parts, build_parts, build_question
 
 

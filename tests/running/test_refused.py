@@ -19,16 +19,17 @@ from bab.core.components import build_encoder
 from bab.core.errors import AudioError, BabError, ConfigError, NotApplicableError, PluginError
 from bab.core.grid import Grid
 from bab.core.types import Prediction, Trial
+from bab.predicting import overview
+from bab.predicting.embed import EmbedOptions, embed
+from bab.predicting.hearing import Hearing
+from bab.predicting.maker import PredictOptions
+from bab.predicting.predict import predict
+from bab.predicting.predictor import Predictor
+from bab.predicting.recordings import of_array, recordings
 from bab.running import model as models
-from bab.running import overview, parts
-from bab.running.embed import EmbedOptions, embed
-from bab.running.hearing import Hearing
-from bab.running.maker import PredictOptions
+from bab.running import parts
 from bab.running.model import load_spec, load_weights
-from bab.running.predict import predict
-from bab.running.predictor import Predictor
 from bab.running.published import ModelParts, Reference, read_published, spec_of
-from bab.running.recordings import of_array, recordings
 from bab.running.saved import load_saved, model_folder, with_thresholds
 
 

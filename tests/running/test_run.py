@@ -31,9 +31,9 @@ from bab.core.grid import Grid
 from bab.core.record import Record
 from bab.plugins.datasets.rttm import Rttm
 from bab.plugins.encoders.shared import speech
+from bab.predicting.predict import PredictOptions, predict
 from bab.running import session
 from bab.running.parts import Parts
-from bab.running.predict import PredictOptions, predict
 from bab.running.runner import run
 
 Go = Callable[..., tuple[Record, Path]]

@@ -21,7 +21,7 @@ from bab.core.record import Record
 from bab.plugins.datasets.kaldi import Kaldi
 from bab.plugins.datasets.librispeech import LibriSpeech
 from bab.plugins.datasets.voxceleb import VoxCeleb
-from bab.running.predict import predict
+from bab.predicting.predict import predict
 from bab.running.runner import run
 
 Go = Callable[..., tuple[Record, Path]]

@@ -18,14 +18,15 @@ from bab.config.run import RunConfig
 from bab.core.errors import BusyError, InterruptedRunError
 from bab.core.types import Clip, Output
 from bab.data.splits import Fold
-from bab.running import embed as embedding
+from bab.predicting import embed as embedding
+from bab.predicting import maker, precision
+from bab.predicting.embed import EmbedOptions, embed
+from bab.predicting.maker import Maker, PredictOptions
+from bab.predicting.predict import predict
+from bab.predicting.recordings import Recording
 from bab.running import fold as folding
-from bab.running import folder, maker, precision
-from bab.running.embed import EmbedOptions, embed
-from bab.running.maker import Maker, PredictOptions
+from bab.running import folder
 from bab.running.parts import Parts
-from bab.running.predict import predict
-from bab.running.recordings import Recording
 from bab.starting.folders import held
 
 

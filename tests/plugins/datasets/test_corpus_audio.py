@@ -11,8 +11,8 @@ import soundfile
 from bab.core.errors import CorpusError, LeakageError
 from bab.core.names import short
 from bab.plugins.datasets.audio import Audio
+from bab.predicting.recordings import recordings
 from bab.results.render import shown
-from bab.running.recordings import recordings
 from bab.testing.corpora import check_corpus
 
 

@@ -16,8 +16,8 @@ import pytest
 import bab
 from bab import Annotation, Mark
 from bab.plugins.datasets.childproject import ChildProject
-from bab.running.maker import PredictOptions
-from bab.running.predict import predict
+from bab.predicting.maker import PredictOptions
+from bab.predicting.predict import predict
 
 
 @pytest.fixture

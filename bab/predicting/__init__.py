@@ -1,0 +1,1 @@
+"""A trained model, or an encoder alone, on audio of any length: `bab predict` and `bab embed`."""
