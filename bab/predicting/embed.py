@@ -109,7 +109,7 @@ def embed(
         for one in members
     ]
     if device == "cpu":
-        keep_memory()  # not before: see `running.maker`
+        keep_memory()  # not before: see `predicting.maker`
     out = Path(out)
     listed, labels, left = _listed(inputs, asked, _results(asked, out).names())
     out.mkdir(parents=True, exist_ok=True)
