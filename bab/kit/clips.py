@@ -23,6 +23,7 @@ from bab.kit.finite import refuse_diverged
 from bab.results.cells import CsvWriter
 
 PER_CLASS = 20  # classes above which a record doesn't list each one's scores
+_TOLD = 5  # classes that an error names
 # AdamW on SUPERB's head. SUPERB trains at 1e-4 for up to 200,000 steps; a run of 1,000 steps needs
 # ten times that rate to get anywhere. Search it on dev: it matters more than the encoder.
 PROBE: Mapping[str, Any] = {
@@ -111,13 +112,16 @@ class ClipTask(Task):
     def check(self, labels: Labels, clips: Sequence[Clip], split: str) -> None:
         """Refuse clips of dev or test with classes that no training clip has."""
         for kind in self.kinds:
+            known = set(labels[kind])
             first: dict[str, str] = {}  # class -> a clip that has it
             for clip in clips:
                 value = self.value(kind, clip)
-                if value and value not in labels[kind]:
+                if value and value not in known:
                     first.setdefault(value, clip.id)
             if first:
-                shown = ", ".join(f"{value!r} (clip '{clip}')" for value, clip in first.items())
+                told = [f"{value!r} (clip '{clip}')" for value, clip in first.items()]
+                more = [f"{len(told) - _TOLD} more"] * (len(told) > _TOLD)
+                shown = ", ".join(told[:_TOLD] + more)
                 are, them = ("is", "it") if len(first) == 1 else ("are", "them")
                 raise CorpusError(
                     f"{kind} {shown} {are} in {split}, but no training clip has {them}. "

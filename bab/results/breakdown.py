@@ -97,42 +97,51 @@ def gaps(records: Sequence[Record], names: Sequence[str]) -> list[Gap]:
     names = list(dict.fromkeys(_recorded(name, known) for name in names))
     if len(names) < 2:
         raise BabError(f"'{names[0]}' can only be compared with another encoder: name two or more")
-    firsts = [
-        (key, j, members)
-        for key, cells in zip(table.keys, table.cells, strict=True)
-        for j, members in enumerate(cells)
-        if members and key[0] in names
+    cells: dict[int, list[_Cell]] = defaultdict(list)
+    for key, row in zip(table.keys, table.cells, strict=True):
+        for j, members in enumerate(row):
+            if members and key[0] in names:
+                cells[j].append((key, members))
+    listed = [
+        gap for j, own in sorted(cells.items()) for gap in _gaps(table.columns[j], own, names)
     ]
-    texts = {members[0].id: key[3] for key, _, members in firsts}
-    # Where an encoder has rows that differ in what another's don't, no two rows are called alike.
-    others = apart_from_encoders(texts, [members[0] for _, _, members in firsts])
-    for settings in (texts, others):
-        alike = _alike(firsts, settings)
-        listed = [
-            gap
-            for (j, mode, said, _), cells in sorted(alike.items())
-            for gap in _pairs(table.columns[j], (mode, said), names, cells)
-        ]
-        if listed:
-            return listed
+    if listed:
+        return listed
     raise BabError(
         f"{', '.join(map(repr, names))} have no task, mode and settings in common (`bab table` "
         "shows each one's)"
     )
 
 
-Place = tuple[int, str, str, str]  # column, mode, settings, head
+_Cell = tuple[tuple[str, ...], tuple[Record, ...]]  # a row's key, and its records of one column
+
+
+def _gaps(column: Column, cells: Sequence[_Cell], names: Sequence[str]) -> list[Gap]:
+    """Of one column. Where an encoder has rows that differ in what another's don't, no two rows
+    are called alike: then by what differs between the rows of either."""
+    texts = {members[0].id: key[3] for key, members in cells}
+    others = apart_from_encoders(texts, [members[0] for _, members in cells])
+    for settings in (texts, others):
+        alike = sorted(_alike(cells, settings).items())
+        listed = [
+            gap
+            for (mode, said, _), own in alike
+            for gap in _pairs(column, (mode, said), names, own)
+        ]
+        if listed:
+            return listed
+    return []
 
 
 def _alike(
-    firsts: Sequence[tuple[tuple[str, ...], int, tuple[Record, ...]]], settings: Mapping[str, str]
-) -> dict[Place, dict[str, tuple[Record, ...]]]:
-    """The cells that are compared: of one column, mode, head (rows are named by all their heads)
-    and settings (by a cell's first record). Of two cells of one encoder in one place, neither."""
-    alike: dict[Place, dict[str, tuple[Record, ...]]] = defaultdict(dict)
+    cells: Sequence[_Cell], settings: Mapping[str, str]
+) -> dict[tuple[str, str, str], dict[str, tuple[Record, ...]]]:
+    """The cells that are compared: of one mode, settings (by a cell's first record) and head (rows
+    are named by all their heads). Of two cells of one encoder in one place, neither."""
+    alike: dict[tuple[str, str, str], dict[str, tuple[Record, ...]]] = defaultdict(dict)
     twice = set()
-    for key, j, members in firsts:
-        place = (j, key[1], settings[members[0].id], members[0].head)
+    for key, members in cells:
+        place = (key[1], settings[members[0].id], members[0].head)
         if key[0] in alike[place]:
             twice.add((place, key[0]))
         alike[place][key[0]] = members

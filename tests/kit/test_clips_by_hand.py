@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,9 @@ def test_classes_of_clips(monkeypatch: pytest.MonkeyPatch) -> None:
         "mood 'o' (clip 'f'), 'p' (clip 'h') are in test, but no training clip has them. "
         "Say mood.o=x"
     )
+    for count, end in ((5, "'4' (clip '4')"), (7, "'4' (clip '4'), 2 more")):
+        with pytest.raises(CorpusError, match=re.escape(f"{end} are in test, but")):
+            task.check(labels, [told(str(n), mood=str(n)) for n in range(count)], "test")
     assert task.targets(two, GRID, 1, labels).equal(torch.tensor([1, 1]))
     assert task.targets(odd, GRID, 1, labels).equal(torch.tensor([-1, -1]))
     assert task.amounts(one) == {"mood/calm": 1.0, "sex/f": 1.0} and task.amounts(odd) == {}

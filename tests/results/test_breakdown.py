@@ -127,6 +127,11 @@ def test_encoders_are_compared_beside_runs_that_were_made_in_another_way() -> No
     ]
     (gap,) = breakdown.gaps(records, ["hubert", "fbank"])
     assert (gap.settings, gap.difference) == ("train.steps=50", pytest.approx(0.2))
+    other = [make("f", "fbank", task="accent"), make("g", "hubert", 0.1, task="accent")]
+    both = breakdown.gaps([*records, *other], ["hubert", "fbank"])  # a column doesn't hide another
+    assert [(g.column, g.settings) for g in both] == [
+        ("accent@kaldi", ""), ("gender@kaldi", "train.steps=50"),
+    ]  # fmt: skip
     records.append(make("e", "fbank", config=config(50, cmvn="none")))  # which of the two?
     with pytest.raises(BabError, match=r"settings in common \(`bab table` shows each one's\)$"):
         breakdown.gaps(records, ["hubert", "fbank"])
