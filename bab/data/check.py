@@ -33,7 +33,7 @@ from bab.core.types import Clip
 from bab.data.content import content_id, same_audio
 from bab.data.fingerprint import near_identical
 from bab.data.lines import doubled, faults, unfit
-from bab.data.splits import KINDS, shared, ungrouped
+from bab.data.splits import KINDS, UNSEEN, shared, ungrouped
 
 
 def refuse_bad(bad: dict[str, str], skip: bool) -> None:
@@ -56,10 +56,6 @@ Progress = Callable[[int, int], None]  # files done, files in all
 # Times are written with a few decimals, and durations in headers are rounded.
 _TOLERANCE = 0.05  # seconds
 _TELL = 0.1  # seconds between two words of progress
-_UNSEEN = (
-    "No speaker and no group is known: whether a voice is in two splits can't be seen "
-    "(docs/corpora.md, Who is heard)."
-)
 _SHOWN = 20  # problems of one kind that are printed
 _VALUES = 60  # values of one label that are printed: ESC-50 has 50 categories
 
@@ -142,7 +138,7 @@ def check_corpus(
     problems += _beyond(clips)
     problems += _overlaps(splits)
     problems += _same_audio(splits or {"all": clips})
-    notes = [_UNSEEN] if clips and ungrouped(clips) else []
+    notes = [UNSEEN] if clips and ungrouped(clips) else []
     if deep is not None:
         alike = list(near_identical(paths, deep))
         heard = f"{counted(len(paths), 'file')} compared by sound: no two sound the same."

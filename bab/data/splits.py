@@ -86,6 +86,12 @@ def shared(
                         yield Shared(kind, name, *sorted((there, split), key=order.__getitem__))
 
 
+UNSEEN = (
+    "No speaker and no group is known: whether splits share a voice can't be seen "
+    "(docs/corpora.md, Who is heard)."
+)
+
+
 def ungrouped(clips: Sequence[Clip]) -> bool:
     """Whether nothing is known of who is heard: no speaker, no voice, and each clip's group is only
     the name of its file. Splits of such clips may share voices, and nobody can see it."""

@@ -9,15 +9,12 @@ from bab.config.run import RunConfig
 from bab.core.errors import counted
 from bab.core.interfaces import Encoder
 from bab.data.heard import heard_by
-from bab.data.splits import ungrouped
+from bab.data.splits import UNSEEN, ungrouped
 from bab.running.data import Data
 
-UNSEEN = (
+_UNSEEN_MADE = (
     "Split clip by clip: no speaker and no group is known, so a voice may be in two splits: "
     "leakage can't be seen."
-)
-UNSEEN_GIVEN = (
-    "No speaker and no group is known: whether the given splits share a voice can't be seen."
 )
 
 
@@ -49,5 +46,5 @@ def notices(said: dict[str, Any]) -> list[str]:
         for split, its in said.get("heard", {}).items()
     ]
     if "unseen" in said:
-        lines.append(UNSEEN if said["unseen"] == "made" else UNSEEN_GIVEN)
+        lines.append(_UNSEEN_MADE if said["unseen"] == "made" else UNSEEN)
     return lines

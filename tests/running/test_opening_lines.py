@@ -37,7 +37,10 @@ def opening(**changes: Any) -> list[str]:
     return list(runner._opening(cast(Context, given)))
 
 
-UNSEEN = "No speaker and no group is known: whether the given splits share a voice can't be seen."
+UNSEEN = (
+    "No speaker and no group is known: whether splits share a voice can't be seen "
+    "(docs/corpora.md, Who is heard)."
+)
 PLAIN = [
     "encoder hubert:x (0.1 million parameters), probe",
     "task vtc on rttm (/data): 0.76 h of audio",

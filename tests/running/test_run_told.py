@@ -333,7 +333,8 @@ def test_what_can_be_doubted_of_test_audio(monkeypatch: pytest.MonkeyPatch) -> N
     across = cast(RunConfig, SimpleNamespace(test_corpus="x"))
     assert doubts(across, members, unknown, True) == {}
     assert notices({"unseen": "given"}) == [
-        "No speaker and no group is known: whether the given splits share a voice can't be seen."
+        "No speaker and no group is known: whether splits share a voice can't be seen "
+        "(docs/corpora.md, Who is heard)."
     ]
 
 
