@@ -113,7 +113,7 @@ def test_clips_without_speakers_are_said_to_be_split_clip_by_clip(
     assert main(["data", "check", corpus]) == 0
     out = capsys.readouterr().out
     assert "split clip by clip into" in out
-    assert out.count("note: No speaker and no group is known: whether a voice is in two") == 1
+    assert out.count("note: No speaker and no group is known: whether splits share a voice") == 1
 
 
 def test_clips_with_speakers_are_not(tmp_path: Path) -> None:
